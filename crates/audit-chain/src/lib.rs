@@ -1,0 +1,1 @@
+//! Hash-chained JSONL trails: canonical encoding, append, verify.

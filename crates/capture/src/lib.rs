@@ -1,0 +1,1 @@
+//! Collectors that turn kernel bytes into events: network, filesystem.

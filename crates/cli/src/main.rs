@@ -1,0 +1,3 @@
+//! The `sandtrace` program.
+
+fn main() {}

@@ -1,0 +1,264 @@
+//! Payloads of control records: what Sandtrace says of itself.
+
+use crate::{Count, Digest, WallTime};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One of the things that can be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// Packets on the sandbox's interface.
+    Network,
+    /// Files of its disk.
+    Filesystem,
+    /// System calls of its VMM process.
+    Syscall,
+}
+
+/// A capture backend that was chosen, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendInForce {
+    /// Name of the backend: `af_packet`, `overlay`, `ext4`, `off`.
+    pub backend: String,
+    /// What it watches.
+    pub layer: Layer,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// First record of every trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrailStart {
+    /// Digest of the program that writes this trail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary_digest: Option<Digest>,
+    /// Identifier of the host's boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// Capture backends in force.
+    pub capture: Vec<BackendInForce>,
+    /// Random 64 bits in hexadecimal that set this trail apart from all others.
+    pub nonce: String,
+    /// Name of the log that this trail is: `sandtrace/<host>/<trace_id>`.
+    pub origin: String,
+    /// Digest of the policy file's bytes; absent where none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_digest: Option<Digest>,
+    /// Path of the policy file as it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_path: Option<String>,
+    /// Resolvers whose DNS answers count as evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolvers: Vec<String>,
+    /// Version of Sandtrace.
+    pub tool_version: String,
+}
+
+/// The sandbox's VMM (or init) process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmmIdentity {
+    /// Base name of its executable as argv\[0\] says.
+    pub name: String,
+    /// Process id on the host.
+    pub pid: u32,
+    /// Start time in clock ticks since boot (field 22 of /proc/PID/stat): pid and start time name one process.
+    pub start_ticks: Count,
+}
+
+/// The host's side of a sandbox's network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TapIdentity {
+    /// Interface index within its namespace.
+    pub index: u32,
+    /// Interface name.
+    pub interface: String,
+    /// Network namespace by name or path; absent for Sandtrace's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+}
+
+/// A disk of the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskIdentity {
+    /// Device number of the file system that holds the image, as `major:minor`.
+    pub device: String,
+    /// Inode of the image (or directory) in that file system.
+    pub inode: Count,
+    /// Path by which it was opened.
+    pub path: String,
+    /// `ext4`, `overlay`.
+    pub kind: String,
+}
+
+/// A layer that cannot be seen, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Coverage {
+    /// The layer.
+    pub layer: Layer,
+    /// What of it is not visible, and why.
+    pub missing: String,
+}
+
+/// Sandtrace began to watch a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxAttached {
+    /// What cannot be seen of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<Coverage>,
+    /// Its disks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskIdentity>,
+    /// Adapter that found it: `firecracker`, `qemu`, `manual`.
+    pub provider: String,
+    /// Its interfaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taps: Vec<TapIdentity>,
+    /// Its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<VmmIdentity>,
+}
+
+/// Why watching ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DetachReason {
+    /// The VMM process ended.
+    VmmExited,
+    /// The interface went away.
+    InterfaceGone,
+    /// The operator ended the watch.
+    Interrupted,
+    /// The time given with `--duration` was over.
+    Duration,
+}
+
+/// Sandtrace no longer watches a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxDetached {
+    /// Why.
+    pub reason: DetachReason,
+}
+
+/// Why something was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapCause {
+    /// The kernel's packet ring was full.
+    RingDrop,
+    /// The interface's own counters and the sum of all flows differ.
+    CounterMismatch,
+    /// The interface vanished while it was watched.
+    InterfaceGone,
+    /// A disk or directory could not be read.
+    DiskUnreadable,
+    /// More changed than one scan may report.
+    ScanBound,
+}
+
+/// What a gap counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GapUnit {
+    /// Frames.
+    Packets,
+    /// Bytes.
+    Bytes,
+    /// Paths.
+    Paths,
+    /// Scans.
+    Scans,
+    /// Interfaces.
+    Interfaces,
+}
+
+/// Something was lost, and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureGap {
+    /// Why.
+    pub cause: GapCause,
+    /// How much.
+    pub count: Count,
+    /// In a sentence.
+    pub detail: String,
+    /// Earliest moment at which it can have been lost.
+    pub first_at: WallTime,
+    /// Latest moment at which it can have been lost.
+    pub last_at: WallTime,
+    /// What was being watched.
+    pub layer: Layer,
+    /// Interface or disk.
+    pub source: String,
+    /// What `count` counts.
+    pub unit: GapUnit,
+}
+
+/// The interface's own counters beside what the flows say, over the watch.
+///
+/// `interface_*` are differences of the kernel's counters (host rx is guest
+/// egress); `flow_*` are sums over all flow records; ring drops are known
+/// losses in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reconciliation {
+    /// Σ `wire_bytes_received` of all flows.
+    pub flow_bytes_received: Count,
+    /// Σ `wire_bytes_sent` of all flows.
+    pub flow_bytes_sent: Count,
+    /// Σ `packets_received` of all flows.
+    pub flow_packets_received: Count,
+    /// Σ `packets_sent` of all flows.
+    pub flow_packets_sent: Count,
+    /// Interface name.
+    pub interface: String,
+    /// Bytes that the interface sent to the sandbox.
+    pub interface_bytes_received: Count,
+    /// Bytes that the interface took from the sandbox.
+    pub interface_bytes_sent: Count,
+    /// Frames that the interface sent to the sandbox.
+    pub interface_packets_received: Count,
+    /// Frames that the interface took from the sandbox.
+    pub interface_packets_sent: Count,
+    /// Whether packets and bytes agree exactly in both directions.
+    pub matches: bool,
+    /// Frames that the kernel dropped before Sandtrace could read them.
+    pub ring_drops: Count,
+}
+
+/// Why a trail ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The sandbox ended.
+    SandboxEnded,
+    /// The operator ended the watch.
+    Interrupted,
+    /// The time given with `--duration` was over.
+    Duration,
+    /// Capture failed; a `capture_gap` says how.
+    CaptureFailed,
+}
+
+/// Last record of a trail that ended in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrailEnd {
+    /// Records per event type before this one.
+    pub events: BTreeMap<String, Count>,
+    /// Why it ends.
+    pub reason: EndReason,
+    /// One entry per watched interface.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reconciliation: Vec<Reconciliation>,
+    /// Records per verdict before this one.
+    pub verdicts: BTreeMap<String, Count>,
+}

@@ -1,0 +1,36 @@
+//! What a trail says: events, their payloads, verdicts, ids and digests.
+//!
+//! This crate does no I/O and asks for no time; everything is a value that
+//! somebody else observed. Collectors build an [`Observation`], the policy
+//! turns it into a [`Judged`] event, and the audit chain seals that into one
+//! line of a trail, which reads back as an [`AuditEvent`].
+
+mod control;
+mod digest;
+mod filesystem;
+mod ids;
+mod network;
+mod number;
+mod record;
+mod text;
+mod time;
+mod verdict;
+
+pub use control::{
+    BackendInForce, CaptureGap, Coverage, DetachReason, DiskIdentity, EndReason, GapCause, GapUnit,
+    Layer, Reconciliation, SandboxAttached, SandboxDetached, TapIdentity, TrailEnd, TrailStart,
+    VmmIdentity,
+};
+pub use digest::{Digest, ParseDigestError};
+pub use filesystem::{ChangeSource, FileChange, FileKind, FileOp, HashScope, QuiesceMethod};
+pub use ids::EventId;
+pub use network::{
+    DnsQuery, Flow, FlowEnd, FlowPhase, HttpFacts, NameEvidence, NameSource, Protocol, TlsFacts,
+};
+pub use number::{Count, MAX_SAFE_INTEGER};
+pub use record::{
+    AuditEvent, EventType, EvidenceTier, IngressFlow, Judged, Observation, Payload, SCHEMA_VERSION,
+};
+pub use text::Bytes64;
+pub use time::{ParseTimeError, Timestamp, WallTime};
+pub use verdict::{Limits, ParseVerdictError, Verdict, VerdictResult};

@@ -1,0 +1,1 @@
+//! Sinks, filters and renderings of a trail.

@@ -1,0 +1,1 @@
+//! The policy manifest: parse, compile, evaluate.

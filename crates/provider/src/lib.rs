@@ -1,0 +1,1 @@
+//! Finds sandboxes on a host.
