@@ -1,1 +1,28 @@
 //! Sans-I/O network parsing: frames, DNS, TLS hellos, HTTP heads, the flow table.
+//!
+//! A capture feeds [`Packet`]s to a [`FlowTable`], which counts each in exactly
+//! one flow and reports flows and DNS questions to a [`FlowSink`]. Nothing here
+//! does I/O or asks for the time, and everything that comes from the guest is
+//! read with bounds on time and memory.
+
+mod config;
+mod dns;
+mod findings;
+mod flow;
+mod http;
+mod names;
+mod packet;
+mod tcp;
+mod tls;
+mod view;
+
+pub use config::FlowConfig;
+pub use dns::DnsTransaction;
+pub use findings::{Finding, Findings};
+pub use flow::{FlowSink, FlowTable, Totals, WireCount};
+pub use http::HttpFacts;
+pub use names::{NameEvidence, NameSource};
+pub use packet::{Direction, Moment, Packet};
+pub use tcp::TcpState;
+pub use tls::TlsFacts;
+pub use view::{Bounds, End, Endpoint, FlowView, Initiator, Phase, Protocol, Traffic};

@@ -1,0 +1,65 @@
+//! Settings of a flow table.
+
+use std::net::IpAddr;
+
+const SECOND: u64 = 1_000_000;
+
+/// Settings of a [`FlowTable`](crate::FlowTable). Times are microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowConfig {
+    /// Most flows at once; the idlest is closed to make room.
+    pub max_flows: usize,
+    /// Longest wait for a flow's name before it is reported open.
+    pub open_delay_us: u64,
+    /// Interval between reports of a flow that goes on.
+    pub update_interval_us: u64,
+    /// A TCP connection is over after this long without a packet.
+    pub tcp_idle_us: u64,
+    /// A TCP connection attempt without an answer is over after this long.
+    pub tcp_attempt_us: u64,
+    /// How long a TCP connection is kept after its end for stragglers.
+    pub tcp_linger_us: u64,
+    /// A UDP conversation is over after this long without a packet.
+    pub udp_idle_us: u64,
+    /// Any other conversation is over after this long without a packet.
+    pub other_idle_us: u64,
+    /// A silence of the client this long ends its call, where set.
+    pub call_pause_us: Option<u64>,
+    /// Longest wait for a DNS answer.
+    pub dns_timeout_us: u64,
+    /// Most DNS questions waiting for an answer at once.
+    pub max_dns_pending: usize,
+    /// Most addresses whose DNS names are remembered.
+    pub max_named_addresses: usize,
+    /// Resolvers whose word counts as evidence.
+    pub accepted_resolvers: Vec<IpAddr>,
+    /// The sandbox's own addresses. Where given, another source address is a finding.
+    pub sandbox_addresses: Vec<IpAddr>,
+    /// Most bytes of one direction of one connection that are read for names.
+    pub reassembly_bytes: usize,
+    /// Most bytes held for reassembly in the whole table.
+    pub reassembly_bytes_total: usize,
+}
+
+impl Default for FlowConfig {
+    fn default() -> Self {
+        Self {
+            max_flows: 65_536,
+            open_delay_us: 100_000,
+            update_interval_us: 60 * SECOND,
+            tcp_idle_us: 30 * 60 * SECOND,
+            tcp_attempt_us: 60 * SECOND,
+            tcp_linger_us: 2 * SECOND,
+            udp_idle_us: 60 * SECOND,
+            other_idle_us: 60 * SECOND,
+            call_pause_us: None,
+            dns_timeout_us: 5 * SECOND,
+            max_dns_pending: 4_096,
+            max_named_addresses: 16_384,
+            accepted_resolvers: Vec::new(),
+            sandbox_addresses: Vec::new(),
+            reassembly_bytes: 64 * 1024,
+            reassembly_bytes_total: 16 * 1024 * 1024,
+        }
+    }
+}

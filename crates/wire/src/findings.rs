@@ -1,0 +1,115 @@
+//! The closed list of oddities that a flow can have.
+
+use std::fmt;
+
+macro_rules! findings {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
+        /// Something odd about a flow.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Finding { $($(#[$doc])* $variant,)* }
+
+        impl Finding {
+            /// Every finding there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word that stands in records.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+findings! {
+    /// The TLS server name is not among the DNS answers for the peer's address.
+    SniNotInDns = "sni_not_in_dns",
+    /// The TLS server name and the HTTP Host header differ.
+    SniDiffersFromHost = "sni_differs_from_host",
+    /// One connection named two different hosts in its TLS hellos.
+    SniChanged = "sni_changed",
+    /// Overlapping TCP segments carried different bytes.
+    InconsistentReassembly = "inconsistent_reassembly",
+    /// The sandbox used a source address that is not its own.
+    SpoofedSource = "spoofed_source",
+    /// The sandbox asked a resolver that is not accepted.
+    DnsUnacceptedResolver = "dns_unaccepted_resolver",
+    /// A DNS answer matched no pending question.
+    DnsUnmatchedAnswer = "dns_unmatched_answer",
+    /// A message on the DNS port that is not DNS.
+    DnsMalformed = "dns_malformed",
+    /// The peer is a cloud's metadata service.
+    MetadataAddress = "metadata_address",
+    /// A header is cut short or states a length that the frame does not have.
+    TruncatedHeader = "truncated_header",
+    /// The sandbox sent bytes after the end that the IP header states.
+    TrailingBytes = "trailing_bytes",
+    /// The TLS handshake is larger than handshakes are.
+    OversizedHandshake = "oversized_handshake",
+    /// Far more was sent again than loss explains.
+    ExcessRetransmission = "excess_retransmission",
+    /// The table's reassembly memory was used up, so this flow's hello was not read.
+    ReassemblyLimit = "reassembly_limit",
+    /// The frames are IP fragments.
+    Fragmented = "fragmented",
+}
+
+/// A set of findings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings(u32);
+
+impl Findings {
+    /// Adds one; says whether it is new.
+    pub fn insert(&mut self, finding: Finding) -> bool {
+        let before = self.0;
+        self.0 |= Self::bit(finding);
+        self.0 != before
+    }
+
+    /// Whether it is in the set.
+    #[must_use]
+    pub const fn contains(self, finding: Finding) -> bool {
+        self.0 & Self::bit(finding) != 0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The findings in the order of [`Finding::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Finding> {
+        Finding::ALL
+            .iter()
+            .copied()
+            .filter(move |f| self.contains(*f))
+    }
+
+    const fn bit(finding: Finding) -> u32 {
+        1 << finding as u32
+    }
+}
+
+impl FromIterator<Finding> for Findings {
+    fn from_iter<I: IntoIterator<Item = Finding>>(iter: I) -> Self {
+        let mut set = Self::default();
+        for finding in iter {
+            set.insert(finding);
+        }
+        set
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

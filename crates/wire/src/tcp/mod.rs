@@ -1,0 +1,5 @@
+//! TCP: connection state and sequence accounting.
+
+mod state;
+
+pub use state::TcpState;
