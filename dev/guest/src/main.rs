@@ -1,3 +1,3 @@
-//! x
+//! The program that plays an agent inside a lab sandbox.
 
 fn main() {}

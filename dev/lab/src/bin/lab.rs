@@ -1,0 +1,3 @@
+//! Prepares and checks what the lab needs from this machine.
+
+fn main() {}
