@@ -1,1 +1,16 @@
-//! Collectors that turn kernel bytes into events: network, filesystem.
+//! Collectors that turn kernel bytes into events.
+//!
+//! A collector reads through `sys`, understands through `wire` or its own
+//! differ, and hands each [`Observation`] to an [`Observer`]. It never judges
+//! and never writes.
+
+pub mod filesystem;
+pub mod network;
+
+use sandtrace_event::{Limits, Observation};
+
+/// Where a collector reports to.
+pub trait Observer {
+    /// Takes an observation and answers what bounds its subject from now on.
+    fn observe(&mut self, observation: Observation) -> Limits;
+}

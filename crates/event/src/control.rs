@@ -206,7 +206,8 @@ pub struct CaptureGap {
 ///
 /// `interface_*` are differences of the kernel's counters (host rx is guest
 /// egress); `flow_*` are sums over all flow records; ring drops are known
-/// losses in between.
+/// losses in between. Where the interface was busy while its counters were
+/// read, the flows may be ahead of them by what crossed it meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reconciliation {
@@ -228,7 +229,9 @@ pub struct Reconciliation {
     pub interface_packets_received: Count,
     /// Frames that the interface took from the sandbox.
     pub interface_packets_sent: Count,
-    /// Whether packets and bytes agree exactly in both directions.
+    /// Whether the flows hold everything that crossed the interface: all that
+    /// it took from the sandbox exactly, and at least what it delivered (the
+    /// host may send what the VMM never takes).
     pub matches: bool,
     /// Frames that the kernel dropped before Sandtrace could read them.
     pub ring_drops: Count,

@@ -188,6 +188,8 @@ pub struct Flow {
     /// The sandbox's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src_port: Option<u16>,
+    /// TCP payload bytes sent again, both ways together; not part of `bytes_*`.
+    pub resent_bytes: Count,
     /// When the first packet was seen.
     pub started_at: WallTime,
     /// Connection state in Zeek's words (S0, S1, SF, REJ, …); TCP only.

@@ -88,12 +88,14 @@ Inter-|   Receive                                                |  Transmit
             rx_bytes: 100,
             rx_packets: 2,
             tx_bytes: 300,
+            tx_dropped: 5,
             tx_packets: 4,
         };
         let tap = Counters {
             rx_bytes: 7,
             rx_packets: 8,
             tx_bytes: 9,
+            tx_dropped: 0,
             tx_packets: 10,
         };
         assert_eq!(find(TEXT, "lo"), Some(lo));

@@ -1,0 +1,168 @@
+//! From the flow table's view to the event's payload.
+
+use crate::Observer;
+use sandtrace_event as event;
+use sandtrace_event::{
+    Count, EvidenceTier, IngressFlow, NameEvidence, Observation, Payload, Timestamp, WallTime,
+};
+use sandtrace_wire as wire;
+use sandtrace_wire::{Bounds, DnsTransaction, FlowSink, FlowView, Initiator, Moment, Phase};
+
+/// Hands what the flow table reports to an observer.
+pub(super) struct Reporter<'a> {
+    pub(super) observer: &'a mut dyn Observer,
+    pub(super) tier: EvidenceTier,
+}
+
+impl FlowSink for Reporter<'_> {
+    fn flow(&mut self, phase: Phase, at: Moment, view: &FlowView<'_>) -> Bounds {
+        let flow = flow(phase, view);
+        let payload = match view.initiator {
+            Initiator::Sandbox => Payload::NetworkEgress(flow),
+            Initiator::Outside => Payload::NetworkIngress(IngressFlow(flow)),
+        };
+        let limits = self.observer.observe(Observation {
+            at: timestamp(at),
+            payload,
+            tier: self.tier,
+        });
+        Bounds {
+            max_bytes_per_call: limits.max_bytes_per_call,
+            max_bytes_total: limits.max_bytes_total,
+        }
+    }
+
+    fn dns(&mut self, at: Moment, query: &DnsTransaction) {
+        let payload = Payload::DnsQuery(event::DnsQuery {
+            answers: query.answers.clone(),
+            latency_us: query.latency_us.map(Count),
+            matched: query.matched,
+            name: query.name.clone(),
+            qtype: query.qtype.clone(),
+            rcode: query.rcode.clone(),
+            resolver: query.resolver,
+            resolver_accepted: query.resolver_accepted,
+            resolver_port: query.resolver_port,
+        });
+        // A question is over when it is reported: nothing is left to bound.
+        self.observer.observe(Observation {
+            at: timestamp(at),
+            payload,
+            tier: self.tier,
+        });
+    }
+}
+
+pub(super) fn timestamp(at: Moment) -> Timestamp {
+    Timestamp {
+        mono_us: at.mono_us,
+        wall: WallTime(at.wall_ns),
+    }
+}
+
+fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
+    let (protocol, ip_protocol, ether_type) = protocol(view.protocol);
+    let address = view.peer.ip.map(|ip| ip.to_string());
+    let host = view.host.as_deref().map(ToOwned::to_owned).or(address);
+    event::Flow {
+        bytes_received: Count(view.received.payload_bytes),
+        bytes_sent: Count(view.sent.payload_bytes),
+        calls: Count(view.calls),
+        community_id: view.community_id.clone(),
+        dst_host: host.unwrap_or_else(|| "(not IP)".to_owned()),
+        dst_ip: view.peer.ip,
+        dst_port: view.peer.port,
+        duration_us: Count(view.last.us_since(view.started)),
+        end_reason: view.end.map(end),
+        ether_type,
+        findings: view
+            .findings
+            .iter()
+            .map(|finding| finding.to_string())
+            .collect(),
+        flow_id: Count(view.flow_id),
+        handshake_bytes: Count(view.handshake_bytes),
+        http: view.http.map(http),
+        icmp_type: view.icmp_type,
+        ip_protocol,
+        max_call: Count(view.max_call),
+        max_call_bytes: Count(view.max_call_bytes),
+        missed_bytes: Count(view.missed_bytes),
+        names: view.names.iter().map(name).collect(),
+        packets_received: Count(view.received.packets),
+        packets_sent: Count(view.sent.packets),
+        phase: match phase {
+            Phase::Open => event::FlowPhase::Open,
+            Phase::Update => event::FlowPhase::Update,
+            Phase::Close => event::FlowPhase::Close,
+        },
+        protocol,
+        resent_bytes: Count(
+            view.sent
+                .resent_bytes
+                .saturating_add(view.received.resent_bytes),
+        ),
+        src_ip: view.sandbox.ip,
+        src_port: view.sandbox.port,
+        started_at: WallTime(view.started.wall_ns),
+        state: view.state.map(|state| state.as_str().to_owned()),
+        tls: view.tls.map(tls),
+        vlan: view.vlan,
+        wire_bytes_received: Count(view.received.wire_bytes),
+        wire_bytes_sent: Count(view.sent.wire_bytes),
+    }
+}
+
+fn protocol(protocol: wire::Protocol) -> (event::Protocol, Option<u8>, Option<u16>) {
+    match protocol {
+        wire::Protocol::Tcp => (event::Protocol::Tcp, None, None),
+        wire::Protocol::Udp => (event::Protocol::Udp, None, None),
+        wire::Protocol::Icmp => (event::Protocol::Icmp, None, None),
+        wire::Protocol::Icmpv6 => (event::Protocol::Icmpv6, None, None),
+        wire::Protocol::Arp => (event::Protocol::Arp, None, None),
+        wire::Protocol::Ip(number) => (event::Protocol::Ip, Some(number), None),
+        wire::Protocol::Ethernet(number) => (event::Protocol::Ethernet, None, Some(number)),
+    }
+}
+
+fn end(end: wire::End) -> event::FlowEnd {
+    match end {
+        wire::End::Fin => event::FlowEnd::Fin,
+        wire::End::Rst => event::FlowEnd::Rst,
+        wire::End::Idle => event::FlowEnd::Idle,
+        wire::End::Evicted => event::FlowEnd::Evicted,
+        wire::End::Detached => event::FlowEnd::Detached,
+    }
+}
+
+fn name(evidence: &wire::NameEvidence) -> NameEvidence {
+    NameEvidence {
+        agrees: evidence.agrees,
+        name: evidence.name.to_string(),
+        observed_at: WallTime(evidence.observed_wall_ns),
+        resolver: evidence.resolver,
+        resolver_accepted: evidence.resolver_accepted,
+        source: match evidence.source {
+            wire::NameSource::Dns => event::NameSource::Dns,
+            wire::NameSource::TlsSni => event::NameSource::TlsSni,
+            wire::NameSource::HttpHost => event::NameSource::HttpHost,
+        },
+    }
+}
+
+fn tls(facts: &wire::TlsFacts) -> event::TlsFacts {
+    event::TlsFacts {
+        alpn: facts.alpn.clone(),
+        ech: facts.ech,
+        sni: facts.sni.clone(),
+        version_offered: facts.version_offered.map(ToOwned::to_owned),
+    }
+}
+
+fn http(facts: &wire::HttpFacts) -> event::HttpFacts {
+    event::HttpFacts {
+        host: facts.host.clone(),
+        method: facts.method.clone(),
+        path: facts.path.clone(),
+    }
+}

@@ -1,0 +1,7 @@
+//! Connections on a sandbox's interface.
+
+mod collector;
+mod convert;
+mod reconcile;
+
+pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
