@@ -5,7 +5,9 @@
 //! QEMU and container-like sandboxes made of namespaces and an overlay. Everything is removed when
 //! its handle is dropped, and [`Lab::sweep`] removes what a killed process left behind.
 
+pub mod scenario;
 mod tree;
+pub mod world;
 
 pub use sandtrace_guest::{Network, Report, Scenario, Script};
 pub use tree::TreeEntry;

@@ -44,9 +44,14 @@ pub(super) fn hidden_in(path: &str, text: &str) -> Result<Instruction, AgentErro
     let note = text
         .lines()
         .find_map(|line| line.split_once(MARK))
-        .map(|(_, note)| note.trim())
+        .map(|(_, note)| note)
         .ok_or_else(|| no_instruction(path, format!("no line with {MARK}")))?;
-    serde_json::from_str(note).map_err(|error| no_instruction(path, error.to_string()))
+    // What follows the JSON on its line, such as the end of a comment, is not looked at.
+    serde_json::Deserializer::from_str(note)
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Err(serde::de::Error::custom("nothing behind the mark")))
+        .map_err(|error: serde_json::Error| no_instruction(path, error.to_string()))
 }
 
 fn no_instruction(path: &str, detail: String) -> AgentError {
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn finds_the_note_in_a_ticket() {
-        let ticket = "Hello,\n<!-- AGENT-NOTE: {\"ask\":\"a\",\"take\":\"/b\",\"send_to\":\"c\"}\n";
+        let ticket = r#"<!-- AGENT-NOTE: {"ask":"a","take":"/b","send_to":"c"} -->"#;
         let found = hidden_in("ticket", ticket).unwrap();
         let memory = Memory {
             notes: vec![],
@@ -70,6 +75,8 @@ mod tests {
         };
         let json = memory.to_json("m").unwrap();
         assert_eq!(Memory::parse("m", &json).unwrap(), memory);
-        assert!(hidden_in("ticket", "Hello").is_err());
+        for bad in ["Hello", "AGENT-NOTE:", "AGENT-NOTE: {}"] {
+            assert!(hidden_in("ticket", bad).is_err(), "{bad}");
+        }
     }
 }
