@@ -1,3 +1,85 @@
-//! The program that plays an agent inside a lab sandbox.
+//! The program inside a lab sandbox: `/init` of the microVM, and the agent that plays a script.
+//!
+//! Started without arguments as process 1 it boots the VM and then starts itself again as
+//! `agent --root /disk`. A namespace sandbox starts it as `agent` right away.
 
-fn main() {}
+mod init;
+mod play;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use sandtrace_guest::Message;
+
+const USAGE: &str = "usage: sandtrace-guest agent [--root DIR] < script.json";
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mode = Mode::from_args(&args, std::process::id());
+    let outcome = match mode {
+        Some(Mode::Init) => init::run(),
+        Some(Mode::Agent { root }) => play::run(root.as_deref()),
+        None => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            say(&Message::Failed { failed });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Mode {
+    Init,
+    Agent { root: Option<PathBuf> },
+}
+
+impl Mode {
+    fn from_args(args: &[OsString], pid: u32) -> Option<Self> {
+        match args {
+            [word] if word == "agent" => Some(Self::Agent { root: None }),
+            [word, flag, root] if word == "agent" && flag == "--root" => Some(Self::Agent {
+                root: Some(root.into()),
+            }),
+            // The kernel hands unknown words of its command line to /init.
+            _ if pid == 1 => Some(Self::Init),
+            _ => None,
+        }
+    }
+}
+
+/// Tells the lab something. A console that is gone is no reason to stop.
+fn say(message: &Message) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{message}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(args: &[&str], pid: u32, expected: Option<&Mode>) {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        assert_eq!(Mode::from_args(&args, pid).as_ref(), expected);
+    }
+
+    #[test]
+    fn modes() {
+        check(&[], 1, Some(&Mode::Init));
+        check(&["nopti"], 1, Some(&Mode::Init));
+        check(&["agent"], 1, Some(&Mode::Agent { root: None }));
+        let root = Some(PathBuf::from("/disk"));
+        check(
+            &["agent", "--root", "/disk"],
+            9,
+            Some(&Mode::Agent { root }),
+        );
+        check(&["agent", "--root"], 9, None);
+        check(&[], 9, None);
+    }
+}

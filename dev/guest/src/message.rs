@@ -59,8 +59,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(line: &str, expected: Option<Message>) {
-        assert_eq!(Message::parse(line), expected, "{line}");
+    fn check(line: &str, expected: Option<&Message>) {
+        assert_eq!(Message::parse(line).as_ref(), expected, "{line}");
     }
 
     #[test]
@@ -69,14 +69,14 @@ mod tests {
             step: "read".into(),
             detail: "task.md".into(),
         });
+        check(r#"@lab {"step":"read","detail":"task.md"}"#, Some(&step));
         check(
-            r#"@lab {"step":"read","detail":"task.md"}"#,
-            Some(step.clone()),
+            "@lab {\"done\":true}\r",
+            Some(&Message::Done { done: true }),
         );
-        check("@lab {\"done\":true}\r", Some(Message::Done { done: true }));
         check(
             r#"@lab {"failed":"no route"}"#,
-            Some(Message::Failed {
+            Some(&Message::Failed {
                 failed: "no route".into(),
             }),
         );
@@ -86,6 +86,6 @@ mod tests {
             &format!("@lab {{\"failed\":\"{}\"}}", "x".repeat(MAX_LINE)),
             None,
         );
-        check(&step.to_string(), Some(step));
+        check(&step.to_string(), Some(&step));
     }
 }
