@@ -67,29 +67,43 @@ impl Log {
 
 /// Most entries of one kind; a lab that runs for days must not fill the memory.
 const MAX_ENTRIES: usize = 4096;
+/// Most bytes of all bodies together; a request that would exceed them is left out.
+const MAX_BODIES: usize = 64 << 20;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct SharedLog(Arc<Mutex<Log>>);
+pub(super) struct SharedLog(Arc<Mutex<Bounded>>);
+
+#[derive(Debug, Default)]
+struct Bounded {
+    log: Log,
+    bodies: usize,
+}
 
 /// Where a connection's facts go; nowhere once the log is full.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionId(Option<usize>);
 
+impl ConnectionId {
+    fn find(self, log: &mut Log) -> Option<&mut Connection> {
+        log.connections.get_mut(self.0?)
+    }
+}
+
 impl SharedLog {
     pub(super) fn snapshot(&self) -> Log {
-        self.with(|log| log.clone())
+        self.with(|bounded| bounded.log.clone())
     }
 
     pub(super) fn question(&self, question: Question) {
-        self.with(|log| push(&mut log.questions, question));
+        self.with(|bounded| push(&mut bounded.log.questions, question));
     }
 
     pub(super) fn echo(&self, length: usize) {
-        self.with(|log| push(&mut log.echoed, length));
+        self.with(|bounded| push(&mut bounded.log.echoed, length));
     }
 
     pub(super) fn open(&self, host: &'static str, peer: SocketAddr) -> ConnectionId {
-        self.with(|log| {
+        self.with(|bounded| {
             let connection = Connection {
                 host,
                 peer,
@@ -98,35 +112,35 @@ impl SharedLog {
                 closed: false,
                 requests: Vec::new(),
             };
-            ConnectionId(push(&mut log.connections, connection))
+            ConnectionId(push(&mut bounded.log.connections, connection))
         })
     }
 
     pub(super) fn request(&self, of: ConnectionId, request: Request) {
-        self.update(of, |connection| {
-            connection.received = request.received_so_far;
-            push(&mut connection.requests, request);
+        self.with(|bounded| {
+            let bodies = bounded.bodies + request.body.len();
+            if let Some(connection) = of.find(&mut bounded.log)
+                && bodies <= MAX_BODIES
+            {
+                connection.received = request.received_so_far;
+                push(&mut connection.requests, request);
+                bounded.bodies = bodies;
+            }
         });
     }
 
     pub(super) fn close(&self, id: ConnectionId, received: u64, sent: u64) {
-        self.update(id, |connection| {
-            connection.received = received;
-            connection.sent = sent;
-            connection.closed = true;
-        });
-    }
-
-    fn update(&self, id: ConnectionId, change: impl FnOnce(&mut Connection)) {
-        self.with(|log| {
-            if let Some(connection) = id.0.and_then(|index| log.connections.get_mut(index)) {
-                change(connection);
+        self.with(|bounded| {
+            if let Some(connection) = id.find(&mut bounded.log) {
+                connection.received = received;
+                connection.sent = sent;
+                connection.closed = true;
             }
         });
     }
 
     /// A thread that panicked while it held the lock has only left an entry out.
-    fn with<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Bounded) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
