@@ -1,0 +1,111 @@
+//! Lines of what Sandtrace says of itself.
+
+use super::columns::Columns;
+use super::summary;
+use sandtrace_event::{
+    CaptureGap, Coverage, DetachReason, EndReason, GapCause, GapUnit, Layer, SandboxAttached,
+    SandboxDetached, TapIdentity, TrailEnd, TrailStart,
+};
+
+const KIND: &str = "CTL";
+
+pub(super) fn start(start: &TrailStart, trace_id: &str) -> Columns {
+    let backend =
+        |it: &sandtrace_event::BackendInForce| format!("{} by {}", layer(it.layer), it.backend);
+    let capture: Vec<_> = start.capture.iter().map(backend).collect();
+    let policy = match &start.policy_path {
+        Some(path) => format!("policy {path}"),
+        None => "no policy".to_owned(),
+    };
+    Columns::new(KIND, "start")
+        .path(format!("trail {trace_id}").as_bytes())
+        .remark(&policy)
+        .remark(&capture.join(", "))
+}
+
+pub(super) fn attached(attached: &SandboxAttached, sandbox_id: &str) -> Columns {
+    let vmm = attached.vmm.as_ref();
+    let vmm = vmm.map(|vmm| format!("{} pid {}", vmm.name, vmm.pid));
+    let mut columns = Columns::new(KIND, "attached")
+        .path(sandbox_id.as_bytes())
+        .remark(&format!("by {}", attached.provider))
+        .remark(&vmm.unwrap_or_default());
+    for tap in attached.taps.iter().take(4) {
+        columns = columns.remark(&place(tap));
+    }
+    for disk in attached.disks.iter().take(4) {
+        columns = columns.remark(&format!("{} {}", disk.kind, disk.path));
+    }
+    for coverage in attached.coverage.iter().take(4) {
+        columns = columns.remark(&missing(coverage));
+    }
+    columns
+}
+
+pub(super) fn detached(detached: &SandboxDetached, sandbox_id: &str) -> Columns {
+    let reason = match detached.reason {
+        DetachReason::VmmExited => "its VMM ended",
+        DetachReason::InterfaceGone => "its interface is gone",
+        DetachReason::Interrupted => "interrupted",
+        DetachReason::Duration => "the given time is over",
+    };
+    Columns::new(KIND, "detached")
+        .path(sandbox_id.as_bytes())
+        .remark(reason)
+}
+
+pub(super) fn gap(gap: &CaptureGap) -> Columns {
+    let cause = match gap.cause {
+        GapCause::RingDrop => "ring full",
+        GapCause::CounterMismatch => "counters differ",
+        GapCause::InterfaceGone => "interface gone",
+        GapCause::DiskUnreadable => "disk unreadable",
+        GapCause::ScanBound => "over the bound of one scan",
+    };
+    let unit = match gap.unit {
+        GapUnit::Packets => "packets",
+        GapUnit::Bytes => "bytes",
+        GapUnit::Paths => "paths",
+        GapUnit::Scans => "scans",
+        GapUnit::Interfaces => "interfaces",
+    };
+    Columns::new(KIND, "gap")
+        .path(format!("{} {}", layer(gap.layer), gap.source).as_bytes())
+        .remark(&format!("NOT SEEN: {} {unit}, {cause}", gap.count))
+        .remark(&gap.detail)
+}
+
+pub(super) fn end(end: &TrailEnd) -> Columns {
+    let reason = match end.reason {
+        EndReason::SandboxEnded => "the sandbox ended",
+        EndReason::Interrupted => "interrupted",
+        EndReason::Duration => "the given time is over",
+        EndReason::CaptureFailed => "capture failed",
+    };
+    Columns::new(KIND, "end")
+        .path(reason.as_bytes())
+        .remark(&summary::totals(end))
+}
+
+fn layer(layer: Layer) -> &'static str {
+    match layer {
+        Layer::Network => "network",
+        Layer::Filesystem => "filesystem",
+        Layer::Syscall => "syscall",
+    }
+}
+
+fn place(tap: &TapIdentity) -> String {
+    match &tap.netns {
+        Some(netns) => format!("{} in {netns}", tap.interface),
+        None => tap.interface.clone(),
+    }
+}
+
+fn missing(coverage: &Coverage) -> String {
+    format!(
+        "not visible: {}: {}",
+        layer(coverage.layer),
+        coverage.missing
+    )
+}
