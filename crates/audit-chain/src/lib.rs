@@ -1,1 +1,24 @@
 //! Hash-chained JSONL trails: canonical encoding, append, verify.
+//!
+//! A trail is a file of lines; each line is the RFC 8785 form of one
+//! [`sandtrace_event::AuditEvent`] and carries the hash of the line before.
+//! docs/trail-format.md has the bytes. [`TrailWriter`] appends, [`verify()`]
+//! checks a whole trail, [`TrailReader`] walks over one that may still grow.
+//!
+//! Nothing here asks for the time: the moments come with the events, and the
+//! clock of the group commit is an argument.
+
+mod counts;
+mod envelope;
+pub mod jcs;
+mod line;
+pub mod reader;
+pub mod verify;
+mod writer;
+
+pub use counts::Counts;
+pub use jcs::MAX_DEPTH;
+pub use line::MAX_LINE;
+pub use reader::{Line, ReadError, TrailReader};
+pub use verify::{Outcome, Report, VerifyOptions, verify};
+pub use writer::{Head, Sealed, TrailIdentity, TrailWriter, WriteError};

@@ -182,14 +182,14 @@ pub struct Flow {
     pub phase: FlowPhase,
     /// Transport or other protocol.
     pub protocol: Protocol,
+    /// TCP payload bytes sent again, both ways together; not part of `bytes_*`.
+    pub resent_bytes: Count,
     /// The sandbox's address as its packets claim it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src_ip: Option<IpAddr>,
     /// The sandbox's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src_port: Option<u16>,
-    /// TCP payload bytes sent again, both ways together; not part of `bytes_*`.
-    pub resent_bytes: Count,
     /// When the first packet was seen.
     pub started_at: WallTime,
     /// Connection state in Zeek's words (S0, S1, SF, REJ, …); TCP only.

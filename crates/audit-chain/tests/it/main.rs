@@ -1,0 +1,18 @@
+//! Trails written by the real writer, attacked, and verified twice.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "in tests, the helpers too, a surprise is a failure"
+)]
+
+mod attacks;
+mod corpora;
+mod document;
+mod full_disk;
+mod mutations;
+mod naive;
+mod sample;
+mod speed;
+mod writing;
