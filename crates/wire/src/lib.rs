@@ -5,14 +5,26 @@
 //! does I/O or asks for the time, and everything that comes from the guest is
 //! read with bounds on time and memory.
 
+#![cfg_attr(
+    test,
+    expect(clippy::cast_possible_truncation, reason = "test data is small")
+)]
+
+mod calls;
+mod community_id;
 mod config;
 mod dns;
 mod findings;
 mod flow;
+mod frame;
 mod http;
+mod key;
 mod names;
 mod packet;
+mod reader;
+mod reassembly;
 mod tcp;
+mod text;
 mod tls;
 mod view;
 

@@ -1,5 +1,7 @@
 //! Names of addresses, as evidence.
 
+use crate::packet::Moment;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,4 +33,219 @@ pub struct NameEvidence {
     pub resolver_accepted: Option<bool>,
     /// When it was seen, in nanoseconds since 1970-01-01T00:00:00Z.
     pub observed_wall_ns: u64,
+}
+
+/// The client's own word for its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) name: Arc<str>,
+    pub(crate) source: NameSource,
+    pub(crate) at: Moment,
+}
+
+/// What is known about one peer's name.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) evidence: Vec<NameEvidence>,
+    /// The best name: a claim that DNS backs, else a claim, else the only name
+    /// that DNS gave.
+    pub(crate) best: Option<Arc<str>>,
+    /// There is a claim, and no DNS answer gave that name to the address.
+    pub(crate) claim_without_dns: bool,
+}
+
+/// Names that DNS gave to addresses, bounded.
+#[derive(Debug)]
+pub(crate) struct NameBook {
+    by_address: HashMap<IpAddr, Vec<Answered>>,
+    /// Addresses in the order in which they came in.
+    order: VecDeque<IpAddr>,
+    max_addresses: usize,
+    /// Names of all addresses together.
+    names: usize,
+}
+
+/// One name that one resolver gave to an address.
+#[derive(Clone, Debug)]
+struct Answered {
+    name: Arc<str>,
+    resolver: IpAddr,
+    accepted: bool,
+    at: Moment,
+}
+
+/// Names kept per address; large hosts serve more, but one sandbox asks for few.
+const MAX_NAMES: usize = 32;
+/// Names kept in all, as a multiple of the addresses.
+const NAMES_PER_ADDRESS: usize = 2;
+
+impl NameBook {
+    pub(crate) fn new(max_addresses: usize) -> Self {
+        Self {
+            by_address: HashMap::new(),
+            order: VecDeque::new(),
+            max_addresses: max_addresses.max(1),
+            names: 0,
+        }
+    }
+
+    /// A resolver answered `name` with `address`.
+    pub(crate) fn learn(
+        &mut self,
+        address: IpAddr,
+        name: &Arc<str>,
+        resolver: IpAddr,
+        accepted: bool,
+        at: Moment,
+    ) {
+        if !self.by_address.contains_key(&address) {
+            while self.order.len() >= self.max_addresses
+                || self.names >= self.max_addresses * NAMES_PER_ADDRESS
+            {
+                self.forget_oldest();
+            }
+            self.order.push_back(address);
+        }
+        let names = self.by_address.entry(address).or_default();
+        let before = names.len();
+        names.retain(|known| &known.name != name || known.resolver != resolver);
+        if names.len() >= MAX_NAMES {
+            // An accepted resolver's word is not to be pushed out by others.
+            let victim = names.iter().position(|known| !known.accepted);
+            names.remove(victim.unwrap_or(0));
+        }
+        self.names = self.names + names.len() + 1 - before;
+        names.push(Answered {
+            name: Arc::clone(name),
+            resolver,
+            accepted,
+            at,
+        });
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(names) = self
+            .order
+            .pop_front()
+            .and_then(|oldest| self.by_address.remove(&oldest))
+        {
+            self.names -= names.len();
+        }
+    }
+
+    /// All that is known about the name of a peer that the client calls `claim`.
+    pub(crate) fn evidence(&self, peer: IpAddr, claim: Option<&Claim>) -> Known {
+        let answered = self.by_address.get(&peer).map_or(&[][..], Vec::as_slice);
+        let claims = |known: &Answered| claim.is_some_and(|claim| claim.name == known.name);
+        let mut evidence: Vec<NameEvidence> = answered
+            .iter()
+            .map(|known| NameEvidence {
+                name: Arc::clone(&known.name),
+                source: NameSource::Dns,
+                agrees: known.accepted && claims(known),
+                resolver: Some(known.resolver),
+                resolver_accepted: Some(known.accepted),
+                observed_wall_ns: known.at.wall_ns,
+            })
+            .collect();
+        if let Some(claim) = claim {
+            evidence.push(NameEvidence {
+                name: Arc::clone(&claim.name),
+                source: claim.source,
+                agrees: evidence.iter().any(|dns| dns.agrees),
+                resolver: None,
+                resolver_accepted: None,
+                observed_wall_ns: claim.at.wall_ns,
+            });
+        }
+        let best = match (claim, answered) {
+            (Some(claim), _) => Some(Arc::clone(&claim.name)),
+            (None, [first, others @ ..]) => others
+                .iter()
+                .all(|other| other.name == first.name)
+                .then(|| Arc::clone(&first.name)),
+            (None, []) => None,
+        };
+        Known {
+            evidence,
+            best,
+            claim_without_dns: claim.is_some() && !answered.iter().any(claims),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 53));
+
+    fn at(mono_us: u64) -> Moment {
+        Moment {
+            mono_us,
+            wall_ns: mono_us * 1000,
+        }
+    }
+
+    /// Learned names as `name` or, from a resolver that is not accepted, `?name`.
+    #[track_caller]
+    fn check(
+        learned: &[&str],
+        claim: Option<&str>,
+        best: Option<&str>,
+        agrees: &[bool],
+        without: bool,
+    ) {
+        let mut book = NameBook::new(10);
+        for (time, word) in (0..).zip(learned) {
+            let name = word.trim_start_matches('?');
+            book.learn(PEER, &name.into(), RESOLVER, name == *word, at(time));
+        }
+        let claim = claim.map(|name| Claim {
+            name: name.into(),
+            source: NameSource::TlsSni,
+            at: at(99),
+        });
+        let known = book.evidence(PEER, claim.as_ref());
+        assert_eq!(known.best.as_deref(), best);
+        let agreement: Vec<_> = known.evidence.iter().map(|entry| entry.agrees).collect();
+        assert_eq!(agreement, agrees);
+        assert_eq!(known.claim_without_dns, without);
+    }
+
+    #[test]
+    fn a_claim_agrees_only_with_an_accepted_answer_for_the_same_name() {
+        check(&[], None, None, &[], false);
+        check(&["a"], None, Some("a"), &[false], false);
+        check(&["a", "b"], None, None, &[false, false], false);
+        check(
+            &["a", "b"],
+            Some("b"),
+            Some("b"),
+            &[false, true, true],
+            false,
+        );
+        check(&["?b"], Some("b"), Some("b"), &[false, false], false);
+        check(&["a"], Some("b"), Some("b"), &[false, false], true);
+        check(&[], Some("b"), Some("b"), &[false], true);
+    }
+
+    #[test]
+    fn the_book_is_bounded_and_forgets_the_oldest() {
+        let mut book = NameBook::new(2);
+        for last in 0..5 {
+            let address = IpAddr::from([198, 51, 100, last]);
+            book.learn(address, &"a".into(), RESOLVER, true, at(0));
+        }
+        assert_eq!(book.by_address.len(), 2);
+        assert!(book.evidence([198, 51, 100, 4].into(), None).best.is_some());
+        for number in 0..100 {
+            let name = format!("n{number}").into();
+            book.learn(PEER, &name, RESOLVER, number == 0, at(0));
+        }
+        let known = book.evidence(PEER, None);
+        assert_eq!(known.evidence.len(), MAX_NAMES);
+        assert_eq!(&*known.evidence[0].name, "n0", "an accepted answer stays");
+    }
 }

@@ -1,5 +1,9 @@
 //! The flow table: every packet is counted in exactly one flow.
 
+mod deadlines;
+mod one;
+mod recency;
+mod sniff;
 mod table;
 mod totals;
 

@@ -1,0 +1,313 @@
+//! DNS messages (RFC 1035 section 4), as far as names and addresses go.
+
+use crate::reader::Reader;
+use crate::text;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A message with exactly one question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) id: u16,
+    pub(crate) is_response: bool,
+    pub(crate) rcode: u8,
+    pub(crate) question: Question,
+    /// Records of the answer section, up to the first that is not whole.
+    pub(crate) answers: Vec<Record>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Question {
+    pub(crate) name: String,
+    pub(crate) kind: u16,
+    pub(crate) class: u16,
+}
+
+/// One record of the answer section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    pub(crate) data: Rdata,
+}
+
+/// A record's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rdata {
+    Address(IpAddr),
+    Alias(String),
+    Other,
+}
+
+const HEADER: usize = 12;
+/// Records that are read of one answer.
+const MAX_RECORDS: u16 = 256;
+/// Longest name on the wire (RFC 1035 section 2.3.4).
+const MAX_NAME: usize = 255;
+const CLASS_IN: u16 = 1;
+const TYPE_A: u16 = 1;
+const TYPE_CNAME: u16 = 5;
+const TYPE_AAAA: u16 = 28;
+
+impl Message {
+    /// Reads a message. Its tail may be missing, its question may not.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let id = reader.u16()?;
+        let flags = reader.u16()?;
+        let [questions, answers, _, _] =
+            [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?];
+        if questions != 1 {
+            return None;
+        }
+        let question = Question {
+            name: name(bytes, &mut reader)?,
+            kind: reader.u16()?,
+            class: reader.u16()?,
+        };
+        let mut message = Self {
+            id,
+            is_response: flags & 0x8000 != 0,
+            rcode: u8::try_from(flags & 0x000f).ok()?,
+            question,
+            answers: Vec::new(),
+        };
+        if message.is_response {
+            for _ in 0..answers.min(MAX_RECORDS) {
+                match record(bytes, &mut reader) {
+                    Some(record) => message.answers.push(record),
+                    None => break,
+                }
+            }
+        }
+        Some(message)
+    }
+
+    /// Addresses that the answers give to the question's name, directly or
+    /// over canonical names.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let mut chain = vec![self.question.name.as_str()];
+        // Servers send a chain in order, but need not: each pass finds a link.
+        for _ in 0..self.answers.len().min(MAX_CHAIN) {
+            let next = self.answers.iter().find_map(|record| match &record.data {
+                Rdata::Alias(target)
+                    if chain.contains(&record.name.as_str())
+                        && !chain.contains(&target.as_str()) =>
+                {
+                    Some(target.as_str())
+                }
+                _ => None,
+            });
+            match next {
+                Some(target) => chain.push(target),
+                None => break,
+            }
+        }
+        self.answers
+            .iter()
+            .filter_map(move |record| match record.data {
+                Rdata::Address(address) if chain.contains(&record.name.as_str()) => Some(address),
+                _ => None,
+            })
+    }
+
+    /// Addresses and canonical names of all answers, in their order.
+    pub(crate) fn answer_texts(&self) -> Vec<String> {
+        self.answers
+            .iter()
+            .filter_map(|record| match &record.data {
+                Rdata::Address(address) => Some(address.to_string()),
+                Rdata::Alias(name) => Some(name.clone()),
+                Rdata::Other => None,
+            })
+            .collect()
+    }
+}
+
+const MAX_CHAIN: usize = 16;
+
+/// The name of a record type: `A`, `AAAA`, … or `TYPE` and its number (RFC 3597).
+pub(crate) fn type_name(kind: u16) -> String {
+    let known = match kind {
+        1 => "A",
+        2 => "NS",
+        5 => "CNAME",
+        6 => "SOA",
+        10 => "NULL",
+        12 => "PTR",
+        13 => "HINFO",
+        15 => "MX",
+        16 => "TXT",
+        28 => "AAAA",
+        33 => "SRV",
+        35 => "NAPTR",
+        43 => "DS",
+        46 => "RRSIG",
+        47 => "NSEC",
+        48 => "DNSKEY",
+        52 => "TLSA",
+        64 => "SVCB",
+        65 => "HTTPS",
+        99 => "SPF",
+        251 => "IXFR",
+        252 => "AXFR",
+        255 => "ANY",
+        257 => "CAA",
+        other => return format!("TYPE{other}"),
+    };
+    known.to_owned()
+}
+
+/// The name of a response code: `NOERROR`, … or `RCODE` and its number.
+pub(crate) fn rcode_name(rcode: u8) -> String {
+    let known = match rcode {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        6 => "YXDOMAIN",
+        7 => "YXRRSET",
+        8 => "NXRRSET",
+        9 => "NOTAUTH",
+        10 => "NOTZONE",
+        other => return format!("RCODE{other}"),
+    };
+    known.to_owned()
+}
+
+fn record<'a>(message: &'a [u8], reader: &mut Reader<'a>) -> Option<Record> {
+    let owner = name(message, reader)?;
+    let (kind, class) = (reader.u16()?, reader.u16()?);
+    reader.u32()?;
+    let mut data = reader.vec16()?;
+    let data = match (class, kind) {
+        (CLASS_IN, TYPE_A) => Rdata::Address(Ipv4Addr::from(data.array::<4>()?).into()),
+        (CLASS_IN, TYPE_AAAA) => Rdata::Address(Ipv6Addr::from(data.array::<16>()?).into()),
+        (CLASS_IN, TYPE_CNAME) => Rdata::Alias(name(message, &mut data)?),
+        _ => Rdata::Other,
+    };
+    Some(Record { name: owner, data })
+}
+
+/// Reads a name in lower case, following compression pointers (RFC 1035
+/// section 4.1.4). Each must point before the last one, so this ends.
+fn name<'a>(message: &'a [u8], reader: &mut Reader<'a>) -> Option<String> {
+    let mut out = String::new();
+    let mut wire_len = 1;
+    let mut within = *reader;
+    let mut jumped = false;
+    let mut limit = message.len();
+    loop {
+        let len = within.u8()?;
+        match len >> 6 {
+            0 if len == 0 => break,
+            0 => {
+                let label = within.take(usize::from(len))?;
+                wire_len += 1 + label.len();
+                if wire_len > MAX_NAME {
+                    return None;
+                }
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                push_label(&mut out, label);
+            }
+            3 => {
+                let target = usize::from(len & 0x3f) << 8 | usize::from(within.u8()?);
+                if !jumped {
+                    *reader = within;
+                    jumped = true;
+                }
+                if target >= limit || target < HEADER {
+                    return None;
+                }
+                limit = target;
+                within = Reader::new(message.get(target..)?);
+            }
+            _ => return None,
+        }
+    }
+    if !jumped {
+        *reader = within;
+    }
+    if out.is_empty() {
+        out.push('.');
+    }
+    Some(out)
+}
+
+/// A dot inside a label is no separator.
+fn push_label(out: &mut String, label: &[u8]) {
+    for (at, part) in label.split(|byte| *byte == b'.').enumerate() {
+        if at > 0 {
+            out.push_str("\\046");
+        }
+        text::push_escaped(out, &part.to_ascii_lowercase());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(flags: u16, counts: [u16; 2], body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0xab, 0xcd];
+        bytes.extend(flags.to_be_bytes());
+        bytes.extend(counts[0].to_be_bytes());
+        bytes.extend(counts[1].to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn a_chain_of_names_leads_to_addresses() {
+        let mut body = b"\x03WWW\x01a\0\0\x01\0\x01".to_vec();
+        // www.a CNAME b.a; b.a A 1.2.3.4; x.a A 9.9.9.9 (not asked for).
+        body.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01b\xc0\x10");
+        body.extend(b"\x01B\x01A\0\0\x01\0\x01\0\0\0\x3c\0\x04\x01\x02\x03\x04");
+        body.extend(b"\x01x\x01a\0\0\x01\0\x01\0\0\0\x3c\0\x04\x09\x09\x09\x09");
+        let message = Message::parse(&message(0x8180, [1, 3], &body)).unwrap();
+        assert_eq!(message.question.name, "www.a");
+        assert_eq!(message.answer_texts(), ["b.a", "1.2.3.4", "9.9.9.9"]);
+        let addresses: Vec<_> = message.addresses().collect();
+        assert_eq!(addresses, [IpAddr::from([1, 2, 3, 4])]);
+    }
+
+    #[test]
+    fn hostile_names_are_refused() {
+        #[track_caller]
+        fn check(name: &[u8], expected: Option<&str>) {
+            let bytes = message(0x0100, [1, 0], &[name, b"\0\x01\0\x01"].concat());
+            let name = Message::parse(&bytes).map(|message| message.question.name);
+            assert_eq!(name.as_deref(), expected);
+        }
+        check(b"\0", Some("."));
+        check(b"\x03a.b\0", Some("a\\046b"));
+        check(b"\x02\x1b\xff\0", Some("\\027\\255"));
+        check(b"\xc0\x0c", None);
+        check(b"\x01a\xc0\x0c", None);
+        check(b"\xc0\xff", None);
+        check(b"\x40a\0", None);
+        check(b"\x3fshort\0", None);
+        let long = [&b"\x3f"[..], &[b'a'; 63]].concat().repeat(4);
+        check(&[&long[..], b"\0"].concat(), None);
+        check(
+            &[&long[..192], b"\x3d", &[b'a'; 61], b"\0"].concat(),
+            Some(&format!("{0}.{0}.{0}.{1}", "a".repeat(63), "a".repeat(61))),
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(body: Vec<u8>, records in 0_u16..300) {
+            let bytes = message(0x8180, [1, records], &[b"\x01a\0\0\x01\0\x01", &body[..]].concat());
+            if let Some(message) = Message::parse(&bytes) {
+                let _ = message.addresses().count();
+            }
+            let _ = Message::parse(&body);
+        }
+    }
+}

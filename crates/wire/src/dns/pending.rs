@@ -1,0 +1,161 @@
+//! Questions that wait for their answer.
+
+use super::message::{Message, Question, rcode_name, type_name};
+use crate::packet::Moment;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+/// One question of the sandbox and what came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsTransaction {
+    /// Name asked for, in lower case without a trailing dot; the root is `.`.
+    pub name: String,
+    /// Question type: `A`, `AAAA`, … or `TYPE` and its number.
+    pub qtype: String,
+    /// Address that was asked.
+    pub resolver: IpAddr,
+    /// Port that was asked.
+    pub resolver_port: u16,
+    /// Whether that resolver is an accepted one.
+    pub resolver_accepted: bool,
+    /// Addresses and canonical names that were answered.
+    pub answers: Vec<String>,
+    /// Response code: `NOERROR`, `NXDOMAIN`, … or `RCODE` and its number;
+    /// absent where no answer came.
+    pub rcode: Option<String>,
+    /// Microseconds from question to answer; absent where either is missing.
+    pub latency_us: Option<u64>,
+    /// Whether an answer to the sandbox matched a pending question.
+    pub matched: bool,
+}
+
+/// Who asked whom: the sandbox's end and the resolver's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asked {
+    pub(crate) client: IpAddr,
+    pub(crate) client_port: u16,
+    pub(crate) resolver: IpAddr,
+    pub(crate) resolver_port: u16,
+    pub(crate) accepted: bool,
+}
+
+/// Bounded set of questions in the order of their times.
+#[derive(Debug, Default)]
+pub(crate) struct PendingQuestions {
+    by_key: HashMap<Key, Waiting>,
+    by_age: BTreeMap<(u64, u64), Key>,
+    asked_so_far: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    asked: Asked,
+    id: u16,
+    question: Question,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    since_us: u64,
+    number: u64,
+}
+
+/// A reply to a question.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) transaction: DnsTransaction,
+    /// When it was the answer to a pending question.
+    pub(crate) message: Option<Message>,
+}
+
+impl PendingQuestions {
+    /// A question went out. The same one again changes nothing. Answers a
+    /// question that had to make room.
+    pub(crate) fn ask(
+        &mut self,
+        at: Moment,
+        asked: Asked,
+        message: Message,
+        max: usize,
+    ) -> Option<DnsTransaction> {
+        let key = Key {
+            asked,
+            id: message.id,
+            question: message.question,
+        };
+        if self.by_key.contains_key(&key) {
+            return None;
+        }
+        let displaced = (self.by_key.len() >= max.max(1))
+            .then(|| self.oldest())
+            .flatten()
+            .and_then(|age| self.remove(age));
+        self.asked_so_far += 1;
+        let waiting = Waiting {
+            since_us: at.mono_us,
+            number: self.asked_so_far,
+        };
+        self.by_age
+            .insert((waiting.since_us, waiting.number), key.clone());
+        self.by_key.insert(key, waiting);
+        displaced
+    }
+
+    /// A reply came in.
+    pub(crate) fn reply(&mut self, at: Moment, asked: Asked, message: Message) -> Reply {
+        let key = Key {
+            asked,
+            id: message.id,
+            question: message.question.clone(),
+        };
+        let waiting = self.by_key.remove(&key);
+        if let Some(waiting) = waiting {
+            self.by_age.remove(&(waiting.since_us, waiting.number));
+        }
+        Reply {
+            transaction: DnsTransaction {
+                answers: message.answer_texts(),
+                rcode: Some(rcode_name(message.rcode)),
+                latency_us: waiting.map(|waiting| at.mono_us.saturating_sub(waiting.since_us)),
+                matched: waiting.is_some(),
+                ..unanswered(&key)
+            },
+            message: waiting.is_some().then_some(message),
+        }
+    }
+
+    /// Takes out a question that was asked at or before `since_us`.
+    pub(crate) fn overdue(&mut self, since_us: u64) -> Option<DnsTransaction> {
+        let age = self.oldest().filter(|(since, _)| *since <= since_us)?;
+        self.remove(age)
+    }
+
+    /// When the oldest question was asked.
+    pub(crate) fn oldest_us(&self) -> Option<u64> {
+        self.oldest().map(|(since, _)| since)
+    }
+
+    fn oldest(&self) -> Option<(u64, u64)> {
+        self.by_age.first_key_value().map(|(age, _)| *age)
+    }
+
+    fn remove(&mut self, age: (u64, u64)) -> Option<DnsTransaction> {
+        let key = self.by_age.remove(&age)?;
+        self.by_key.remove(&key);
+        Some(unanswered(&key))
+    }
+}
+
+fn unanswered(key: &Key) -> DnsTransaction {
+    DnsTransaction {
+        name: key.question.name.clone(),
+        qtype: type_name(key.question.kind),
+        resolver: key.asked.resolver,
+        resolver_port: key.asked.resolver_port,
+        resolver_accepted: key.asked.accepted,
+        answers: Vec::new(),
+        rcode: None,
+        latency_us: None,
+        matched: false,
+    }
+}

@@ -1,0 +1,547 @@
+//! One flow: its counters, its TCP state, its calls.
+
+use crate::calls::Calls;
+use crate::community_id::community_id;
+use crate::config::FlowConfig;
+use crate::findings::{Finding, Findings};
+use crate::flow::sniff::{Facts, Piece, Sniff};
+use crate::frame::{Frame, TcpHeader};
+use crate::key::FlowKey;
+use crate::names::{Claim, NameBook, NameSource};
+use crate::packet::{Direction, Moment};
+use crate::tcp::{Ending, Ends, Seen, Sequence};
+use crate::tls::is_alert;
+use crate::view::{Bounds, End, FlowView, Initiator, Phase, Protocol, Traffic};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// A flow from its first packet to its close.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    id: u64,
+    pub(crate) key: FlowKey,
+    initiator: Initiator,
+    started: Moment,
+    last: Moment,
+    sent: Traffic,
+    received: Traffic,
+    calls: Calls,
+    handshake_bytes: u64,
+    tcp: Option<Box<Tcp>>,
+    icmp_type: Option<u8>,
+    findings: Findings,
+    facts: Option<Box<Facts>>,
+    claim: Option<Box<Claim>>,
+    sniff: Option<Box<Sniff>>,
+    /// The client's claim is known, or that it makes none.
+    settled: bool,
+    /// When the connection was seen to end.
+    ended_us: Option<u64>,
+    bounds: Bounds,
+    /// The crossing of the total bound was reported.
+    total_reported: bool,
+    opened: bool,
+    claim_reported: bool,
+    pub(crate) reported_us: u64,
+    pub(crate) deadline_us: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Tcp {
+    ends: Ends,
+    from_client: Sequence,
+    from_server: Sequence,
+    sniffed: bool,
+}
+
+/// A client's handshake larger than this is odd: with a chain of certificates
+/// it has some 6 KiB.
+const LARGE_HANDSHAKE: u64 = 16 * 1024;
+/// Bytes sent again that are not odd, however little was sent.
+const RESENT_ALLOWANCE: u64 = 16 * 1024;
+const DNS_PORT: u16 = 53;
+
+impl Flow {
+    /// A flow that begins with this frame.
+    pub(crate) fn begin(
+        id: u64,
+        key: FlowKey,
+        frame: &Frame<'_>,
+        at: Moment,
+        direction: Direction,
+        config: &FlowConfig,
+    ) -> Self {
+        let is_tcp = key.protocol == Protocol::Tcp && !key.later_fragments;
+        Self {
+            id,
+            key,
+            initiator: initiator(&key, frame.tcp, direction),
+            started: at,
+            last: at,
+            sent: Traffic::default(),
+            received: Traffic::default(),
+            calls: Calls::default(),
+            handshake_bytes: 0,
+            tcp: is_tcp.then(Box::default),
+            icmp_type: frame.icmp_type,
+            findings: first_findings(&key, config),
+            facts: None,
+            claim: None,
+            sniff: None,
+            settled: !is_tcp,
+            ended_us: None,
+            bounds: Bounds::default(),
+            total_reported: false,
+            opened: false,
+            claim_reported: false,
+            reported_us: at.mono_us,
+            deadline_us: None,
+        }
+    }
+
+    /// Counts one frame.
+    pub(crate) fn count(
+        &mut self,
+        frame: &Frame<'_>,
+        at: Moment,
+        direction: Direction,
+        wire_len: u32,
+        config: &FlowConfig,
+    ) {
+        self.last = at;
+        self.findings = self.findings.union(frame.findings);
+        let by_client =
+            (direction == Direction::FromSandbox) == (self.initiator == Initiator::Sandbox);
+        let seen = match (&mut self.tcp, frame.tcp) {
+            (Some(tcp), Some(header)) => tcp.segment(by_client, header, frame.payload_len),
+            _ => Seen {
+                offset: None,
+                new: frame.payload_len,
+                resent: 0,
+            },
+        };
+        let traffic = match direction {
+            Direction::FromSandbox => &mut self.sent,
+            Direction::ToSandbox => &mut self.received,
+        };
+        traffic.packets += 1;
+        traffic.wire_bytes += u64::from(wire_len);
+        traffic.payload_bytes += u64::from(seen.new);
+        traffic.resent_bytes += u64::from(seen.resent);
+
+        if frame.payload_len > 0 {
+            self.sniff(frame, seen, by_client, config);
+            self.account(frame, seen, by_client, at, config);
+        }
+        if let Some(header) = frame.tcp {
+            self.after_segment(header, by_client, at);
+        }
+    }
+
+    /// Whether a new connection begins under the key of one that has ended.
+    pub(crate) fn is_succeeded_by(&self, frame: &Frame<'_>) -> bool {
+        self.ended_us.is_some()
+            && frame
+                .tcp
+                .is_some_and(|header| header.flags.syn() && !header.flags.ack())
+    }
+
+    /// What must be reported right after a packet.
+    pub(crate) fn due_report(&self) -> Option<Phase> {
+        if !self.opened {
+            return self.settled.then_some(Phase::Open);
+        }
+        let late_claim = self.claim.is_some() && !self.claim_reported;
+        let call = self
+            .bounds
+            .max_bytes_per_call
+            .is_some_and(|bound| self.calls.exceeds(bound));
+        let total = self
+            .bounds
+            .max_bytes_total
+            .is_some_and(|bound| self.sent.payload_bytes > bound && !self.total_reported);
+        (late_claim || call || total).then_some(Phase::Update)
+    }
+
+    /// A report was made and answered with these bounds.
+    pub(crate) fn reported(&mut self, at: Moment, bounds: Bounds) {
+        self.opened = true;
+        self.reported_us = at.mono_us;
+        self.claim_reported = self.claim.is_some();
+        self.bounds = bounds;
+        self.calls.reported(bounds.max_bytes_per_call);
+        self.total_reported = bounds
+            .max_bytes_total
+            .is_some_and(|bound| self.sent.payload_bytes > bound);
+    }
+
+    pub(crate) const fn is_opened(&self) -> bool {
+        self.opened
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether a packet came since the last report.
+    pub(crate) fn went_on(&self) -> bool {
+        self.last.mono_us > self.reported_us
+    }
+
+    /// When the open report is due at the latest.
+    pub(crate) fn open_due_us(&self, config: &FlowConfig) -> u64 {
+        self.started.mono_us.saturating_add(config.open_delay_us)
+    }
+
+    /// When the flow is over, if no packet comes until then.
+    pub(crate) fn close_due_us(&self, config: &FlowConfig) -> u64 {
+        if let Some(ended_us) = self.ended_us {
+            return ended_us.saturating_add(config.tcp_linger_us);
+        }
+        let idle_us = match (&self.tcp, self.key.protocol) {
+            (Some(tcp), _) if tcp.ends.is_unanswered() => config.tcp_attempt_us,
+            (Some(_), _) => config.tcp_idle_us,
+            (None, Protocol::Udp) => config.udp_idle_us,
+            (None, _) => config.other_idle_us,
+        };
+        self.last.mono_us.saturating_add(idle_us)
+    }
+
+    /// Whether the connection ended after its deadline was set, so that it is
+    /// due earlier.
+    pub(crate) fn is_due_earlier(&self, config: &FlowConfig) -> bool {
+        self.ended_us.is_some()
+            && self
+                .deadline_us
+                .is_none_or(|deadline| self.close_due_us(config) < deadline)
+    }
+
+    /// The moment to look at the flow next.
+    pub(crate) fn next_us(&self, config: &FlowConfig) -> u64 {
+        let report = if self.opened {
+            self.reported_us.saturating_add(config.update_interval_us)
+        } else {
+            self.open_due_us(config)
+        };
+        report.min(self.close_due_us(config))
+    }
+
+    /// The end reason, if the flow is closed for `other` or has ended by itself.
+    pub(crate) fn end(&self, other: End) -> End {
+        match self.tcp.as_ref().and_then(|tcp| tcp.ends.ending()) {
+            Some(Ending::Fin) => End::Fin,
+            Some(Ending::Rst) => End::Rst,
+            None => other,
+        }
+    }
+
+    /// Settles what is still open before the last report.
+    pub(crate) fn close(&mut self, config: &FlowConfig) {
+        self.drop_sniff();
+        self.settle_calls(self.last, false, config);
+    }
+
+    /// Stops reading the start of the connection for lack of memory.
+    pub(crate) fn stop_reading(&mut self) {
+        self.findings.insert(Finding::ReassemblyLimit);
+        self.drop_sniff();
+    }
+
+    /// Bytes of memory that reading the start of the connection takes.
+    pub(crate) fn reading_bytes(&self) -> usize {
+        self.sniff.as_ref().map_or(0, |sniff| sniff.footprint())
+    }
+
+    /// Notes something odd.
+    pub(crate) fn note(&mut self, finding: Finding) {
+        self.findings.insert(finding);
+    }
+
+    /// What a report shows.
+    pub(crate) fn view(&self, end: Option<End>, book: &NameBook) -> FlowView<'_> {
+        let peer = self.key.peer();
+        let known = match (peer.ip, self.initiator) {
+            (Some(ip), Initiator::Sandbox) => book.evidence(ip, self.claim.as_deref()),
+            (Some(ip), Initiator::Outside) => book.evidence(ip, None),
+            (None, _) => crate::names::Known::default(),
+        };
+        let largest = self.calls.largest();
+        let facts = self.facts.as_deref();
+        let mut findings = self.findings;
+        let claims_sni = matches!(&self.claim, Some(claim) if claim.source == NameSource::TlsSni);
+        if known.claim_without_dns && claims_sni {
+            findings.insert(Finding::SniNotInDns);
+        }
+        if self.handshake_bytes > LARGE_HANDSHAKE {
+            findings.insert(Finding::OversizedHandshake);
+        }
+        if self.sent.resent_bytes > RESENT_ALLOWANCE.max(self.sent.payload_bytes) {
+            findings.insert(Finding::ExcessRetransmission);
+        }
+        let any_payload = self.sent.payload_bytes + self.received.payload_bytes > 0;
+        FlowView {
+            flow_id: self.id,
+            initiator: self.initiator,
+            protocol: self.key.protocol,
+            sandbox: self.key.sandbox(),
+            peer,
+            vlan: self.key.vlan(),
+            later_fragments: self.key.later_fragments,
+            sent: self.sent,
+            received: self.received,
+            calls: self.calls.count(),
+            max_call: largest.number,
+            max_call_bytes: largest.bytes,
+            handshake_bytes: self.handshake_bytes,
+            missed_bytes: self
+                .tcp
+                .as_ref()
+                .map_or(0, |tcp| tcp.from_client.missed() + tcp.from_server.missed()),
+            state: self.tcp.as_ref().map(|tcp| tcp.ends.state(any_payload)),
+            end,
+            community_id: community_id(&self.key, self.initiator),
+            names: known.evidence,
+            host: known.best,
+            tls: facts.and_then(|facts| facts.tls.as_ref()),
+            http: facts.and_then(|facts| facts.http.as_ref()),
+            icmp_type: self.icmp_type,
+            started: self.started,
+            last: self.last,
+            findings,
+        }
+    }
+
+    /// Reads the start of a connection.
+    fn sniff(&mut self, frame: &Frame<'_>, seen: Seen, by_client: bool, config: &FlowConfig) {
+        let Some(tcp) = &mut self.tcp else { return };
+        if by_client && !tcp.sniffed {
+            tcp.sniffed = true;
+            self.sniff = Some(Box::new(Sniff::new(config.reassembly_bytes)));
+        }
+        if !by_client && !tcp.sniffed {
+            // The server speaks first, so no hello of the client is waited for.
+            self.settled = true;
+        }
+        let (Some(sniff), Some(offset)) = (&mut self.sniff, seen.offset) else {
+            return;
+        };
+        let piece = Piece {
+            offset,
+            bytes: frame.payload,
+            len: frame.payload_len,
+        };
+        let facts = self.facts.get_or_insert_default();
+        if by_client {
+            self.handshake_bytes += sniff.client(piece, facts);
+        } else {
+            sniff.server(piece);
+        }
+        self.after_sniff();
+    }
+
+    fn after_sniff(&mut self) {
+        let Some(sniff) = &self.sniff else { return };
+        self.findings = self.findings.union(sniff.findings());
+        self.settled |= sniff.is_settled();
+        if sniff.is_over() {
+            self.sniff = None;
+        }
+        if self.claim.is_none() {
+            self.claim = self.claimed(self.last);
+        }
+    }
+
+    /// The client's claim, as the facts have it.
+    fn claimed(&self, at: Moment) -> Option<Box<Claim>> {
+        let facts = self.facts.as_ref()?;
+        let sni = facts.tls.as_ref().and_then(|tls| tls.sni.as_ref());
+        let host = facts.http.as_ref().and_then(|http| http.host.as_ref());
+        let (name, source) = sni
+            .map(|name| (name, NameSource::TlsSni))
+            .or(host.map(|name| (name, NameSource::HttpHost)))?;
+        Some(Box::new(Claim {
+            name: Arc::from(name.as_str()),
+            source,
+            at,
+        }))
+    }
+
+    fn drop_sniff(&mut self) {
+        if let Some(sniff) = &mut self.sniff {
+            sniff.give_up(self.facts.get_or_insert_default());
+            self.after_sniff();
+        }
+    }
+
+    /// Tells calls apart.
+    fn account(
+        &mut self,
+        frame: &Frame<'_>,
+        seen: Seen,
+        by_client: bool,
+        at: Moment,
+        config: &FlowConfig,
+    ) {
+        if by_client {
+            if seen.new > 0 && self.sniff.as_ref().is_none_or(|sniff| !sniff.holds_calls()) {
+                let alert = self.is_tls() && is_alert(frame.payload, frame.payload_len);
+                self.settle_calls(at, alert, config);
+            }
+            return;
+        }
+        // What the server sent before it had all of the call is no answer to it.
+        let answers = match (&self.tcp, frame.tcp) {
+            (Some(tcp), Some(header)) => {
+                seen.new > 0 && (!header.flags.ack() || tcp.from_client.covers(header.ack))
+            }
+            _ => true,
+        };
+        if answers {
+            self.calls.server();
+        }
+    }
+
+    /// Every client byte that is neither handshake nor in a call goes to the
+    /// current call, so that none is ever left out.
+    fn settle_calls(&mut self, at: Moment, alert: bool, config: &FlowConfig) {
+        let client = match self.initiator {
+            Initiator::Sandbox => &self.sent,
+            Initiator::Outside => &self.received,
+        };
+        let settled = self.handshake_bytes + self.calls.bytes();
+        let fresh = client.payload_bytes.saturating_sub(settled);
+        self.calls
+            .client(fresh, at.mono_us, config.call_pause_us, alert);
+    }
+
+    fn after_segment(&mut self, header: TcpHeader, by_client: bool, at: Moment) {
+        let Some(tcp) = &self.tcp else { return };
+        if !by_client
+            && header.flags.ack()
+            && let Some(sniff) = &mut self.sniff
+        {
+            sniff.acknowledged(tcp.from_client.acked(), self.facts.get_or_insert_default());
+            self.after_sniff();
+        }
+        let Some(tcp) = &self.tcp else { return };
+        if by_client && (header.flags.fin() || header.flags.rst()) {
+            self.handshake_bytes += self.calls.goodbye();
+        }
+        if header.flags.fin() || header.flags.rst() {
+            // Nothing more will be claimed on a connection that ended wordless.
+            self.settled |= !tcp.sniffed;
+            if self.ended_us.is_none() && tcp.ends.ending().is_some() {
+                self.ended_us = Some(at.mono_us);
+            }
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.is_tls)
+    }
+}
+
+impl Tcp {
+    fn segment(&mut self, by_client: bool, header: TcpHeader, len: u32) -> Seen {
+        let TcpHeader { seq, ack, flags } = header;
+        self.ends.segment(by_client, flags, len);
+        let (own, other) = if by_client {
+            (&mut self.from_client, &mut self.from_server)
+        } else {
+            (&mut self.from_server, &mut self.from_client)
+        };
+        if flags.rst() {
+            // Its numbers need not be true, and its payload is no part of the stream.
+            return Seen {
+                offset: None,
+                new: len,
+                resent: 0,
+            };
+        }
+        let data = if flags.syn() {
+            own.syn(seq);
+            seq.wrapping_add(1)
+        } else {
+            seq
+        };
+        let seen = own.payload(data, len);
+        if flags.fin() {
+            own.fin(data, len);
+        }
+        if flags.ack() {
+            other.ack(ack);
+        }
+        seen
+    }
+}
+
+/// Who began the flow that starts with this frame.
+///
+/// Whatever the sandbox sends first is its own doing. Only a SYN, or a
+/// conversation without connections, is the outside's for sure; of a
+/// connection met in its middle the lower port is the server's.
+fn initiator(key: &FlowKey, tcp: Option<TcpHeader>, direction: Direction) -> Initiator {
+    match (direction, tcp) {
+        (Direction::FromSandbox, _) => Initiator::Sandbox,
+        (Direction::ToSandbox, None) => Initiator::Outside,
+        (Direction::ToSandbox, Some(header)) if header.flags.syn() => {
+            if header.flags.ack() {
+                Initiator::Sandbox
+            } else {
+                Initiator::Outside
+            }
+        }
+        (Direction::ToSandbox, Some(_)) => {
+            let (sandbox_port, peer_port) = key.raw_ports();
+            if peer_port <= sandbox_port {
+                Initiator::Sandbox
+            } else {
+                Initiator::Outside
+            }
+        }
+    }
+}
+
+/// What a key alone says is odd.
+fn first_findings(key: &FlowKey, config: &FlowConfig) -> Findings {
+    let mut findings = Findings::default();
+    let (sandbox, peer) = (key.sandbox(), key.peer());
+    if peer.ip.is_some_and(is_metadata_service) {
+        findings.insert(Finding::MetadataAddress);
+    }
+    if let Some(ip) = sandbox.ip
+        && !config.sandbox_addresses.is_empty()
+        && !config.sandbox_addresses.contains(&ip)
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+    {
+        findings.insert(Finding::SpoofedSource);
+    }
+    if peer.port == Some(DNS_PORT)
+        && !config.accepted_resolvers.is_empty()
+        && peer
+            .ip
+            .is_some_and(|ip| !config.accepted_resolvers.contains(&ip))
+    {
+        findings.insert(Finding::DnsUnacceptedResolver);
+    }
+    findings
+}
+
+/// Addresses at which clouds serve credentials to whoever asks.
+fn is_metadata_service(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => METADATA_V4.contains(&ip),
+        IpAddr::V6(ip) => ip == METADATA_V6,
+    }
+}
+
+/// AWS, Azure, Google and others; Alibaba; Azure's WireServer; Oracle.
+const METADATA_V4: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+];
+/// AWS over IPv6.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);

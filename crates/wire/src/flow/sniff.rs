@@ -1,0 +1,184 @@
+//! Reads the start of a TCP connection: who the client thinks it talks to,
+//! and where its calls begin.
+
+use crate::findings::{Finding, Findings};
+use crate::http::{HeadReader, HttpFacts, Reading};
+use crate::reassembly::Assembler;
+use crate::tls::{ClientWalk, Negotiated, TlsFacts, server_hello, starts_like_tls};
+
+/// What the start of a connection said; it outlives the reading.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) is_tls: bool,
+    pub(crate) tls: Option<TlsFacts>,
+    pub(crate) http: Option<HttpFacts>,
+}
+
+/// The reading of one connection's start.
+#[derive(Debug)]
+pub(crate) struct Sniff {
+    client: Assembler,
+    /// Bytes of the client's stream that the walk has seen.
+    walked: usize,
+    server: Assembler,
+    negotiated: Option<Negotiated>,
+    sni_changed: bool,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Undecided,
+    Tls(Box<ClientWalk>),
+    Http(HeadReader),
+    Over,
+}
+
+/// A segment as it stands in its stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece<'a> {
+    pub(crate) offset: u64,
+    pub(crate) bytes: &'a [u8],
+    /// Its length on the wire.
+    pub(crate) len: u32,
+}
+
+/// Bytes of the server that are read: its hello is in them.
+const SERVER_LIMIT: usize = 4096;
+
+impl Sniff {
+    /// Nothing read yet; at most `limit` bytes of the client will be.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            client: Assembler::new(limit),
+            walked: 0,
+            server: Assembler::new(SERVER_LIMIT),
+            negotiated: None,
+            sni_changed: false,
+            kind: Kind::Undecided,
+        }
+    }
+
+    /// Takes in client payload. Answers how many of its bytes turned out to
+    /// belong to a handshake.
+    pub(crate) fn client(&mut self, piece: Piece<'_>, facts: &mut Facts) -> u64 {
+        self.client.insert(piece.offset, piece.bytes, piece.len);
+        let handshake = self.read(facts);
+        if self.client.is_inconsistent() || self.client.is_over() {
+            self.give_up(facts);
+        }
+        handshake
+    }
+
+    /// Takes in server payload.
+    pub(crate) fn server(&mut self, piece: Piece<'_>) {
+        if !matches!(self.kind, Kind::Tls(_)) || self.negotiated.is_some() || self.server.is_over()
+        {
+            return;
+        }
+        self.server.insert(piece.offset, piece.bytes, piece.len);
+        self.negotiated = server_hello(self.server.data()).flatten();
+    }
+
+    /// The server acknowledged the client's stream up to here. If that is more
+    /// than was seen, the rest was not captured and never will be.
+    pub(crate) fn acknowledged(&mut self, offset: u64, facts: &mut Facts) {
+        let seen = u64::try_from(self.client.data().len()).unwrap_or(u64::MAX);
+        if offset > seen.saturating_add(1) {
+            self.give_up(facts);
+        }
+    }
+
+    /// Stops reading; what is unsettled is call bytes.
+    pub(crate) fn give_up(&mut self, facts: &mut Facts) {
+        match &mut self.kind {
+            Kind::Tls(walk) => walk.abandon(),
+            Kind::Http(_) => facts.http = HeadReader::give_up(self.client.data()),
+            Kind::Undecided | Kind::Over => {}
+        }
+        self.kind = Kind::Over;
+    }
+
+    /// Whether client bytes are not to be counted as calls yet.
+    pub(crate) fn holds_calls(&self) -> bool {
+        match &self.kind {
+            Kind::Undecided | Kind::Tls(_) => true,
+            Kind::Http(_) | Kind::Over => false,
+        }
+    }
+
+    /// Whether the client's claim is known, or that it makes none.
+    pub(crate) fn is_settled(&self) -> bool {
+        match &self.kind {
+            Kind::Undecided | Kind::Http(_) => false,
+            Kind::Tls(walk) => walk.is_named(),
+            Kind::Over => true,
+        }
+    }
+
+    /// Whether there is nothing left to read.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.kind, Kind::Over)
+    }
+
+    /// What the reading found odd.
+    pub(crate) fn findings(&self) -> Findings {
+        let inconsistent = self.client.is_inconsistent() || self.server.is_inconsistent();
+        [
+            (self.sni_changed, Finding::SniChanged),
+            (inconsistent, Finding::InconsistentReassembly),
+        ]
+        .into_iter()
+        .filter_map(|(is, finding)| is.then_some(finding))
+        .collect()
+    }
+
+    /// Bytes of memory in use.
+    pub(crate) fn footprint(&self) -> usize {
+        let hello = match &self.kind {
+            Kind::Tls(walk) => walk.footprint(),
+            _ => 0,
+        };
+        size_of::<Self>() + self.client.footprint() + self.server.footprint() + hello
+    }
+
+    fn read(&mut self, facts: &mut Facts) -> u64 {
+        if matches!(self.kind, Kind::Undecided) {
+            match starts_like_tls(self.client.data()) {
+                Some(true) => {
+                    facts.is_tls = true;
+                    self.kind = Kind::Tls(Box::default());
+                }
+                Some(false) => self.kind = Kind::Http(HeadReader::default()),
+                None => return 0,
+            }
+        }
+        match &mut self.kind {
+            Kind::Tls(walk) => {
+                let fresh = self.client.data().get(self.walked..).unwrap_or_default();
+                self.walked += fresh.len();
+                let handshake = walk.feed(fresh, self.negotiated);
+                if facts.tls.is_none() {
+                    facts.tls = walk.hello().cloned();
+                }
+                self.sni_changed |= walk.sni_changed();
+                if walk.is_done() {
+                    self.kind = Kind::Over;
+                }
+                handshake
+            }
+            Kind::Http(reader) => {
+                match reader.read(self.client.data()) {
+                    Reading::Incomplete => {}
+                    Reading::Other => self.kind = Kind::Over,
+                    Reading::Request(request) => {
+                        facts.http = Some(request);
+                        self.kind = Kind::Over;
+                    }
+                }
+                0
+            }
+            Kind::Undecided | Kind::Over => 0,
+        }
+    }
+}

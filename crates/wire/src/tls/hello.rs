@@ -1,0 +1,218 @@
+//! ClientHello and ServerHello (RFC 8446 section 4.1, RFC 5246 section 7.4.1).
+
+use crate::reader::Reader;
+use crate::text;
+
+/// What a ClientHello says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// Server name (RFC 6066 section 3) in lower case without a trailing dot.
+    pub sni: Option<String>,
+    /// Protocols offered in ALPN (RFC 7301), in their order.
+    pub alpn: Vec<String>,
+    /// An encrypted_client_hello extension is present (RFC 9849); as clients
+    /// send a fake one for grease, that alone proves nothing.
+    pub ech: bool,
+    /// Highest version offered: `1.3`, `1.2`, ….
+    pub version_offered: Option<&'static str>,
+}
+
+/// What a ServerHello chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Negotiated {
+    pub(crate) tls13: bool,
+    pub(crate) cipher_suite: u16,
+}
+
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+
+const EXT_SERVER_NAME: u16 = 0;
+const EXT_ALPN: u16 = 16;
+const EXT_SUPPORTED_VERSIONS: u16 = 43;
+const EXT_ECH: u16 = 0xfe0d;
+
+/// ALPN entries that are kept; clients offer two or three.
+const MAX_ALPN: usize = 16;
+
+impl TlsFacts {
+    /// Reads the body of a ClientHello message.
+    pub(crate) fn client_hello(body: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(body);
+        let legacy_version = reader.u16()?;
+        reader.take(32)?;
+        reader.vec8()?;
+        reader.vec16()?;
+        reader.vec8()?;
+        let mut facts = Self {
+            version_offered: version_name(legacy_version),
+            ..Self::default()
+        };
+        if reader.is_empty() {
+            // TLS 1.2 and before may have no extensions at all.
+            return Some(facts);
+        }
+        let mut extensions = reader.vec16()?;
+        while !extensions.is_empty() {
+            let kind = extensions.u16()?;
+            let data = extensions.vec16()?;
+            // A broken extension says nothing; the others still do.
+            let _ = facts.extension(kind, data);
+        }
+        Some(facts)
+    }
+
+    fn extension(&mut self, kind: u16, mut data: Reader<'_>) -> Option<()> {
+        match kind {
+            EXT_SERVER_NAME => {
+                let mut names = data.vec16()?;
+                while !names.is_empty() {
+                    let kind = names.u8()?;
+                    let name = names.vec16()?;
+                    if kind == 0 && self.sni.is_none() && !name.is_empty() {
+                        self.sni = Some(text::host_name(name.rest()));
+                    }
+                }
+            }
+            EXT_ALPN => {
+                let mut protocols = data.vec16()?;
+                while !protocols.is_empty() && self.alpn.len() < MAX_ALPN {
+                    let protocol = protocols.vec8()?;
+                    self.alpn.push(text::escaped(protocol.rest()));
+                }
+            }
+            EXT_SUPPORTED_VERSIONS => {
+                let mut versions = data.vec8()?;
+                let mut highest = None;
+                while let Some(version) = versions.u16() {
+                    // Known versions only: grease values are higher than all of them.
+                    highest = highest.max(version_name(version).map(|_| version));
+                }
+                if let Some(version) = highest {
+                    self.version_offered = version_name(version);
+                }
+            }
+            EXT_ECH => self.ech = true,
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+impl Negotiated {
+    /// Reads the body of a ServerHello message; a HelloRetryRequest is one too.
+    pub(crate) fn server_hello(body: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(body);
+        reader.u16()?;
+        reader.take(32)?;
+        reader.vec8()?;
+        let cipher_suite = reader.u16()?;
+        reader.u8()?;
+        let mut tls13 = false;
+        if let Some(mut extensions) = reader.vec16() {
+            while let (Some(kind), Some(mut data)) = (extensions.u16(), extensions.vec16()) {
+                tls13 |= kind == EXT_SUPPORTED_VERSIONS && data.u16() == Some(0x0304);
+            }
+        }
+        Some(Self {
+            tls13,
+            cipher_suite,
+        })
+    }
+
+    /// Length of the TLS 1.3 record that holds a Finished message and nothing
+    /// else: header 4, hash, content type 1, authentication tag.
+    pub(crate) const fn finished_record(self) -> u32 {
+        match self.cipher_suite {
+            // TLS_AES_256_GCM_SHA384
+            0x1302 => 4 + 48 + 1 + 16,
+            // TLS_AES_128_CCM_8_SHA256
+            0x1305 => 4 + 32 + 1 + 8,
+            _ => 4 + 32 + 1 + 16,
+        }
+    }
+}
+
+const fn version_name(version: u16) -> Option<&'static str> {
+    Some(match version {
+        0x0300 => "SSL 3.0",
+        0x0301 => "1.0",
+        0x0302 => "1.1",
+        0x0303 => "1.2",
+        0x0304 => "1.3",
+        _ => return None,
+    })
+}
+
+/// Joins the handshake messages of one direction over its records, as far as
+/// they are hellos; all others are passed over.
+#[derive(Debug, Default)]
+pub(crate) struct HandshakeMessages {
+    /// The header of a message and, of a hello, its body.
+    buffer: Vec<u8>,
+    /// Bytes of a message that is passed over.
+    skip: usize,
+}
+
+/// A hello of more bytes is none.
+const MAX_HELLO: usize = 48 * 1024;
+const HEADER: usize = 4;
+
+/// A complete hello.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Hello {
+    Client(Option<TlsFacts>),
+    Server(Option<Negotiated>),
+}
+
+impl HandshakeMessages {
+    /// Takes in the body of a handshake record, whole or in pieces; gives each
+    /// hello that it completes to `found`.
+    pub(crate) fn push(&mut self, bytes: &[u8], found: &mut dyn FnMut(Hello)) {
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            if self.skip > 0 {
+                self.skip -= reader.up_to(self.skip).len();
+            } else {
+                let missing = self.wanted().saturating_sub(self.buffer.len());
+                self.buffer.extend_from_slice(reader.up_to(missing));
+                self.complete(found);
+            }
+        }
+    }
+
+    /// Bytes of memory in use.
+    pub(crate) fn footprint(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Bytes of the current message that are kept.
+    fn wanted(&self) -> usize {
+        let mut reader = Reader::new(&self.buffer);
+        match (reader.u8(), reader.u24()) {
+            (Some(_), Some(len)) => HEADER + usize::try_from(len).unwrap_or(usize::MAX),
+            _ => HEADER,
+        }
+    }
+
+    fn complete(&mut self, found: &mut dyn FnMut(Hello)) {
+        let mut reader = Reader::new(&self.buffer);
+        let (Some(kind), Some(len)) = (reader.u8(), reader.u24()) else {
+            return;
+        };
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if !matches!(kind, CLIENT_HELLO | SERVER_HELLO) || len > MAX_HELLO {
+            self.skip = len;
+            self.buffer.clear();
+            return;
+        }
+        let Some(body) = reader.take(len) else {
+            return;
+        };
+        found(match kind {
+            CLIENT_HELLO => Hello::Client(TlsFacts::client_hello(body)),
+            _ => Hello::Server(Negotiated::server_hello(body)),
+        });
+        self.buffer = Vec::new();
+    }
+}
