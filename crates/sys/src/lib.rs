@@ -6,4 +6,5 @@
 pub mod clock;
 pub mod netdev;
 pub mod netns;
+pub mod process;
 pub mod ring;

@@ -1,0 +1,218 @@
+//! Processes as `/proc` shows them (proc(5)).
+//!
+//! A [`Process`] holds its directory open, so that nothing read through it
+//! can come from another process that was given the same pid. What a process
+//! says of itself is hostile: every read is bounded, and paths that it names
+//! are resolved below its own root.
+
+mod descriptors;
+mod paths;
+mod pidfd;
+
+pub use descriptors::{Access, Descriptor, DescriptorKind, Descriptors, FileId};
+pub use pidfd::Pidfd;
+
+use rustix::fs::{Mode, OFlags, openat};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Most bytes of a command line that are looked at.
+const MAX_COMMAND_LINE: u64 = 256 << 10;
+
+/// Most arguments of a command line that are looked at.
+const MAX_ARGUMENTS: usize = 4096;
+
+/// Where processes and named network namespaces are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcRoot {
+    proc: PathBuf,
+    netns: PathBuf,
+}
+
+impl Default for ProcRoot {
+    fn default() -> Self {
+        Self::host()
+    }
+}
+
+impl ProcRoot {
+    /// This host's.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::at("/proc", crate::netns::NAMED)
+    }
+
+    /// Others, such as a test's.
+    pub fn at(proc: impl Into<PathBuf>, netns: impl Into<PathBuf>) -> Self {
+        Self {
+            proc: proc.into(),
+            netns: netns.into(),
+        }
+    }
+
+    /// Ids of all processes, in ascending order.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub fn pids(&self) -> io::Result<Vec<u32>> {
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir(&self.proc)? {
+            let name = entry?.file_name();
+            pids.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+        }
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// Takes hold of a process.
+    ///
+    /// # Errors
+    /// When there is none of that id.
+    pub fn process(&self, pid: u32) -> io::Result<Process> {
+        let path = self.proc.join(pid.to_string());
+        let dir = open_dir(rustix::fs::CWD, &path)?;
+        let start_ticks = start_ticks(&read(&dir, "stat", 4096)?)?;
+        Ok(Process {
+            dir,
+            path,
+            pid,
+            start_ticks,
+        })
+    }
+
+    /// The network namespace of this program.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted.
+    pub fn own_net_namespace(&self) -> io::Result<FileId> {
+        FileId::of(&self.proc.join("self/ns/net"))
+    }
+
+    /// Named network namespaces. One that goes away meanwhile is left out.
+    ///
+    /// # Errors
+    /// When their directory exists and cannot be listed.
+    pub fn named_net_namespaces(&self) -> io::Result<Vec<(OsString, FileId)>> {
+        let entries = match std::fs::read_dir(&self.netns) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut named = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let id = FileId::of(&entry.path());
+            named.extend(id.ok().map(|id| (entry.file_name(), id)));
+        }
+        named.sort();
+        Ok(named)
+    }
+
+    /// The file of a namespace: a path as it stands, a bare name among the named ones.
+    #[must_use]
+    pub fn net_namespace_path(&self, name_or_path: &str) -> PathBuf {
+        if name_or_path.contains('/') {
+            PathBuf::from(name_or_path)
+        } else {
+            self.netns.join(name_or_path)
+        }
+    }
+}
+
+/// One process, held by its directory: once it is gone every read fails,
+/// whoever has its pid then.
+#[derive(Debug)]
+pub struct Process {
+    dir: OwnedFd,
+    path: PathBuf,
+    pid: u32,
+    start_ticks: u64,
+}
+
+impl Process {
+    /// Its id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// When it started, in clock ticks since boot. With the pid this names one process.
+    #[must_use]
+    pub fn start_ticks(&self) -> u64 {
+        self.start_ticks
+    }
+
+    /// A path below the process' directory, such as `ns/net`. Opening it is
+    /// only safe from a re-used pid where what was opened is checked.
+    #[must_use]
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.path.join(below)
+    }
+
+    /// Its arguments, of which long ones at the end may be missing; empty for
+    /// a kernel thread or a zombie.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn arguments(&self) -> io::Result<Vec<Vec<u8>>> {
+        let bytes = read(&self.dir, "cmdline", MAX_COMMAND_LINE)?;
+        Ok(split_arguments(&bytes))
+    }
+
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// When the process is gone, or may not be looked into (`CAP_SYS_PTRACE`).
+    pub fn net_namespace(&self) -> io::Result<FileId> {
+        FileId::at(&self.dir, "ns/net")
+    }
+
+    /// Whether it still runs under its pid.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let now = read(&self.dir, "stat", 4096).and_then(|stat| start_ticks(&stat));
+        now.is_ok_and(|ticks| ticks == self.start_ticks)
+    }
+}
+
+fn open_dir(base: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(base, path, flags, Mode::empty())?)
+}
+
+fn read(dir: impl AsFd, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(openat(dir, name, flags, Mode::empty())?);
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Field 22 of `/proc/PID/stat`. Field 2, the name, may hold anything, also
+/// spaces and brackets; no later field holds a bracket.
+fn start_ticks(stat: &[u8]) -> io::Result<u64> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed /proc/PID/stat");
+    let name_end = stat.iter().rposition(|&byte| byte == b')');
+    let rest = name_end.and_then(|end| stat.get(end + 1..));
+    let rest = rest.and_then(|rest| std::str::from_utf8(rest).ok());
+    let field = rest.and_then(|rest| rest.split_ascii_whitespace().nth(19));
+    field
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(malformed)
+}
+
+fn split_arguments(bytes: &[u8]) -> Vec<Vec<u8>> {
+    // What follows the last NUL is either nothing or was cut off.
+    let end = bytes.iter().rposition(|&byte| byte == 0).unwrap_or(0);
+    let arguments = bytes.get(..end).unwrap_or_default();
+    if arguments.is_empty() {
+        return Vec::new();
+    }
+    let arguments = arguments.split(|&byte| byte == 0).take(MAX_ARGUMENTS);
+    arguments.map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! Waiting for one process and no other.
+
+use super::ProcRoot;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A handle of a process that becomes readable when the process ends
+/// (pidfd_open(2)).
+#[derive(Debug)]
+pub struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    /// Opens the process that has this pid and started at this time, as
+    /// [`super::Process::start_ticks`] says it.
+    ///
+    /// # Errors
+    /// `NotFound` when that process has ended, also where another one has
+    /// its pid now.
+    pub fn open(pid: u32, start_ticks: u64) -> io::Result<Self> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the process has ended");
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pidfd = pidfd_open(raw.ok_or_else(gone)?, PidfdFlags::empty());
+        let pidfd = pidfd.map_err(|errno| match errno {
+            rustix::io::Errno::SRCH => gone(),
+            errno => errno.into(),
+        })?;
+        // Looked up after the handle was opened: if it is the right process
+        // now, it was when the handle was made.
+        let now = ProcRoot::host().process(pid).map_err(|_| gone())?;
+        if now.start_ticks() == start_ticks {
+            Ok(Self(pidfd))
+        } else {
+            Err(gone())
+        }
+    }
+
+    /// Whether the process has ended.
+    ///
+    /// # Errors
+    /// When the kernel cannot poll.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        Ok(poll(&mut fds, Some(&now))? > 0)
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
