@@ -8,3 +8,5 @@ pub mod netdev;
 pub mod netns;
 pub mod process;
 pub mod ring;
+pub mod tap;
+pub mod unshare;
