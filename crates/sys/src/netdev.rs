@@ -1,5 +1,8 @@
 //! The kernel's own counters of a network interface.
 
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 
@@ -17,6 +20,25 @@ pub struct Counters {
     pub tx_dropped: u64,
     /// Frames sent by the host.
     pub tx_packets: u64,
+}
+
+/// The index of an interface of the calling thread's network namespace, or
+/// `None` where there is none of that name.
+///
+/// # Errors
+/// When the kernel gives no socket to ask with.
+pub fn index(interface: &str) -> io::Result<Option<u32>> {
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match name_to_index(&socket, interface) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::NODEV) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// `/proc/net/dev` of the namespace in which it was opened.
@@ -106,5 +128,11 @@ Inter-|   Receive                                                |  Transmit
     #[test]
     fn loopback_has_counters() {
         assert!(NetDev::open().unwrap().read("lo").unwrap().is_some());
+    }
+    #[test]
+    fn interfaces_have_indices() {
+        assert_eq!(index("lo").unwrap(), Some(1));
+        assert_eq!(index("none-such").unwrap(), None);
+        assert_eq!(index("a name that is far too long").unwrap(), None);
     }
 }
