@@ -1,0 +1,216 @@
+//! Capture at the tap's limit: what is lost, whether every flow is exact, and
+//! what it costs beside tcpdump on the same load.
+
+use crate::Options;
+use crate::child::{Running, Took};
+use crate::ground::{Ground, TAP};
+use crate::load::{self, FRAME_BYTES};
+use crate::statistics::{median, spread};
+use anyhow::{Context as _, Result, bail};
+use sandtrace_event::{AuditEvent, FlowPhase, Payload};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const FLOWS: u16 = 1000;
+const FIRST_PORT: u16 = 20_000;
+/// The same room for packets as sandtrace's ring, in KiB.
+const TCPDUMP_BUFFER: &str = "32768";
+/// Time for a reader to take what is left in its ring.
+const DRAIN: Duration = Duration::from_millis(800);
+
+/// One run of one side.
+struct Side {
+    /// Frames per second that the writer reached.
+    rate: f64,
+    /// CPU seconds of the reader.
+    cpu: f64,
+    lost: u64,
+    /// Flows with exactly the packets and bytes that were sent.
+    exact: usize,
+}
+
+/// Runs nothing, tcpdump and sandtrace in turn, and prints the medians.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let frames = options.frames - options.frames % u64::from(FLOWS);
+    println!(
+        "capture: {frames} frames of {FRAME_BYTES} B in {FLOWS} flows, {} runs",
+        options.runs
+    );
+    let (mut bare, mut tcpdumps, mut sandtraces) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..options.runs {
+        bare.push(alone(frames)?);
+        tcpdumps.push(tcpdump(frames)?);
+        sandtraces.push(sandtrace(&options.sandtrace, frames)?);
+    }
+    let row = |name: &str, sides: &[Side]| {
+        let count = u32::try_from(frames).map_or(f64::MAX, f64::from);
+        let cpu = median(sides.iter().map(|side| side.cpu));
+        println!(
+            "  {name:10} {:9.3} {:10} {cpu:9.2} {:9.0}",
+            median(sides.iter().map(|side| side.rate)) / 1e6,
+            sides.iter().map(|side| side.lost).max().unwrap_or(0),
+            cpu * 1e9 / count,
+        );
+    };
+    println!("  reader     Mframes/s  most lost     CPU s  ns/frame");
+    row("none", &bare);
+    row("tcpdump", &tcpdumps);
+    row("sandtrace", &sandtraces);
+    let pairs = sandtraces.iter().zip(&tcpdumps);
+    let ratios: Vec<f64> = pairs.map(|(ours, theirs)| ours.cpu / theirs.cpu).collect();
+    println!("  CPU, sandtrace / tcpdump: {}", spread(&ratios));
+    let exact = sandtraces.iter().map(|side| side.exact).min();
+    println!(
+        "  flows exact: {} of {FLOWS} in every run",
+        exact.unwrap_or(0)
+    );
+    Ok(())
+}
+
+fn frames() -> Vec<[u8; FRAME_BYTES]> {
+    (0..FLOWS)
+        .map(|flow| load::frame(FIRST_PORT + flow))
+        .collect()
+}
+
+fn rate(frames: u64, took: Duration) -> f64 {
+    u32::try_from(frames).map_or(f64::MAX, f64::from) / took.as_secs_f64()
+}
+
+fn alone(count: u64) -> Result<Side> {
+    let ground = Ground::prepare()?;
+    let took = load::flood(ground.tap(), &frames(), count)?;
+    Ok(Side {
+        rate: rate(count, took),
+        cpu: 0.0,
+        lost: 0,
+        exact: 0,
+    })
+}
+
+fn tcpdump(count: u64) -> Result<Side> {
+    let ground = Ground::prepare()?;
+    let mut command = ground.command("tcpdump");
+    command.args([
+        "-i",
+        TAP,
+        "-n",
+        "-B",
+        TCPDUMP_BUFFER,
+        "-Z",
+        "root",
+        "-w",
+        "/dev/null",
+    ]);
+    let mut running = Running::start(command.stderr(Stdio::piped()))?;
+    let said = running.child().stderr.take().context("tcpdump's stderr")?;
+    let mut said = BufReader::new(said);
+    let mut line = String::new();
+    while !line.contains("listening on") {
+        line.clear();
+        if said.read_line(&mut line).context("reading from tcpdump")? == 0 {
+            bail!("tcpdump ended before it listened");
+        }
+    }
+    let wrote = load::flood(ground.tap(), &frames(), count)?;
+    sleep(DRAIN);
+    let took = running.interrupt()?;
+    let mut rest = String::new();
+    said.read_to_string(&mut rest)
+        .context("reading from tcpdump")?;
+    let captured = rest
+        .lines()
+        .find_map(|line| line.split_once(" packets captured")?.0.parse::<u64>().ok())
+        .with_context(|| format!("tcpdump did not say what it captured: {rest}"))?;
+    Ok(Side {
+        rate: rate(count, wrote),
+        cpu: took.cpu.as_secs_f64(),
+        lost: count.saturating_sub(captured),
+        exact: 0,
+    })
+}
+
+fn sandtrace(program: &Path, count: u64) -> Result<Side> {
+    let ground = Ground::prepare()?;
+    let directory = tempfile::tempdir().context("making a directory for the trail")?;
+    let trail = directory.path().join("trace.jsonl");
+    let watcher = watch(program, &ground, &trail)?;
+    let wrote = load::flood(ground.tap(), &frames(), count)?;
+    sleep(DRAIN);
+    let took = watcher.interrupt()?;
+    require_success(&took)?;
+    let flows = flows(&trail)?;
+    let each = (count / u64::from(FLOWS), count / u64::from(FLOWS) * 64);
+    let seen: u64 = flows.values().map(|(packets, _)| packets).sum();
+    Ok(Side {
+        rate: rate(count, wrote),
+        cpu: took.cpu.as_secs_f64(),
+        lost: count.saturating_sub(seen),
+        exact: flows.values().filter(|flow| **flow == each).count(),
+    })
+}
+
+/// Starts `sandtrace watch` on the tap and waits until it watches.
+pub(crate) fn watch(program: &Path, ground: &Ground, trail: &Path) -> Result<Running> {
+    let mut command = Command::new(program);
+    command.args([
+        "watch",
+        "--sandbox-id",
+        "bench",
+        "--tap",
+        TAP,
+        "--netns",
+        ground.netns(),
+    ]);
+    command.arg("--trail").arg(trail);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut running = Running::start(&mut command)?;
+    let begun = Instant::now();
+    while !fs::read_to_string(trail).is_ok_and(|text| text.contains("\"sandbox_attached\"")) {
+        if let Some(status) = running.child().try_wait().context("looking at sandtrace")? {
+            bail!("`sandtrace watch` ended before it watched: {status}");
+        }
+        if begun.elapsed() > Duration::from_secs(10) {
+            bail!("`sandtrace watch` did not attach within 10 s");
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(running)
+}
+
+/// A measured run that failed measures nothing.
+pub(crate) fn require_success(took: &Took) -> Result<()> {
+    if !took.status.success() {
+        bail!("`sandtrace` ended with {}", took.status);
+    }
+    Ok(())
+}
+
+/// Packets and frame bytes that the load's flows sent, by port, from the
+/// records with which they were closed.
+fn flows(trail: &Path) -> Result<BTreeMap<u16, (u64, u64)>> {
+    let file = fs::File::open(trail).context("opening the trail")?;
+    let mut flows = BTreeMap::new();
+    for line in BufReader::new(file).lines() {
+        let line = line.context("reading the trail")?;
+        let event: AuditEvent = serde_json::from_str(&line).context("reading a record")?;
+        let Payload::NetworkEgress(flow) = event.payload else {
+            continue;
+        };
+        let Some(port) = flow.src_port.filter(|_| flow.phase == FlowPhase::Close) else {
+            continue;
+        };
+        let sum: &mut (u64, u64) = flows.entry(port).or_default();
+        sum.0 += flow.packets_sent.0;
+        sum.1 += flow.wire_bytes_sent.0;
+    }
+    Ok(flows)
+}

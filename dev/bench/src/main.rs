@@ -1,0 +1,109 @@
+//! Measures a built `sandtrace` beside references on the same machine in the
+//! same run: ratios of such pairs mean something, single figures hardly do.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "its output is for the person who runs it"
+)]
+
+mod capture;
+mod child;
+mod ground;
+mod latency;
+mod load;
+mod naive;
+mod statistics;
+mod verify;
+
+use anyhow::{Context as _, Result, bail};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+sandtrace-bench --sandtrace PROGRAM [capture | verify | latency | all] [OPTIONS]
+
+  --runs N      pairs of runs, of which medians are shown (5)
+  --frames N    frames per run of capture (5000000)
+  --records N   records of verify's trail (1000000)
+  --packets N   first packets per side of latency (200)
+";
+
+/// What to measure, and how much of it.
+pub(crate) struct Options {
+    /// The program that is measured.
+    pub(crate) sandtrace: PathBuf,
+    /// Pairs of runs.
+    pub(crate) runs: usize,
+    /// Frames per capture run.
+    pub(crate) frames: u64,
+    /// Records of the trail to verify.
+    pub(crate) records: u64,
+    /// First packets to time.
+    pub(crate) packets: u16,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    if let [command, file] = arguments
+        && command == naive::COMMAND
+    {
+        return naive::run(file.as_ref());
+    }
+    let mut what = "all";
+    let mut options = Options {
+        sandtrace: PathBuf::from("sandtrace"),
+        runs: 5,
+        frames: 5_000_000,
+        records: 1_000_000,
+        packets: 200,
+    };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || {
+            let value = arguments.next();
+            value.with_context(|| format!("{argument} needs a value"))
+        };
+        match argument.as_str() {
+            "--sandtrace" => options.sandtrace = PathBuf::from(value()?),
+            "--runs" => options.runs = number(argument, value()?)?,
+            "--frames" => options.frames = number(argument, value()?)?,
+            "--records" => options.records = number(argument, value()?)?,
+            "--packets" => options.packets = number(argument, value()?)?,
+            "--help" | "-h" => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            name @ ("capture" | "verify" | "latency" | "all") => what = name,
+            other => bail!("unknown argument {other}; see --help"),
+        }
+    }
+    if options.runs == 0 {
+        bail!("--runs must be at least 1");
+    }
+    let asked = |name: &str| what == name || what == "all";
+    if asked("capture") {
+        capture::run(&options)?;
+    }
+    if asked("verify") {
+        verify::run(&options)?;
+    }
+    if asked("latency") {
+        latency::run(&options)?;
+    }
+    Ok(())
+}
+
+fn number<T: std::str::FromStr>(flag: &str, value: &str) -> Result<T> {
+    let number = value.parse().ok();
+    number.with_context(|| format!("{flag} {value}: not a number that fits"))
+}

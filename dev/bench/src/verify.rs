@@ -1,0 +1,218 @@
+//! Verifying a long trail: records per second and memory, beside a verifier
+//! that parses and writes again, and beside hashing the same bytes.
+
+use crate::Options;
+use crate::capture::require_success;
+use crate::child::{Running, Took};
+use crate::naive;
+use crate::statistics::{median, spread};
+use anyhow::{Context as _, Result, bail};
+use sandtrace_audit_chain::{TrailIdentity, TrailWriter};
+use sandtrace_event::{
+    Count, EndReason, EvidenceTier, Flow, FlowEnd, FlowPhase, Judged, NameEvidence, NameSource,
+    Observation, Payload, Protocol, Timestamp, TlsFacts, TrailEnd, TrailStart, Verdict,
+    VerdictResult, WallTime,
+};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// 2026-01-01T00:00:00Z
+const BEGIN: WallTime = WallTime(1_767_225_600_000_000_000);
+
+/// Writes the trail, then verifies it in turn by each program.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let directory = tempfile::tempdir().context("making a directory for the trail")?;
+    let trail = directory.path().join("trace.jsonl");
+    write(&trail, options.records)?;
+    let bytes = fs::metadata(&trail).context("looking at the trail")?.len();
+    println!(
+        "verify: {} records, {:.0} MB, {} runs",
+        options.records,
+        to_f64(bytes) / 1e6,
+        options.runs
+    );
+    let (mut naives, mut hashes, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    let this = std::env::current_exe().context("finding this program")?;
+    for _ in 0..options.runs {
+        naives.push(time(Command::new(&this).arg(naive::COMMAND).arg(&trail))?);
+        hashes.push(time(
+            Command::new("openssl")
+                .args(["dgst", "-sha256"])
+                .arg(&trail),
+        )?);
+        ours.push(time(
+            Command::new(&options.sandtrace).arg("verify").arg(&trail),
+        )?);
+    }
+    println!("  program      records/s      MB/s    wall s     CPU s  peak MB");
+    let row = |name: &str, all: &[Took]| {
+        let wall = median(all.iter().map(|took| took.wall.as_secs_f64()));
+        println!(
+            "  {name:10} {:11.0} {:9.0} {wall:9.2} {:9.2} {:8.1}",
+            to_f64(options.records) / wall,
+            to_f64(bytes) / 1e6 / wall,
+            median(all.iter().map(|took| took.cpu.as_secs_f64())),
+            median(all.iter().map(|took| to_f64(took.peak_memory) / 1e6)),
+        );
+    };
+    row("reparse", &naives);
+    row("openssl", &hashes);
+    row("sandtrace", &ours);
+    let times = |others: &[Took]| -> Vec<f64> {
+        let pairs = others.iter().zip(&ours);
+        pairs
+            .map(|(other, our)| other.wall.as_secs_f64() / our.wall.as_secs_f64())
+            .collect()
+    };
+    println!("  speed, sandtrace / reparse: {}", spread(&times(&naives)));
+    println!("  speed, sandtrace / openssl: {}", spread(&times(&hashes)));
+    Ok(())
+}
+
+fn time(command: &mut Command) -> Result<Took> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let took = Running::start(command)?.finish()?;
+    require_success(&took)?;
+    Ok(took)
+}
+
+fn to_f64(count: u64) -> f64 {
+    u32::try_from(count).map_or(f64::MAX, f64::from)
+}
+
+/// Writes a sealed trail of `records` records through the writer that `watch` uses.
+fn write(path: &Path, records: u64) -> Result<()> {
+    let Some(flows) = records.checked_sub(2) else {
+        bail!("--records must be at least 2");
+    };
+    let identity = TrailIdentity {
+        agent_id: "agent-bench".to_owned(),
+        sandbox_id: "bench".to_owned(),
+        trace_id: "trace-bench".to_owned(),
+        nonce: 1,
+    };
+    let mut writer = TrailWriter::create(path, identity)?;
+    append(&mut writer, 0, start().into(), None)?;
+    for number in 1..=flows {
+        append(&mut writer, number, flow(number).into(), Some(verdict()))?;
+    }
+    let counts = writer.counts();
+    let end = TrailEnd {
+        events: counts.events(),
+        reason: EndReason::SandboxEnded,
+        reconciliation: Vec::new(),
+        verdicts: counts.verdicts(),
+    };
+    append(&mut writer, flows + 1, end.into(), None)?;
+    writer.commit().context("committing the trail")
+}
+
+fn append(
+    writer: &mut TrailWriter,
+    number: u64,
+    payload: Payload,
+    verdict: Option<Verdict>,
+) -> Result<()> {
+    let start = Timestamp {
+        mono_us: 60_000_000,
+        wall: BEGIN,
+    };
+    let at = start.plus_micros(number * 250);
+    let observation = Observation {
+        at,
+        payload,
+        tier: EvidenceTier::Hypervisor,
+    };
+    let judged = Judged {
+        observation,
+        verdict,
+    };
+    writer.append(&judged, at.mono_us)?;
+    if writer.commit_due(at.mono_us) {
+        writer.commit()?;
+    }
+    Ok(())
+}
+
+fn start() -> TrailStart {
+    TrailStart {
+        binary_digest: None,
+        boot_id: None,
+        capture: Vec::new(),
+        nonce: "0000000000000001".to_owned(),
+        origin: "sandtrace/bench/trace-bench".to_owned(),
+        policy_digest: None,
+        policy_path: None,
+        resolvers: Vec::new(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn verdict() -> Verdict {
+    Verdict {
+        policy_rule: Some("tool:stripe_charge".to_owned()),
+        reason: "api.stripe.com:443 is allowed".to_owned(),
+        result: VerdictResult::Allow,
+    }
+}
+
+/// A connection as `watch` records its end.
+fn flow(number: u64) -> Flow {
+    let peer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
+    let resolver = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 53));
+    let name = "api.stripe.com".to_owned();
+    let evidence = |source, resolver| NameEvidence {
+        agrees: true,
+        name: name.clone(),
+        observed_at: BEGIN,
+        resolver,
+        resolver_accepted: resolver.map(|_| true),
+        source,
+    };
+    let sent = 500 + number % 3000;
+    Flow {
+        bytes_received: Count(4096),
+        bytes_sent: Count(sent),
+        calls: Count(1),
+        community_id: Some("1:LQU9qZlK+B5F3KDmev6m5PMibrg=".to_owned()),
+        dst_host: name.clone(),
+        dst_ip: Some(peer),
+        dst_port: Some(443),
+        duration_us: Count(20_000 + number % 1000),
+        end_reason: Some(FlowEnd::Fin),
+        ether_type: None,
+        findings: Vec::new(),
+        flow_id: Count(number),
+        handshake_bytes: Count(320),
+        http: None,
+        icmp_type: None,
+        ip_protocol: None,
+        max_call: Count(1),
+        max_call_bytes: Count(sent - 320),
+        missed_bytes: Count(0),
+        names: vec![
+            evidence(NameSource::Dns, Some(resolver)),
+            evidence(NameSource::TlsSni, None),
+        ],
+        packets_received: Count(9),
+        packets_sent: Count(11),
+        phase: FlowPhase::Close,
+        protocol: Protocol::Tcp,
+        src_ip: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2))),
+        src_port: u16::try_from(32_768 + number % 28_000).ok(),
+        resent_bytes: Count(0),
+        started_at: BEGIN,
+        state: Some("SF".to_owned()),
+        tls: Some(TlsFacts {
+            alpn: vec!["http/1.1".to_owned()],
+            ech: false,
+            sni: Some(name.clone()),
+            version_offered: Some("1.3".to_owned()),
+        }),
+        vlan: None,
+        wire_bytes_received: Count(4690),
+        wire_bytes_sent: Count(sent + 726),
+    }
+}
