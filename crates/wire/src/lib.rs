@@ -24,6 +24,8 @@ mod packet;
 mod reader;
 mod reassembly;
 mod tcp;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tls;
 mod view;

@@ -5,6 +5,8 @@ mod one;
 mod recency;
 mod sniff;
 mod table;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 pub use table::{FlowSink, FlowTable};

@@ -1,0 +1,186 @@
+//! When flows open, update and close.
+
+use crate::Direction::{FromSandbox, ToSandbox};
+use crate::testing::lab::Lab;
+use crate::testing::talk::{SERVER, Talk, datagram};
+use crate::testing::tls::hello_records;
+use crate::{End, FlowConfig, Initiator, Phase, TcpState};
+
+const SECOND: u64 = 1_000_000;
+
+fn lab() -> Lab {
+    Lab::new(FlowConfig::default())
+}
+
+#[test]
+fn a_connection_opens_with_its_name_or_after_the_delay() {
+    let hello = hello_records("a.example", 32, 16_000);
+    let talk = Talk::open(40_000, 443).client(&hello);
+    let mut lab = lab();
+    lab.play_all(&talk.frames);
+    assert_eq!(lab.phases(), [Phase::Open]);
+
+    let mut lab = self::lab();
+    lab.play_all(&talk.frames[..3]);
+    assert_eq!(lab.wait(0), Some(1_000_010 + 100_000));
+    assert_eq!(lab.phases(), []);
+    lab.wait(100_000);
+    assert_eq!(lab.phases(), [Phase::Open]);
+    assert_eq!(lab.sink.reports[0].host, None);
+    // The name that comes late is reported at once.
+    lab.play(&talk.frames[3]);
+    assert_eq!(lab.phases(), [Phase::Open, Phase::Update]);
+    assert_eq!(lab.sink.reports[1].host.as_deref(), Some("a.example"));
+}
+
+#[test]
+fn a_server_that_speaks_first_opens_the_flow() {
+    let mut lab = lab();
+    lab.play_all(&Talk::open(40_000, 25).server(b"220 hello\r\n").frames);
+    assert_eq!(lab.phases(), [Phase::Open]);
+}
+
+#[test]
+fn an_ended_connection_closes_after_its_stragglers() {
+    #[track_caller]
+    fn check(talk: &Talk, end: End, state: TcpState) {
+        let mut lab = lab();
+        lab.play_all(&talk.frames);
+        assert!(lab.closed().is_empty());
+        lab.wait(SECOND);
+        assert!(lab.closed().is_empty());
+        lab.wait(SECOND);
+        let closed = lab.closed();
+        assert_eq!((closed[0].end, closed[0].state), (Some(end), Some(state)));
+        assert_eq!(lab.wait(0), None);
+    }
+    check(
+        &Talk::open(40_000, 80).client(b"x").fin(),
+        End::Fin,
+        TcpState::SF,
+    );
+    check(&Talk::open(40_000, 80).reset(), End::Rst, TcpState::Rstr);
+}
+
+#[test]
+fn a_new_connection_on_the_same_ports_is_a_new_flow() {
+    let talk = Talk::open(40_000, 80).client(b"x").fin();
+    let mut lab = lab();
+    lab.play_all(&talk.frames);
+    lab.play_all(&talk.frames);
+    let closed = lab.finish();
+    assert_eq!(closed.len(), 2);
+    for flow in closed {
+        assert_eq!(flow.end, Some(End::Fin));
+        assert_eq!(flow.sent.payload_bytes, 1);
+    }
+}
+
+#[test]
+fn a_stray_syn_does_not_cut_a_living_connection() {
+    let mut talk = Talk::open(40_000, 80).client(&[0; 10]);
+    let syn = Talk::open(40_000, 80).client_at(5_000_000, b"").frames;
+    let mut stray = syn[3].clone();
+    stray.1[47] = 0x02;
+    talk.frames.push(stray);
+    let talk = talk.client(&[0; 100]);
+    let mut lab = lab();
+    lab.play_all(&talk.frames);
+    let closed = lab.finish();
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].sent.payload_bytes, 110);
+}
+
+#[test]
+fn a_long_flow_is_updated_and_a_silent_one_closes() {
+    let mut lab = lab();
+    let talk = Talk::open(40_000, 5000).client(b"x");
+    lab.play_all(&talk.frames);
+    lab.wait(61 * SECOND);
+    assert_eq!(lab.phases(), [Phase::Open], "nothing happened since");
+    lab.play_all(&talk.client(b"y").frames[4..]);
+    lab.wait(61 * SECOND);
+    assert_eq!(lab.phases(), [Phase::Open, Phase::Update]);
+    lab.wait(30 * 60 * SECOND);
+    assert_eq!(lab.closed()[0].end, Some(End::Idle));
+    assert_eq!(lab.wait(0), None);
+}
+
+#[test]
+fn who_began_is_told_by_the_first_packet() {
+    #[track_caller]
+    fn check(frame: usize, flip: bool, expected: Initiator) {
+        let talk = Talk::open(40_000, 80).client(b"x").server(b"y");
+        let (direction, bytes) = talk.frames[frame].clone();
+        let direction = if flip {
+            direction.reversed()
+        } else {
+            direction
+        };
+        let mut lab = lab();
+        lab.play(&(direction, bytes));
+        assert_eq!(lab.finish()[0].initiator, expected);
+    }
+    check(0, false, Initiator::Sandbox);
+    check(0, true, Initiator::Outside);
+    check(1, false, Initiator::Sandbox);
+    check(1, true, Initiator::Sandbox);
+    check(4, false, Initiator::Sandbox);
+    check(4, true, Initiator::Sandbox);
+    check(3, true, Initiator::Outside);
+}
+
+#[test]
+fn a_full_table_closes_the_idlest_flow() {
+    let mut lab = Lab::new(FlowConfig {
+        max_flows: 3,
+        ..FlowConfig::default()
+    });
+    for port in [1, 2, 3, 1, 4] {
+        lab.play(&datagram(FromSandbox, port, SERVER, 9, b"x"));
+    }
+    let closed = lab.closed();
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].end, Some(End::Evicted));
+    assert_eq!(closed[0].flow_id, 2);
+    assert_eq!(lab.finish().len(), 4);
+}
+
+#[test]
+fn an_answerless_flow_of_the_outside_is_ingress() {
+    let mut lab = lab();
+    lab.play(&datagram(ToSandbox, 9, SERVER, 4000, b"x"));
+    let report = &lab.finish()[0];
+    assert_eq!(report.initiator, Initiator::Outside);
+    assert_eq!(report.end, Some(End::Detached));
+}
+
+#[test]
+fn settings_of_zero_do_not_hang() {
+    let mut lab = Lab::new(FlowConfig {
+        max_flows: 0,
+        open_delay_us: 0,
+        update_interval_us: 0,
+        tcp_idle_us: 0,
+        tcp_attempt_us: 0,
+        tcp_linger_us: 0,
+        udp_idle_us: 0,
+        other_idle_us: 0,
+        call_pause_us: Some(0),
+        dns_timeout_us: 0,
+        max_dns_pending: 0,
+        max_named_addresses: 0,
+        reassembly_bytes: 0,
+        reassembly_bytes_total: 0,
+        ..FlowConfig::default()
+    });
+    lab.play_all(
+        &Talk::open(40_000, 443)
+            .client(b"x")
+            .server(b"y")
+            .fin()
+            .frames,
+    );
+    lab.wait(1);
+    assert_eq!(lab.finish().len(), 1);
+}

@@ -1,0 +1,6 @@
+//! The table from outside: frames in, reports out.
+
+mod calls;
+mod life;
+mod names;
+mod totals;

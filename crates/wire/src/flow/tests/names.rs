@@ -1,0 +1,143 @@
+//! Names with their evidence, and DNS.
+
+use crate::Direction::{FromSandbox, ToSandbox};
+use crate::testing::lab::Lab;
+use crate::testing::talk::{RESOLVER, SERVER, Talk, datagram, dns};
+use crate::testing::tls::hello_records;
+use crate::{FlowConfig, NameSource, Phase};
+
+const OTHER_RESOLVER: [u8; 4] = [203, 0, 113, 53];
+
+fn lab() -> Lab {
+    Lab::new(FlowConfig {
+        accepted_resolvers: vec![RESOLVER.into()],
+        ..FlowConfig::default()
+    })
+}
+
+/// A question to a resolver and its answer.
+fn resolve(lab: &mut Lab, resolver: [u8; 4], name: &str, address: [u8; 4]) {
+    let question = dns(7, name, None);
+    let answer = dns(7, name, Some(address));
+    lab.play(&datagram(FromSandbox, 5353, resolver, 53, &question));
+    lab.play(&datagram(ToSandbox, 5353, resolver, 53, &answer));
+}
+
+fn hello(lab: &mut Lab, name: &str) {
+    let hello = hello_records(name, 32, 16_000);
+    lab.play_all(&Talk::open(40_000, 443).client(&hello).frames);
+}
+
+#[test]
+fn a_name_agrees_when_an_accepted_resolver_backs_it() {
+    let mut lab = lab();
+    resolve(&mut lab, RESOLVER, "api.stripe.com", SERVER);
+    hello(&mut lab, "API.stripe.com");
+    let report = lab.sink.reports.last().unwrap();
+    assert_eq!(report.phase, Phase::Open);
+    assert_eq!(report.host.as_deref(), Some("api.stripe.com"));
+    let names: Vec<_> = report
+        .names
+        .iter()
+        .map(|name| (name.source, name.agrees))
+        .collect();
+    assert_eq!(names, [(NameSource::Dns, true), (NameSource::TlsSni, true)]);
+    assert!(report.findings.is_empty());
+}
+
+#[test]
+fn a_name_that_dns_does_not_back_is_a_claim() {
+    #[track_caller]
+    fn check(resolver: [u8; 4], answered: &str, address: [u8; 4], findings: &[&str]) {
+        let mut lab = lab();
+        resolve(&mut lab, resolver, answered, address);
+        hello(&mut lab, "api.stripe.com");
+        let report = lab.sink.reports.last().unwrap();
+        assert_eq!(report.host.as_deref(), Some("api.stripe.com"));
+        assert!(report.names.iter().all(|name| !name.agrees));
+        assert_eq!(report.findings, findings);
+    }
+    check(OTHER_RESOLVER, "api.stripe.com", SERVER, &[]);
+    check(RESOLVER, "evil.example", SERVER, &["sni_not_in_dns"]);
+    let elsewhere = [192, 0, 2, 99];
+    check(RESOLVER, "api.stripe.com", elsewhere, &["sni_not_in_dns"]);
+}
+
+#[test]
+fn only_an_answer_to_a_pending_question_counts() {
+    let answer = dns(7, "api.stripe.com", Some(SERVER));
+    let mut lab = lab();
+    // The guest writes the answer itself; nobody asked; another port.
+    lab.play(&datagram(FromSandbox, 5353, RESOLVER, 53, &answer));
+    lab.play(&datagram(ToSandbox, 5353, RESOLVER, 53, &answer));
+    let question = dns(7, "api.stripe.com", None);
+    lab.play(&datagram(FromSandbox, 5354, RESOLVER, 53, &question));
+    lab.play(&datagram(ToSandbox, 5355, RESOLVER, 53, &answer));
+    hello(&mut lab, "api.stripe.com");
+    let report = lab.sink.reports.last().unwrap();
+    assert_eq!(report.names.len(), 1);
+    assert_eq!(report.findings, ["sni_not_in_dns"]);
+    let matched: Vec<_> = lab.sink.dns.iter().map(|query| query.matched).collect();
+    assert_eq!(matched, [false, false]);
+    lab.wait(6_000_000);
+    let last = lab.sink.dns.last().unwrap();
+    assert_eq!((last.matched, last.rcode.as_deref()), (false, None));
+    assert_eq!(lab.sink.dns.len(), 3);
+}
+
+#[test]
+fn a_matched_question_is_reported_with_its_answer() {
+    let mut lab = lab();
+    resolve(&mut lab, OTHER_RESOLVER, "www.example", SERVER);
+    let query = &lab.sink.dns[0];
+    assert!(query.matched);
+    assert!(!query.resolver_accepted);
+    assert_eq!(query.name, "www.example");
+    assert_eq!(query.qtype, "A");
+    assert_eq!(query.rcode.as_deref(), Some("NOERROR"));
+    assert_eq!(query.answers, ["192.0.2.10"]);
+    assert_eq!(query.latency_us, Some(10));
+    assert_eq!(lab.finish()[0].findings, ["dns_unaccepted_resolver"]);
+    assert_eq!(lab.sink.dns.len(), 1);
+}
+
+#[test]
+fn questions_are_bounded() {
+    let mut lab = Lab::new(FlowConfig {
+        max_dns_pending: 4,
+        ..FlowConfig::default()
+    });
+    for id in 0..10 {
+        let question = dns(id, "x.example", None);
+        lab.play(&datagram(FromSandbox, 5353, RESOLVER, 53, &question));
+    }
+    assert_eq!(lab.sink.dns.len(), 6);
+    lab.finish();
+    assert_eq!(lab.sink.dns.len(), 10);
+}
+
+#[test]
+fn an_http_host_is_a_claim() {
+    let mut lab = lab();
+    resolve(&mut lab, RESOLVER, "plain.example", SERVER);
+    let head = b"GET /a?secret HTTP/1.1\r\nHost: Plain.example:80\r\n\r\n";
+    lab.play_all(&Talk::open(40_000, 80).client_in(20, head).frames);
+    let report = lab.sink.reports.last().unwrap();
+    assert_eq!(report.host.as_deref(), Some("plain.example"));
+    assert!(report.names.iter().all(|name| name.agrees));
+    assert_eq!(report.http.as_ref().unwrap().path, "/a?…");
+}
+
+#[test]
+fn a_changed_hello_is_noticed_and_not_believed() {
+    let good = hello_records("good.example", 0, 16_000);
+    let evil = hello_records("evil.example", 0, 16_000);
+    let talk = Talk::open(40_000, 443).client(&good[..120]);
+    let talk = talk.client_at(-120, &evil[..120]).client(&good[120..]);
+    let mut lab = lab();
+    lab.play_all(&talk.frames);
+    let report = &lab.finish()[0];
+    assert!(report.findings.contains(&"inconsistent_reassembly"));
+    assert_eq!(report.handshake_bytes, 120);
+    assert_eq!(report.max_call_bytes, good.len() as u64 - 120);
+}
