@@ -1,0 +1,264 @@
+//! The network collector on real interfaces, in namespaces that the tests make.
+
+use sandtrace_capture::Observer;
+use sandtrace_capture::network::{Attached, NetworkCollector, NetworkTarget};
+use sandtrace_event::{
+    EvidenceTier, Flow, FlowPhase, GapCause, Limits, Observation, Payload, Protocol,
+};
+use sandtrace_sys::netns;
+use sandtrace_sys::ring::RingConfig;
+use sandtrace_wire::FlowConfig;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Two namespaces joined by a veth pair: `box0` in the sandbox, `host0` on the host's side.
+struct Pair {
+    host: String,
+    sandbox: String,
+}
+
+impl Pair {
+    /// `None` where the test cannot make namespaces; that fails in CI.
+    fn new(name: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "CI must run as root");
+            println!("skipped: {name}: needs root");
+            return None;
+        }
+        let unique = format!("stc-{}-{name}", std::process::id());
+        let pair = Self {
+            host: format!("{unique}-h"),
+            sandbox: format!("{unique}-s"),
+        };
+        ip(&["netns", "add", &pair.host]);
+        ip(&["netns", "add", &pair.sandbox]);
+        ip(&[
+            "-n",
+            &pair.host,
+            "link",
+            "add",
+            "host0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "box0",
+            "netns",
+            &pair.sandbox,
+        ]);
+        for (namespace, interface, address) in [
+            (&pair.host, "host0", "10.9.0.1/24"),
+            (&pair.sandbox, "box0", "10.9.0.2/24"),
+        ] {
+            ip(&["-n", namespace, "addr", "add", address, "dev", interface]);
+            ip(&["-n", namespace, "link", "set", interface, "up"]);
+        }
+        Some(pair)
+    }
+
+    fn attach(&self) -> NetworkCollector {
+        NetworkCollector::attach(NetworkTarget {
+            interface: "host0".to_owned(),
+            netns: Some(netns::path_of(&self.host)),
+            tier: EvidenceTier::Kernel,
+            flows: FlowConfig::default(),
+            ring: RingConfig::default(),
+        })
+        .unwrap()
+    }
+
+    fn path(&self) -> PathBuf {
+        netns::path_of(&self.sandbox)
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for namespace in [&self.host, &self.sandbox] {
+            Command::new("ip")
+                .args(["netns", "del", namespace])
+                .status()
+                .unwrap();
+        }
+    }
+}
+
+#[track_caller]
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {arguments:?}");
+}
+
+#[derive(Default)]
+struct Seen(Vec<Payload>);
+
+impl Observer for Seen {
+    fn observe(&mut self, observation: Observation) -> Limits {
+        self.0.push(observation.payload);
+        Limits::default()
+    }
+}
+
+impl Seen {
+    fn closed(&self, protocol: Protocol) -> impl Iterator<Item = &Flow> {
+        self.0.iter().filter_map(move |payload| match payload {
+            Payload::NetworkEgress(flow)
+                if flow.phase == FlowPhase::Close && flow.protocol == protocol =>
+            {
+                Some(flow)
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Reads until nothing came for a while.
+fn drain(collector: &mut NetworkCollector, seen: &mut Seen) {
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < Duration::from_millis(100) {
+        if collector.read(seen) > 0 {
+            quiet_since = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn every_datagram_is_counted_in_its_flow() {
+    let Some(pair) = Pair::new("count") else {
+        return;
+    };
+    let mut collector = pair.attach();
+    let mut seen = Seen::default();
+    netns::within(Some(&pair.path()), || {
+        for port in 0..50_u16 {
+            let socket = UdpSocket::bind(("10.9.0.2", 20_000 + port)).unwrap();
+            for size in 0..=port {
+                socket
+                    .send_to(&vec![7; usize::from(size)], ("10.9.0.1", 9))
+                    .unwrap();
+            }
+        }
+    })
+    .unwrap();
+    drain(&mut collector, &mut seen);
+    let result = collector.finish(&mut seen).unwrap();
+
+    assert!(result.matches, "{result:?}");
+    assert_eq!(result.ring_drops.0, 0);
+    let mut flows: Vec<_> = seen.closed(Protocol::Udp).collect();
+    flows.sort_by_key(|flow| flow.src_port);
+    assert_eq!(flows.len(), 50);
+    for (port, flow) in (0..50_u64).zip(flows) {
+        assert_eq!(flow.packets_sent.0, port + 1);
+        assert_eq!(flow.bytes_sent.0, port * (port + 1) / 2);
+    }
+}
+
+#[test]
+fn another_interface_is_never_heard() {
+    let Some(pair) = Pair::new("canary") else {
+        return;
+    };
+    let Some(other) = Pair::new("other") else {
+        return;
+    };
+    // The other tenant's link in the same namespace as the watched one.
+    ip(&[
+        "-n",
+        &pair.host,
+        "link",
+        "add",
+        "host1",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "box1",
+        "netns",
+        &other.sandbox,
+    ]);
+    ip(&[
+        "-n",
+        &pair.host,
+        "addr",
+        "add",
+        "10.8.0.1/24",
+        "dev",
+        "host1",
+    ]);
+    ip(&[
+        "-n",
+        &other.sandbox,
+        "addr",
+        "add",
+        "10.8.0.2/24",
+        "dev",
+        "box1",
+    ]);
+    ip(&["-n", &pair.host, "link", "set", "host1", "up"]);
+    ip(&["-n", &other.sandbox, "link", "set", "box1", "up"]);
+    let flood = || {
+        netns::within(Some(&other.path()), || {
+            let socket = UdpSocket::bind(("10.8.0.2", 0)).unwrap();
+            for _ in 0..2_000 {
+                socket.send_to(b"canary", ("10.8.0.1", 9)).unwrap();
+            }
+        })
+        .unwrap();
+    };
+    // Attach again and again while the other link is busy: the moment of opening is the danger.
+    std::thread::scope(|scope| {
+        let flooding = scope.spawn(flood);
+        let mut attached = 0;
+        while !flooding.is_finished() || attached < 5 {
+            let mut collector = pair.attach();
+            let mut seen = Seen::default();
+            drain(&mut collector, &mut seen);
+            collector.finish(&mut seen).unwrap();
+            let foreign = seen
+                .closed(Protocol::Udp)
+                .find(|flow| flow.dst_port == Some(9));
+            assert_eq!(foreign, None);
+            attached += 1;
+        }
+    });
+}
+
+#[test]
+fn an_interface_that_vanishes_is_a_gap() {
+    let Some(pair) = Pair::new("gone") else {
+        return;
+    };
+    let mut collector = pair.attach();
+    let mut seen = Seen::default();
+    assert_eq!(collector.look_at_interface(), Attached::Yes);
+    ip(&["-n", &pair.host, "link", "del", "host0"]);
+    assert_eq!(collector.look_at_interface(), Attached::Gone);
+    assert_eq!(collector.finish(&mut seen), None);
+    let gone = seen.0.iter().any(|payload| {
+        matches!(payload, Payload::CaptureGap(gap) if gap.cause == GapCause::InterfaceGone)
+    });
+    assert!(gone);
+}
+
+#[test]
+fn a_missing_interface_is_named() {
+    let Some(pair) = Pair::new("none") else {
+        return;
+    };
+    let target = NetworkTarget {
+        interface: "tap77".to_owned(),
+        netns: Some(netns::path_of(&pair.host)),
+        tier: EvidenceTier::Hypervisor,
+        flows: FlowConfig::default(),
+        ring: RingConfig::default(),
+    };
+    let error = NetworkCollector::attach(target).err().unwrap().to_string();
+    assert!(
+        error.starts_with("no interface tap77 in network namespace "),
+        "{error}"
+    );
+}
