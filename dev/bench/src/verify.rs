@@ -9,9 +9,10 @@ use crate::statistics::{median, spread};
 use anyhow::{Context as _, Result, bail};
 use sandtrace_audit_chain::{TrailIdentity, TrailWriter};
 use sandtrace_event::{
-    Count, EndReason, EvidenceTier, Flow, FlowEnd, FlowPhase, Judged, NameEvidence, NameSource,
-    Observation, Payload, Protocol, Timestamp, TlsFacts, TrailEnd, TrailStart, Verdict,
-    VerdictResult, WallTime,
+    ChangeSource, Count, Digest, EndReason, EvidenceTier, FileChange, FileKind, FileOp, Flow,
+    FlowEnd, FlowPhase, HashScope, Judged, NameEvidence, NameSource, Observation, Payload,
+    Protocol, QuiesceMethod, Timestamp, TlsFacts, TrailEnd, TrailStart, Verdict, VerdictResult,
+    WallTime,
 };
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -82,9 +83,10 @@ fn to_f64(count: u64) -> f64 {
     u32::try_from(count).map_or(f64::MAX, f64::from)
 }
 
-/// Writes a sealed trail of `records` records through the writer that `watch` uses.
+/// Writes a sealed trail of `records` records, connections and files in turn,
+/// through the writer that `watch` uses.
 fn write(path: &Path, records: u64) -> Result<()> {
-    let Some(flows) = records.checked_sub(2) else {
+    let Some(events) = records.checked_sub(2) else {
         bail!("--records must be at least 2");
     };
     let identity = TrailIdentity {
@@ -95,8 +97,12 @@ fn write(path: &Path, records: u64) -> Result<()> {
     };
     let mut writer = TrailWriter::create(path, identity)?;
     append(&mut writer, 0, start().into(), None)?;
-    for number in 1..=flows {
-        append(&mut writer, number, flow(number).into(), Some(verdict()))?;
+    for number in 1..=events {
+        let payload = match number % 2 {
+            0 => flow(number).into(),
+            _ => file(number).into(),
+        };
+        append(&mut writer, number, payload, Some(verdict()))?;
     }
     let counts = writer.counts();
     let end = TrailEnd {
@@ -105,7 +111,7 @@ fn write(path: &Path, records: u64) -> Result<()> {
         reconciliation: Vec::new(),
         verdicts: counts.verdicts(),
     };
-    append(&mut writer, flows + 1, end.into(), None)?;
+    append(&mut writer, events + 1, end.into(), None)?;
     writer.commit().context("committing the trail")
 }
 
@@ -214,5 +220,31 @@ fn flow(number: u64) -> Flow {
         vlan: None,
         wire_bytes_received: Count(4690),
         wire_bytes_sent: Count(sent + 726),
+    }
+}
+
+/// A file as `watch` records its change.
+fn file(number: u64) -> FileChange {
+    FileChange {
+        disk: Some("/var/lib/sandboxes/bench/rootfs.ext4".to_owned()),
+        gid: Some(1000),
+        kind: FileKind::File,
+        mode: Some(0o644),
+        op: FileOp::Modified,
+        path: format!("/home/agent/notes/{number}.md"),
+        path_b64: None,
+        quiesce_method: QuiesceMethod::Live,
+        quiesced: false,
+        renamed_from: None,
+        renamed_from_b64: None,
+        sha256: Some(Digest([0x5a; 32])),
+        sha256_scope: Some(HashScope::Whole),
+        size_after: Some(Count(number % 10_000)),
+        size_before: Some(Count(120)),
+        source: ChangeSource::Block,
+        symlink_target: None,
+        symlink_target_b64: None,
+        uid: Some(1000),
+        unreadable: None,
     }
 }
