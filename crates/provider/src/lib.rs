@@ -1,1 +1,27 @@
-//! Finds sandboxes on a host.
+//! Finds sandboxes on a host and says what of each can be captured.
+//!
+//! A provider looks and reports; it never starts a capture and never guesses
+//! an interface. What it cannot see it states as [`Coverage`], with the reason.
+//!
+//! Everything that a VMM says of itself (arguments, API answers, names of its
+//! files) is hostile: it is bounded, and what counts is what the kernel shows
+//! the process to have open.
+
+mod candidate;
+mod claims;
+mod discover;
+mod error;
+mod firecracker;
+mod ids;
+mod inspect;
+mod manual;
+mod qemu;
+mod target;
+
+pub use discover::{Discovery, Problem, discover, find, find_in};
+pub use error::{FindError, Found};
+pub use ids::is_valid_id;
+pub use manual::{ManualSpec, manual, manual_in};
+pub use sandtrace_event::Coverage;
+pub use sandtrace_sys::process::ProcRoot;
+pub use target::{Disk, ProviderKind, Target};

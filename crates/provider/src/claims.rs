@@ -1,0 +1,39 @@
+//! What a VMM's own configuration says. Compared with what it has open,
+//! never believed.
+
+use sandtrace_event::{Coverage, Layer};
+use std::path::PathBuf;
+
+/// The configuration, as far as it matters.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) agent_id: Option<String>,
+    pub(crate) drives: Vec<Drive>,
+    pub(crate) interfaces: Vec<String>,
+    /// What the configuration itself shows to be out of sight.
+    pub(crate) coverage: Vec<Coverage>,
+}
+
+/// A drive that the configuration names by a path.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Drive {
+    pub(crate) path: PathBuf,
+    pub(crate) writable: bool,
+}
+
+impl Claims {
+    pub(crate) fn missing(&mut self, layer: Layer, missing: impl Into<String>) {
+        self.coverage.push(coverage(layer, missing));
+    }
+}
+
+pub(crate) fn coverage(layer: Layer, missing: impl Into<String>) -> Coverage {
+    let missing = missing.into();
+    Coverage { layer, missing }
+}
+
+/// Text from outside for a sentence: quoted, escaped, and short.
+pub(crate) fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(256).collect();
+    format!("{short:?}")
+}

@@ -1,0 +1,79 @@
+//! Firecracker's configuration by its API socket.
+//!
+//! Every request is served by the VM's main loop and logged by it, so there
+//! are three, on one connection.
+
+use super::arguments::Arguments;
+use super::config::{VmConfig, agent_id};
+use super::http::{Answer, Client, HttpError};
+use crate::claims::{Claims, quoted};
+use sandtrace_sys::process::Process;
+use serde::Deserialize;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// Time for all answers together.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why the API's word cannot be had or used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("connect: {0}")]
+    Connect(io::Error),
+    #[error("process {0} listens there, not the VMM")]
+    OtherListener(u32),
+    #[error("GET {0}: {1}")]
+    Http(&'static str, HttpError),
+    #[error("GET {0}: status {1}")]
+    Status(&'static str, u16),
+    #[error("GET {0}: {1}")]
+    Json(&'static str, serde_json::Error),
+    #[error("it answers for instance {}", quoted(.0))]
+    OtherInstance(String),
+}
+
+/// `GET /`.
+#[derive(Deserialize)]
+struct InstanceInfo {
+    id: String,
+}
+
+pub(super) fn claims(
+    process: &Process,
+    arguments: &Arguments,
+    socket: &Path,
+) -> Result<Claims, ApiError> {
+    let (stream, listener) = process.connect(socket).map_err(ApiError::Connect)?;
+    // A socket whose path was taken over by another process says nothing of this VM.
+    if listener != process.pid() {
+        return Err(ApiError::OtherListener(listener));
+    }
+    let mut client = Client::new(stream, PATIENCE);
+    let info = get(&mut client, "/")?;
+    let info: InstanceInfo =
+        serde_json::from_slice(&info.body).map_err(|error| ApiError::Json("/", error))?;
+    if info.id != arguments.id {
+        return Err(ApiError::OtherInstance(info.id));
+    }
+    let config = get(&mut client, "/vm/config")?;
+    let config =
+        VmConfig::parse(&config.body).map_err(|error| ApiError::Json("/vm/config", error))?;
+    let mut claims = config.claims();
+    // 400 where there is no metadata; nothing else of it is looked at.
+    claims.agent_id = get(&mut client, "/mmds")
+        .ok()
+        .and_then(|answer| agent_id(&answer.body));
+    Ok(claims)
+}
+
+fn get(client: &mut Client, path: &'static str) -> Result<Answer, ApiError> {
+    let answer = client
+        .get(path)
+        .map_err(|error| ApiError::Http(path, error))?;
+    if answer.status == 200 {
+        Ok(answer)
+    } else {
+        Err(ApiError::Status(path, answer.status))
+    }
+}

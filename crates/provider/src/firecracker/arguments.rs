@@ -1,0 +1,142 @@
+//! Firecracker's arguments (its docs/getting-started.md, and docs/jailer.md
+//! for the jailed form, which has the same arguments and a bare `/NAME`).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// Where the API is without `--api-sock`; in a jail, below its root.
+const DEFAULT_SOCKET: &str = "/run/firecracker.socket";
+
+/// The id without `--id`.
+const DEFAULT_ID: &str = "anonymous-instance";
+
+/// Other options that are followed by a value, which must not be taken for
+/// an option of its own.
+const WITH_VALUE: [&[u8]; 13] = [
+    b"--boot-timer-socket",
+    b"--describe-snapshot",
+    b"--http-api-max-payload-size",
+    b"--level",
+    b"--log-path",
+    b"--metrics-path",
+    b"--mmds-size-limit",
+    b"--module",
+    b"--parent-cpu-time-us",
+    b"--seccomp-filter",
+    b"--seccomp-level",
+    b"--start-time-cpu-us",
+    b"--start-time-us",
+];
+
+/// What the command line says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// Lossy where it is not UTF-8, and then no valid id.
+    pub(crate) id: String,
+    /// `None` with `--no-api`.
+    pub(crate) api_socket: Option<PathBuf>,
+    pub(crate) config_file: Option<PathBuf>,
+    pub(crate) metadata: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Reads what follows argv\[0\]. The first of several equal options
+    /// counts; Firecracker itself refuses a second one.
+    pub(crate) fn parse(arguments: &[Vec<u8>]) -> Self {
+        let mut id = None;
+        let mut api_socket = None;
+        let mut config_file = None;
+        let mut metadata = None;
+        let mut no_api = false;
+        let mut arguments = arguments.iter().map(Vec::as_slice);
+        while let Some(argument) = arguments.next() {
+            let slot = match argument {
+                b"--no-api" => {
+                    no_api = true;
+                    continue;
+                }
+                b"--id" => &mut id,
+                b"--api-sock" => &mut api_socket,
+                b"--config-file" => &mut config_file,
+                b"--metadata" => &mut metadata,
+                other => {
+                    if WITH_VALUE.contains(&other) {
+                        _ = arguments.next();
+                    }
+                    continue;
+                }
+            };
+            *slot = slot.or(arguments.next());
+        }
+        let id = id.map(|id| String::from_utf8_lossy(id).into_owned());
+        let socket = api_socket.map_or_else(|| DEFAULT_SOCKET.into(), path);
+        Self {
+            id: id.unwrap_or_else(|| DEFAULT_ID.to_owned()),
+            api_socket: (!no_api).then_some(socket),
+            config_file: config_file.map(path),
+            metadata: metadata.map(path),
+        }
+    }
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, id: &str, socket: Option<&str>, config: Option<&str>) {
+        let words = line.split(' ').filter(|word| !word.is_empty());
+        let words: Vec<_> = words.map(|word| word.as_bytes().to_vec()).collect();
+        let expected = Arguments {
+            id: id.to_owned(),
+            api_socket: socket.map(PathBuf::from),
+            config_file: config.map(PathBuf::from),
+            metadata: None,
+        };
+        assert_eq!(Arguments::parse(&words), expected, "{line}");
+    }
+
+    #[test]
+    fn command_lines() {
+        let default = Some("/run/firecracker.socket");
+        check("", "anonymous-instance", default, None);
+        check(
+            "--api-sock /tmp/fc.sock --id vm-001",
+            "vm-001",
+            Some("/tmp/fc.sock"),
+            None,
+        );
+        check(
+            "--id 551e7604-e35c-42b3-b825-416853441234 --start-time-us 1580 --start-time-cpu-us 99 --parent-cpu-time-us 3",
+            "551e7604-e35c-42b3-b825-416853441234",
+            default,
+            None,
+        );
+        check(
+            "--no-api --config-file vm.json",
+            "anonymous-instance",
+            None,
+            Some("vm.json"),
+        );
+        check(
+            "--api-sock firecracker.sock --no-seccomp --enable-pci",
+            "anonymous-instance",
+            Some("firecracker.sock"),
+            None,
+        );
+        check("--log-path --id --id real", "real", default, None);
+        check("--id one --id two", "one", default, None);
+        check("--id", "anonymous-instance", default, None);
+    }
+
+    #[test]
+    fn an_id_that_is_not_text_stays_recognisable_as_such() {
+        let words = [b"--id".to_vec(), b"vm\xff".to_vec()];
+        assert_eq!(Arguments::parse(&words).id, "vm\u{fffd}");
+    }
+}

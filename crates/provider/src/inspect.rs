@@ -1,0 +1,310 @@
+//! What a process has open: its taps, its namespace, its disks.
+
+use crate::claims::{Claims, Drive, coverage, quoted};
+use crate::{Disk, ProcRoot};
+use sandtrace_event::{Count, Coverage, DiskIdentity, Layer, TapIdentity};
+use sandtrace_sys::netdev;
+use sandtrace_sys::netns::within;
+use sandtrace_sys::process::{Access, Descriptor, DescriptorKind, FileId, Process};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+/// What was found, and what was not.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) taps: Vec<TapIdentity>,
+    pub(crate) netns_path: Option<PathBuf>,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) coverage: Vec<Coverage>,
+}
+
+impl Seen {
+    fn missing(&mut self, layer: Layer, missing: impl Into<String>) {
+        self.coverage.push(coverage(layer, missing));
+    }
+}
+
+/// What to look for: what the operator did not name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) taps: bool,
+    pub(crate) disks: bool,
+}
+
+impl Wanted {
+    pub(crate) const ALL: Self = Self {
+        taps: true,
+        disks: true,
+    };
+}
+
+pub(crate) fn inspect(proc: &ProcRoot, process: &Process, claims: &Claims, wanted: Wanted) -> Seen {
+    let mut seen = Seen::default();
+    let limited = |seen: &mut Seen, why: &str| {
+        if wanted.taps {
+            seen.missing(Layer::Network, why);
+        }
+        if wanted.disks {
+            seen.missing(Layer::Filesystem, why);
+        }
+    };
+    let open = match process.descriptors() {
+        Ok(open) => open,
+        Err(error) => {
+            let pid = process.pid();
+            let why = hint(&error);
+            limited(
+                &mut seen,
+                &format!("the open files of process {pid} cannot be listed: {why}"),
+            );
+            return seen;
+        }
+    };
+    if open.truncated {
+        limited(
+            &mut seen,
+            "the process has more files open than are looked at",
+        );
+    }
+    if wanted.taps {
+        look_for_taps(&mut seen, proc, process, &open.open, claims);
+    }
+    if wanted.disks {
+        look_for_disks(&mut seen, process, &open.open, claims);
+    }
+    seen
+}
+
+fn look_for_taps(
+    seen: &mut Seen,
+    proc: &ProcRoot,
+    process: &Process,
+    open: &[Descriptor],
+    claims: &Claims,
+) {
+    // A tap with several queues is open several times.
+    let names: BTreeSet<&str> = open
+        .iter()
+        .filter_map(|descriptor| match &descriptor.kind {
+            DescriptorKind::Tap { interface } => Some(interface.as_str()),
+            DescriptorKind::File { .. } | DescriptorKind::Block { .. } => None,
+        })
+        .collect();
+    for claimed in &claims.interfaces {
+        if !names.contains(claimed.as_str()) {
+            let name = quoted(claimed);
+            seen.missing(
+                Layer::Network,
+                format!("interface {name} is configured, but the process does not have it open"),
+            );
+        }
+    }
+    if names.is_empty() {
+        seen.missing(Layer::Network, "the process has no tap open");
+        return;
+    }
+    let place = match place(proc, process) {
+        Ok(place) => place,
+        Err(error) => {
+            let why = format!(
+                "the network namespace of process {} cannot be told: {}",
+                process.pid(),
+                hint(&error)
+            );
+            return seen.missing(Layer::Network, why);
+        }
+    };
+    for name in names {
+        match tap(&place, name) {
+            Ok(tap) => seen.taps.push(tap),
+            Err(why) => seen.missing(Layer::Network, format!("tap {}: {why}", quoted(name))),
+        }
+    }
+    seen.netns_path = place.path;
+}
+
+/// The network namespace of a process.
+pub(crate) struct Place {
+    /// Its name, or else `path`; `None` for our own.
+    pub(crate) name: Option<String>,
+    /// Where to enter it; `None` for our own.
+    pub(crate) path: Option<PathBuf>,
+}
+
+pub(crate) fn place(proc: &ProcRoot, process: &Process) -> io::Result<Place> {
+    let id = process.net_namespace()?;
+    if proc.own_net_namespace()? == id {
+        let (name, path) = (None, None);
+        return Ok(Place { name, path });
+    }
+    let path = process.path("ns/net");
+    let named = proc.named_net_namespaces()?;
+    let name = named.into_iter().find(|(_, other)| *other == id);
+    let name = name.and_then(|(name, _)| name.into_string().ok());
+    Ok(Place {
+        name: name.or_else(|| Some(path.display().to_string())),
+        path: Some(path),
+    })
+}
+
+fn tap(place: &Place, name: &str) -> Result<TapIdentity, String> {
+    let index = within(place.path.as_deref(), || netdev::index(name));
+    let index = index.map_err(|error| error.to_string())?;
+    let index = index.map_err(|error| error.to_string())?;
+    let here = || "not in the network namespace of the process".to_owned();
+    Ok(TapIdentity {
+        index: index.ok_or_else(here)?,
+        interface: name.to_owned(),
+        netns: place.name.clone(),
+    })
+}
+
+/// A disk is what the process can write to and what either its configuration
+/// names, or is a block device, or begins with an ext4 file system. (Logs and
+/// guest memory are none of these; a hot-plugged drive is.)
+fn look_for_disks(seen: &mut Seen, process: &Process, open: &[Descriptor], claims: &Claims) {
+    let mut claimed = BTreeMap::new();
+    for drive in &claims.drives {
+        match process.file_id(&drive.path) {
+            Ok(id) => _ = claimed.insert(id, drive),
+            Err(error) => {
+                let path = quoted(&drive.path.to_string_lossy());
+                seen.missing(
+                    Layer::Filesystem,
+                    format!("drive {path} cannot be looked up: {}", hint(&error)),
+                );
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    for descriptor in open {
+        let Some((id, is_block)) = writable(&descriptor.kind) else {
+            continue;
+        };
+        if found.contains(&id) {
+            continue;
+        }
+        let kind = kind_of(process, descriptor.number, id);
+        if is_block || claimed.contains_key(&id) || kind == "ext4" {
+            found.insert(id);
+            seen.add_disk(process, descriptor, id, kind);
+        }
+    }
+    seen.missing_drives(&claimed, &found);
+}
+
+fn writable(kind: &DescriptorKind) -> Option<(FileId, bool)> {
+    match *kind {
+        DescriptorKind::File {
+            id,
+            access: Access::ReadWrite,
+        } => Some((id, false)),
+        DescriptorKind::Block {
+            id,
+            access: Access::ReadWrite,
+        } => Some((id, true)),
+        _ => None,
+    }
+}
+
+impl Seen {
+    fn add_disk(&mut self, process: &Process, descriptor: &Descriptor, id: FileId, kind: &str) {
+        let name = descriptor.name.to_string_lossy();
+        if kind != "ext4" {
+            let path = quoted(&name);
+            self.missing(
+                Layer::Filesystem,
+                format!("disk {path} holds no ext4 at its start ({kind}): its files are not read"),
+            );
+        }
+        self.disks.push(Disk {
+            identity: disk_identity(&name, id, kind),
+            open_path: process.path(&format!("fd/{}", descriptor.number)),
+        });
+    }
+
+    fn missing_drives(&mut self, claimed: &BTreeMap<FileId, &Drive>, found: &BTreeSet<FileId>) {
+        for (id, drive) in claimed {
+            if drive.writable && !found.contains(id) {
+                let path = quoted(&drive.path.to_string_lossy());
+                self.missing(Layer::Filesystem, format!("drive {path} is configured, but the process does not have it open for writing"));
+            }
+        }
+        if self.disks.is_empty() {
+            self.missing(
+                Layer::Filesystem,
+                "the process has no disk open for writing",
+            );
+        }
+    }
+}
+
+pub(crate) fn disk_identity(path: &str, id: FileId, kind: &str) -> DiskIdentity {
+    DiskIdentity {
+        device: id.device_text(),
+        inode: Count(id.inode),
+        path: path.chars().take(4096).collect(),
+        kind: kind.to_owned(),
+    }
+}
+
+fn kind_of(process: &Process, number: u32, id: FileId) -> &'static str {
+    let mut head = [0; HEAD];
+    match process.read_descriptor(number, id, &mut head) {
+        Ok(()) => content_kind(&head),
+        Err(_) => "unknown",
+    }
+}
+
+/// Bytes that tell what a disk holds.
+pub(crate) const HEAD: usize = 2048;
+
+/// Offset, magic bytes, and what begins so. A partition table may stand
+/// before anything else, so file systems come first.
+const MAGIC: [(usize, &[u8], &str); 6] = [
+    (1080, &[0x53, 0xef], "ext4"),
+    (0, b"QFI\xfb", "qcow2"),
+    (0, b"XFSB", "xfs"),
+    (0, b"hsqs", "squashfs"),
+    (512, b"EFI PART", "gpt"),
+    (510, &[0x55, 0xaa], "mbr"),
+];
+
+pub(crate) fn content_kind(head: &[u8]) -> &'static str {
+    let begins = |&(offset, magic, _): &(usize, &[u8], &str)| {
+        head.get(offset..)
+            .is_some_and(|rest| rest.starts_with(magic))
+    };
+    let known = MAGIC.iter().find(|magic| begins(magic));
+    known.map_or("unknown", |(_, _, name)| name)
+}
+
+/// An error, and what would help.
+fn hint(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        format!("{error} (needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)")
+    } else {
+        error.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_are_told_by_their_magic() {
+        let with = |offset: usize, magic: &[u8]| {
+            let mut head = vec![0; HEAD];
+            head[offset..offset + magic.len()].copy_from_slice(magic);
+            content_kind(&head)
+        };
+        assert_eq!(with(1080, &[0x53, 0xef]), "ext4");
+        assert_eq!(with(0, b"QFI\xfb"), "qcow2");
+        assert_eq!(with(512, b"EFI PART"), "gpt");
+        assert_eq!(with(510, &[0x55, 0xaa]), "mbr");
+        assert_eq!(with(0, b"nothing"), "unknown");
+        assert_eq!(content_kind(b""), "unknown");
+    }
+}

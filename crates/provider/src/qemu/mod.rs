@@ -1,0 +1,256 @@
+//! QEMU: its arguments. Its QMP socket takes one client only and is left alone.
+
+mod options;
+
+use crate::claims::{Claims, Drive, quoted};
+use options::{Options, filename};
+use sandtrace_event::Layer;
+use std::path::PathBuf;
+
+/// What the command line says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    pub(crate) id: Option<String>,
+    drives: Vec<Drive>,
+    /// What is out of sight, and why.
+    missing: Vec<(Layer, String)>,
+}
+
+/// Network back ends that are taps, or that carry nothing.
+const ON_A_TAP: [&str; 5] = ["tap", "bridge", "hubport", "nic", "none"];
+
+/// Devices by which a guest reaches the host past its tap and its disks:
+/// the beginning of their driver's name, and what that is.
+const ASIDE: [(&str, Layer, &str); 6] = [
+    (
+        "vhost-vsock",
+        Layer::Network,
+        "vsock connections never reach a tap",
+    ),
+    (
+        "vhost-user-vsock",
+        Layer::Network,
+        "vsock connections never reach a tap",
+    ),
+    (
+        "virtserialport",
+        Layer::Network,
+        "a virtio serial port leads to the host",
+    ),
+    (
+        "vhost-user-fs",
+        Layer::Filesystem,
+        "a directory of the host is shared with the guest",
+    ),
+    (
+        "virtio-9p",
+        Layer::Filesystem,
+        "a directory of the host is shared with the guest",
+    ),
+    (
+        "vfio-pci",
+        Layer::Network,
+        "a device of the host is passed through",
+    ),
+];
+
+impl Arguments {
+    /// Reads what follows argv\[0\] (qemu-system(1)).
+    pub(crate) fn parse(arguments: &[Vec<u8>]) -> Self {
+        let mut parsed = Self::default();
+        let mut uuid = None;
+        let values = arguments.iter().skip(1);
+        for (name, value) in arguments.iter().zip(values) {
+            let value = String::from_utf8_lossy(value);
+            let Some(name) = option_name(name) else {
+                continue;
+            };
+            match name {
+                "name" => {
+                    let guest = Options::parse(&value, "guest").get("guest");
+                    parsed.id = parsed.id.or(guest);
+                }
+                "uuid" => uuid = uuid.or(Some(value.into_owned())),
+                "drive" => parsed.drive(&Options::parse(&value, "file")),
+                "blockdev" => parsed.drives.extend(options::blockdev(&value)),
+                "hda" | "hdb" | "hdc" | "hdd" | "sd" => parsed.file(&value, true),
+                "netdev" | "nic" | "net" => parsed.network(&Options::parse(&value, "type")),
+                "device" => parsed.device(&Options::parse(&value, "driver")),
+                "virtfs" => parsed.shared_directory(),
+                _ => {}
+            }
+        }
+        parsed.id = parsed.id.filter(|id| !id.is_empty()).or(uuid);
+        parsed
+    }
+
+    pub(crate) fn claims(&self) -> Claims {
+        let mut claims = Claims::default();
+        for Drive { path, writable } in &self.drives {
+            let (path, writable) = (path.clone(), *writable);
+            claims.drives.push(Drive { path, writable });
+        }
+        for (layer, why) in &self.missing {
+            claims.missing(*layer, why.clone());
+        }
+        claims
+    }
+
+    fn drive(&mut self, options: &Options) {
+        // Firmware is no disk of the guest.
+        if options.get("if").as_deref() == Some("pflash") {
+            return;
+        }
+        let Some(file) = options.get("file").or_else(|| options.get("file.filename")) else {
+            return;
+        };
+        let is_on = |name| matches!(options.get(name).as_deref(), Some("on" | "yes" | "true"));
+        let cdrom = options.get("media").as_deref() == Some("cdrom");
+        let read_only = cdrom || is_on("readonly") || is_on("read-only");
+        self.file(&file, !read_only);
+    }
+
+    fn file(&mut self, name: &str, writable: bool) {
+        match filename(name) {
+            Some(path) => self.drives.push(Drive {
+                path: PathBuf::from(path),
+                writable,
+            }),
+            None => self.missing.push((
+                Layer::Filesystem,
+                format!("drive {} is no file of this host", quoted(name)),
+            )),
+        }
+    }
+
+    fn network(&mut self, options: &Options) {
+        let back_end = options.get("type").unwrap_or_default();
+        if !ON_A_TAP.contains(&back_end.as_str()) {
+            self.missing.push((
+                Layer::Network,
+                format!("network back end {} is not a tap", quoted(&back_end)),
+            ));
+        }
+    }
+
+    fn device(&mut self, options: &Options) {
+        let driver = options.get("driver").unwrap_or_default();
+        let aside = ASIDE.iter().find(|(name, _, _)| driver.starts_with(name));
+        if let Some((_, layer, why)) = aside {
+            self.missing
+                .push((*layer, format!("device {}: {why}", quoted(&driver))));
+        }
+    }
+
+    fn shared_directory(&mut self) {
+        let why = "a directory of the host is shared with the guest (virtfs)";
+        self.missing.push((Layer::Filesystem, why.to_owned()));
+    }
+}
+
+/// QEMU takes its options with one dash or two.
+fn option_name(argument: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(argument).ok()?.strip_prefix('-')?;
+    Some(name.strip_prefix('-').unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> Arguments {
+        let words: Vec<_> = line.iter().map(|word| word.as_bytes().to_vec()).collect();
+        Arguments::parse(&words)
+    }
+
+    #[track_caller]
+    fn check_id(line: &[&str], expected: Option<&str>) {
+        assert_eq!(parse(line).id.as_deref(), expected, "{line:?}");
+    }
+
+    #[test]
+    fn ids() {
+        check_id(&[], None);
+        check_id(&["-name"], None);
+        check_id(&["-name", "vm-1"], Some("vm-1"));
+        check_id(&["--name", "vm-1"], Some("vm-1"));
+        check_id(&["-name", "guest=vm-1,debug-threads=on"], Some("vm-1"));
+        check_id(&["-name", "vm-1,process=other"], Some("vm-1"));
+        check_id(&["-name", "guest=a,,b"], Some("a,b"));
+        check_id(&["-uuid", "0c8c-11", "-name", "vm-1"], Some("vm-1"));
+        check_id(&["-uuid", "0c8c-11", "-name", "process=x"], Some("0c8c-11"));
+        check_id(&["-name", "debug-threads=on,guest=late"], Some("late"));
+    }
+
+    #[track_caller]
+    fn check_drives(line: &[&str], expected: &[(&str, bool)]) {
+        let drives = parse(line).drives;
+        let drives: Vec<_> = drives
+            .iter()
+            .map(|drive| (drive.path.to_str().unwrap(), drive.writable))
+            .collect();
+        assert_eq!(drives, expected, "{line:?}");
+    }
+
+    #[test]
+    fn drives() {
+        check_drives(
+            &["-drive", "file=/a.raw,format=raw,if=virtio"],
+            &[("/a.raw", true)],
+        );
+        check_drives(
+            &["-drive", "id=d,file=/a,,b.raw,readonly=on"],
+            &[("/a,b.raw", false)],
+        );
+        check_drives(&["-drive", "if=pflash,file=/code.fd"], &[]);
+        check_drives(&["-drive", "file=/x.iso,media=cdrom"], &[("/x.iso", false)]);
+        check_drives(&["-drive", "file=file:/a.raw"], &[("/a.raw", true)]);
+        check_drives(&["-drive", "file=nbd:unix:/s"], &[]);
+        check_drives(&["-hda", "disk.img"], &[("disk.img", true)]);
+        check_drives(
+            &[
+                "-blockdev",
+                "driver=file,node-name=f,filename=/b.raw,read-only=on",
+            ],
+            &[("/b.raw", false)],
+        );
+        check_drives(
+            &[
+                "-blockdev",
+                "driver=qcow2,node-name=q,file.driver=file,file.filename=/c.qcow2",
+            ],
+            &[("/c.qcow2", true)],
+        );
+        check_drives(
+            &[
+                "-blockdev",
+                r#"{"driver":"raw","file":{"driver":"file","filename":"/d.raw"}}"#,
+            ],
+            &[("/d.raw", true)],
+        );
+        check_drives(&["-blockdev", r#"{"driver":"raw","#], &[]);
+        check_drives(&["-blockdev", "driver=file,filename=/dev/fdset/2"], &[]);
+    }
+
+    #[track_caller]
+    fn check_missing(line: &[&str], expected: &[Layer]) {
+        let missing = parse(line).missing;
+        let layers: Vec<_> = missing.iter().map(|(layer, _)| *layer).collect();
+        assert_eq!(layers, expected, "{line:?}");
+    }
+
+    #[test]
+    fn what_passes_by() {
+        check_missing(&["-netdev", "tap,id=n,ifname=tap0,script=no"], &[]);
+        check_missing(&["-netdev", "user,id=n"], &[Layer::Network]);
+        check_missing(&["-nic", "none"], &[]);
+        check_missing(&["-netdev", r#"{"type":"tap","id":"n"}"#], &[]);
+        check_missing(
+            &["-device", "vhost-vsock-pci,guest-cid=3"],
+            &[Layer::Network],
+        );
+        check_missing(&["-device", "virtio-blk-device,drive=d"], &[]);
+        check_missing(&["-virtfs", "local,path=/x"], &[Layer::Filesystem]);
+        check_missing(&["-drive", "file=rbd:pool/image"], &[Layer::Filesystem]);
+    }
+}

@@ -1,0 +1,158 @@
+//! A real QEMU in a real network namespace, stopped before its first instruction.
+
+use sandtrace_provider::{ProcRoot, ProviderKind, Target, discover, find};
+use sandtrace_sys::process::Pidfd;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_real_qemu_is_found_with_tap_namespace_and_disk() {
+    let Some(lab) = Lab::new("a_real_qemu_is_found_with_tap_namespace_and_disk") else {
+        return;
+    };
+    let target = lab.wait_for_target();
+    assert_eq!(target.provider, ProviderKind::Qemu);
+    let vmm = target.vmm.clone().unwrap();
+    assert_eq!(vmm.pid, lab.qemu.id());
+    assert_eq!(vmm.name, "qemu-system-x86_64");
+
+    let [tap] = target.taps.as_slice() else {
+        panic!("{target:?}")
+    };
+    assert_eq!(tap.interface, lab.tap);
+    assert_eq!(tap.netns.as_deref(), Some(lab.name.as_str()));
+    assert_eq!(tap.index, lab.tap_index());
+    let netns = target.netns_path.clone().unwrap();
+    assert_eq!(netns, Path::new(&format!("/proc/{}/ns/net", vmm.pid)));
+
+    let [disk] = target.disks.as_slice() else {
+        panic!("{target:?}")
+    };
+    assert_eq!(disk.identity.kind, "unknown");
+    assert_eq!(disk.identity.path, lab.image().display().to_string());
+    let image = std::fs::read(lab.image()).unwrap();
+    assert_eq!(std::fs::read(&disk.open_path).unwrap(), image);
+
+    let everything = discover(&ProcRoot::host());
+    assert!(everything.targets.contains(&target), "{everything:?}");
+
+    let pidfd = Pidfd::open(vmm.pid, vmm.start_ticks.0).unwrap();
+    assert!(!pidfd.has_ended().unwrap());
+    let name = lab.name.clone();
+    drop(lab);
+    assert!(pidfd.has_ended().unwrap());
+    assert!(find(&name).is_err());
+}
+
+/// A namespace with a tap, a disk image, and a QEMU that has both.
+struct Lab {
+    name: String,
+    tap: String,
+    dir: tempfile::TempDir,
+    qemu: Child,
+}
+
+impl Lab {
+    /// `None`, with a line that says why, where this host cannot have one.
+    fn new(test: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let suffix = std::process::id();
+        let (name, tap) = (format!("st-prov-{suffix}"), format!("stp{suffix}"));
+        if let Some(why) = unable(&name) {
+            assert!(std::env::var_os("CI").is_none(), "{test}: {why}");
+            println!("skipped: {test}: {why}");
+            return None;
+        }
+        let image = dir.path().join("disk,with comma.raw");
+        std::fs::write(&image, vec![7; 1 << 20]).unwrap();
+        let file = image.display().to_string().replace(',', ",,");
+        let qemu = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &name,
+                "qemu-system-x86_64",
+                "-M",
+                "microvm",
+                "-S",
+            ])
+            .args([
+                "-accel",
+                "tcg",
+                "-m",
+                "32",
+                "-display",
+                "none",
+                "-nodefaults",
+            ])
+            .args(["-name", &format!("guest={name},debug-threads=on")])
+            .args([
+                "-netdev",
+                &format!("tap,id=n0,ifname={tap},script=no,downscript=no"),
+            ])
+            .args(["-device", "virtio-net-device,netdev=n0"])
+            .args(["-drive", &format!("id=d0,format=raw,if=none,file={file}")])
+            .args(["-device", "virtio-blk-device,drive=d0"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Some(Self {
+            name,
+            tap,
+            dir,
+            qemu,
+        })
+    }
+
+    fn wait_for_target(&self) -> Target {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let last = find(&self.name);
+            match last {
+                Ok(target) if !target.taps.is_empty() && !target.disks.is_empty() => return target,
+                _ => assert!(Instant::now() < deadline, "{last:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn image(&self) -> std::path::PathBuf {
+        self.dir.path().join("disk,with comma.raw")
+    }
+
+    fn tap_index(&self) -> u32 {
+        let args = ["netns", "exec", &self.name, "cat"];
+        let path = format!("/sys/class/net/{}/ifindex", self.tap);
+        let output = Command::new("ip").args(args).arg(path).output().unwrap();
+        String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .parse()
+            .unwrap()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        _ = self.qemu.kill();
+        _ = self.qemu.wait();
+        _ = ip(&["netns", "del", &self.name]);
+    }
+}
+
+/// Makes the namespace, or says what stands against it.
+fn unable(name: &str) -> Option<String> {
+    let version = Command::new("qemu-system-x86_64").arg("--version").output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        return Some("qemu-system-x86_64 does not run".to_owned());
+    }
+    match ip(&["netns", "add", name]) {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("ip: {error}")),
+    }
+}
+
+fn ip(args: &[&str]) -> std::io::Result<Output> {
+    Command::new("ip").args(args).output()
+}
