@@ -1,0 +1,90 @@
+//! What the words in a flow's `findings` mean for a rule that would allow it.
+
+use super::reason::Shown;
+use sandtrace_event::Flow;
+
+/// How the rule came to match.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Basis {
+    /// By a name, not by an address.
+    pub(super) by_name: bool,
+    /// By one address that the rule spells out.
+    pub(super) by_single_address: bool,
+    /// A client's word alone is enough for the rule.
+    pub(super) claim_suffices: bool,
+    /// The rule bounds bytes.
+    pub(super) bounds_bytes: bool,
+}
+
+/// Adds a sentence for every finding that stands against the rule.
+pub(super) fn objections(flow: &Flow, basis: Basis, objections: &mut Vec<String>) {
+    for word in &flow.findings {
+        match meaning(word, basis) {
+            Meaning::Harmless => {}
+            Meaning::Objection(sentence) => objections.push(sentence.to_owned()),
+            // A later version's word: what it means is not known, so it is not ignored.
+            Meaning::Unknown => objections.push(format!("finding {}", Shown(word))),
+        }
+    }
+}
+
+enum Meaning {
+    Harmless,
+    Objection(&'static str),
+    Unknown,
+}
+
+fn meaning(word: &str, basis: Basis) -> Meaning {
+    let objection_if = |applies: bool, sentence| match applies {
+        true => Meaning::Objection(sentence),
+        false => Meaning::Harmless,
+    };
+    match word {
+        // Against names: a rule for an address does not ask for them.
+        "sni_not_in_dns" => objection_if(
+            basis.by_name && !basis.claim_suffices,
+            "the TLS server name is not among the DNS answers for this address",
+        ),
+        "sni_differs_from_host" => objection_if(
+            basis.by_name,
+            "the TLS server name and the HTTP host differ",
+        ),
+        "sni_changed" => objection_if(
+            basis.by_name,
+            "the connection named two hosts in its TLS hellos",
+        ),
+        "reassembly_limit" => objection_if(
+            basis.by_name,
+            "the connection's hello was not read: the reassembly memory was used up",
+        ),
+        "metadata_address" => objection_if(
+            !basis.by_single_address,
+            "the address is that of a cloud's metadata service; to allow it, a rule must name it",
+        ),
+        // Against the count of bytes.
+        "fragmented" => objection_if(
+            basis.by_name || basis.bounds_bytes,
+            "the packets are fragments, whose connection is not known",
+        ),
+        "oversized_handshake" => {
+            Meaning::Objection("the TLS handshake is larger than handshakes are")
+        }
+        "excess_retransmission" => Meaning::Objection("far more was sent again than loss explains"),
+        "trailing_bytes" => Meaning::Objection("packets carry bytes after the end that they state"),
+        // Against all that was read.
+        "inconsistent_reassembly" => {
+            Meaning::Objection("overlapping TCP segments carried different bytes")
+        }
+        "truncated_header" => Meaning::Objection("packets with headers that are cut short"),
+        "spoofed_source" => {
+            Meaning::Objection("the sandbox used a source address that is not its own")
+        }
+        "dns_unaccepted_resolver" => {
+            Meaning::Objection("the sandbox asked a resolver that is not accepted")
+        }
+        "dns_malformed" => Meaning::Objection("what was sent to the DNS port is not DNS"),
+        // The answer's own dns_query record says it, with its name.
+        "dns_unmatched_answer" => Meaning::Harmless,
+        _ => Meaning::Unknown,
+    }
+}
