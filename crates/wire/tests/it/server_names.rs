@@ -1,0 +1,100 @@
+//! Server names that two other tools found in the same captures.
+
+use crate::support::{corpus, files, frames, run};
+use sandtrace_wire::FlowConfig;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Captures in which TLS starts in the middle of another protocol's
+/// connection, which is not read: that connection has no name of its own.
+const TUNNELLED: [&str; 2] = ["socks-https-example.pcap", "ftp-auth-tls.pcap"];
+
+fn is_tunnelled(capture: &Path) -> bool {
+    TUNNELLED.iter().any(|name| capture.ends_with(name))
+}
+
+fn found(path: &Path) -> BTreeSet<String> {
+    let (closed, _) = run(&frames(path), FlowConfig::default());
+    closed.into_iter().filter_map(|flow| flow.sni).collect()
+}
+
+#[test]
+fn names_of_the_ja4_corpus_are_found() {
+    let Some(folder) = corpus("names_of_the_ja4_corpus_are_found", "ja4") else {
+        return;
+    };
+    let mut names = 0;
+    for path in files(&folder.join("expected/rust")) {
+        let capture = folder.join("pcap").join(path.file_stem().unwrap());
+        let expected = tcp_names(&std::fs::read_to_string(&path).unwrap());
+        names += expected.len();
+        let found = found(&capture);
+        let missing: Vec<_> = expected.difference(&found).collect();
+        assert_eq!(
+            missing.is_empty(),
+            !is_tunnelled(&capture),
+            "{}: {missing:?}",
+            capture.display()
+        );
+    }
+    assert!(names > 30, "{names}");
+}
+
+/// `tls_server_name` of the streams with `transport: tcp`.
+fn tcp_names(snapshot: &str) -> BTreeSet<String> {
+    snapshot
+        .split("- stream:")
+        .filter(|stream| stream.contains("transport: tcp"))
+        .filter_map(|stream| {
+            let (_, rest) = stream.split_once("tls_server_name: ")?;
+            Some(rest.lines().next()?.to_ascii_lowercase())
+        })
+        .collect()
+}
+
+#[test]
+fn names_of_the_zeek_corpus_are_found() {
+    let Some(folder) = corpus("names_of_the_zeek_corpus_are_found", "zeek") else {
+        return;
+    };
+    // What runs over QUIC is not read yet.
+    let captures: Vec<PathBuf> = files(&folder.join("traces"))
+        .into_iter()
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "quic"))
+        .collect();
+    let mut names = 0;
+    for log in files(&folder.join("expected")) {
+        let is_log = log.file_name().is_some_and(|name| name == "ssl.log");
+        let capture = log.components().rev().nth(2).unwrap().as_os_str();
+        let capture = captures
+            .iter()
+            .find(|path| path.file_name() == Some(capture));
+        if let (true, Some(capture)) = (is_log, capture) {
+            let expected = logged_names(&std::fs::read_to_string(&log).unwrap());
+            names += expected.len();
+            let found = found(capture);
+            let missing: Vec<_> = expected.difference(&found).collect();
+            assert_eq!(
+                missing.is_empty(),
+                !is_tunnelled(capture),
+                "{}: {missing:?}",
+                capture.display()
+            );
+        }
+    }
+    assert!(names > 5, "{names}");
+}
+
+/// `server_name` of connections without QUIC, in which Zeek saw the hello.
+fn logged_names(log: &str) -> BTreeSet<String> {
+    let Some(fields) = log.lines().find_map(|line| line.strip_prefix("#fields\t")) else {
+        return BTreeSet::new();
+    };
+    let column = fields.split('\t').position(|name| name == "server_name");
+    log.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split('\t').nth(column?))
+        .filter(|name| *name != "-")
+        .map(str::to_ascii_lowercase)
+        .collect()
+}
