@@ -1,1 +1,69 @@
-//! The command line of Sandtrace.
+//! The command line of Sandtrace: arguments become settings, settings become
+//! a run, and every error becomes one line and a documented exit code.
+
+mod args;
+#[cfg(feature = "demo")]
+mod demo;
+mod doctor;
+mod exit;
+mod policy_file;
+mod show;
+mod stream;
+mod verify;
+mod watch;
+
+use args::{Cli, Command, PolicyCommand};
+use clap::Parser as _;
+use exit::{Exit, Failure};
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+/// Runs `sandtrace` with its arguments, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match dispatch(&cli.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) if is_broken_pipe(&failure.error) => Exit::Success.into(),
+        Err(failure) => {
+            anstream::eprintln!("sandtrace: {:#}", failure.error);
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Watch(args) => watch::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Stream(args) => stream::run(args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::run(args),
+        Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
+        Command::Doctor(args) => doctor::run(args),
+    }
+}
+
+/// `--help` and `--version` are answers on stdout; the rest is wrong usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    let exit = if error.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Success
+    };
+    // Nobody is left to tell if stderr itself is closed.
+    let _closed = error.print();
+    exit.into()
+}
+
+/// The reader of our output went away: it has what it wanted.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

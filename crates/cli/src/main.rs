@@ -1,3 +1,7 @@
-//! The `sandtrace` program.
+//! The `sandtrace` program: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sandtrace_cli::run(std::env::args_os())
+}

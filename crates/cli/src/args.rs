@@ -1,0 +1,219 @@
+//! The command line as clap sees it. Nothing here is resolved yet.
+
+use clap::{Args, Parser, Subcommand};
+use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
+use sandtrace_output::{Filter, Target};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Hypervisor-level audit trails for AI agent sandboxes.
+///
+/// Records from the host what a sandbox sends and writes, judges it against
+/// a policy, and keeps a hash-chained trail that anybody can verify.
+#[derive(Debug, Parser)]
+#[command(name = "sandtrace", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch a running sandbox and write its trail
+    #[command(after_long_help = WATCH_EXAMPLES)]
+    Watch(Box<WatchArgs>),
+    /// Verify a trail: nothing edited, nothing missing, no rule broken
+    #[command(after_long_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+    /// Print or forward the events of a trail
+    #[command(after_long_help = STREAM_EXAMPLES)]
+    Stream(StreamArgs),
+    /// Run a scripted agent in a real sandbox and watch it
+    #[cfg(feature = "demo")]
+    #[command(after_long_help = DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+    /// Work with policy manifests
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Say what this host can and cannot capture, and why
+    Doctor(DoctorArgs),
+}
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  Watch a Firecracker or QEMU sandbox by its id:
+    sandtrace watch --sandbox-id vm-001 --policy policy.yaml
+  Name everything by hand, and see JSON lines:
+    sandtrace watch --sandbox-id box --tap tap0 --netns fc0 --disk rootfs.ext4 -o -
+  Only show what is wrong (the trail keeps everything):
+    sandtrace watch --sandbox-id vm-001 --policy policy.yaml --filter-verdict deny,anomaly
+
+Ctrl-C ends the watch: the trail gets its last record and the summary is printed.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  sandtrace verify trace.jsonl
+  sandtrace verify trace.jsonl --against policy.yaml
+  sandtrace verify trace.jsonl --json
+
+Exit codes: 0 valid, 1 tampered, 2 incomplete, 4 malformed or unreadable, 5 intact but the policy
+is violated, 64 usage (docs/exit-codes.md).";
+
+const STREAM_EXAMPLES: &str = "\
+Examples:
+  sandtrace stream trace.jsonl --filter-verdict deny,anomaly
+  sandtrace stream trace.jsonl --follow -o unix:///run/collector.sock";
+
+#[cfg(feature = "demo")]
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  sandtrace demo stripe-exfil
+  sandtrace demo persist --keep ./out
+  sandtrace demo stripe-exfil --sandbox namespace";
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Sandbox to watch: found among running VMMs, or the name of what is given by hand
+    #[arg(long, value_name = "ID")]
+    pub(crate) sandbox_id: String,
+    /// Agent's name in the trail [default: what the sandbox's metadata says, else its id]
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent_id: Option<String>,
+    /// Policy to judge events by; without one nothing is judged
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Trail to write; must not exist yet
+    #[arg(long, value_name = "FILE", default_value = "./trace.jsonl")]
+    pub(crate) trail: PathBuf,
+    /// VMM process, where the id alone does not find it
+    #[arg(long, value_name = "N")]
+    pub(crate) pid: Option<u32>,
+    /// Sandbox's interface on the host
+    #[arg(long, value_name = "IF")]
+    pub(crate) tap: Option<String>,
+    /// Network namespace of that interface
+    #[arg(long, value_name = "NAME|PATH", requires = "tap")]
+    pub(crate) netns: Option<String>,
+    /// Disk image or block device with ext4
+    #[arg(long, value_name = "PATH")]
+    pub(crate) disk: Vec<PathBuf>,
+    /// Upper dir of the sandbox's overlay
+    #[arg(long, value_name = "UPPER")]
+    pub(crate) overlay: Option<PathBuf>,
+    /// Resolver whose DNS answers count as evidence, beside those in the policy
+    #[arg(long, value_name = "IP")]
+    pub(crate) resolver: Vec<IpAddr>,
+    /// End after this time, such as 90s or 1h
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Time between two looks at the disk
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "2s")]
+    pub(crate) scan_interval: Duration,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+/// What is shown and sent. The trail always keeps everything.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Where events go: - (standard output, JSON lines), FILE, or unix:///PATH; repeatable
+    #[arg(short, long, value_name = "TARGET")]
+    pub(crate) output: Vec<Target>,
+    /// Only these event types
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) filter_type: Vec<EventType>,
+    /// Only these evidence tiers
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) filter_tier: Vec<EvidenceTier>,
+    /// Only these verdicts
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) filter_verdict: Vec<VerdictResult>,
+}
+
+impl ShowArgs {
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            types: self.filter_type.clone(),
+            tiers: self.filter_tier.clone(),
+            verdicts: self.filter_verdict.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Trail to verify; - reads standard input
+    pub(crate) trail: PathBuf,
+    /// Judge every event again by this policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
+    /// Resolver to accept, beside those in the policy and those that the trail names
+    #[arg(long, value_name = "IP", requires = "against")]
+    pub(crate) resolver: Vec<IpAddr>,
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StreamArgs {
+    /// Trail to read
+    pub(crate) trail: PathBuf,
+    /// Go on with what is appended, until the trail ends
+    #[arg(long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Check that a policy loads, and say what it allows
+    Check(PolicyCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyCheckArgs {
+    /// Policy manifest
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// What the agent does
+    #[arg(value_enum, default_value = "stripe-exfil")]
+    pub(crate) scenario: DemoScenario,
+    /// Where it runs
+    #[arg(long, value_enum, default_value = "microvm")]
+    pub(crate) sandbox: DemoSandbox,
+    /// Keep trails and policy in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DemoScenario {
+    /// A second charge on an allowed connection carries stolen credentials
+    StripeExfil,
+    /// A first run plants an instruction on the disk, a second run follows it
+    Persist,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DemoSandbox {
+    /// A QEMU microVM with a tap and an ext4 disk
+    Microvm,
+    /// Linux namespaces with a veth pair and an overlay
+    Namespace,
+}

@@ -1,0 +1,97 @@
+//! `sandtrace demo`: a scripted agent in a real sandbox, watched for real.
+//!
+//! Nothing here makes an event: the lab runs the sandbox, discovery finds it
+//! as it would find any other, and a session watches it.
+
+mod narrate;
+mod stage;
+
+use crate::args::{DemoArgs, DemoScenario, VerifyArgs};
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::{policy_file, verify, watch};
+use anyhow::Context as _;
+use narrate::Narrator;
+use sandtrace_lab::Scenario;
+use stage::Stage;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+/// The seed's manifest, which both scenarios are judged by.
+const POLICY: &str = include_str!("../../../../policies/stripe-exfil.yaml");
+
+/// Runs the scenario, tells what happened, verifies, and says what to try next.
+pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
+    let interrupted = watch::interruptions()?;
+    let keep = Keep::new(args.keep.as_deref())?;
+    let policy_path = keep.path("policy.yaml");
+    std::fs::write(&policy_path, POLICY)
+        .with_context(|| format!("write {}", policy_path.display()))
+        .or_exit(Exit::CannotCreate)?;
+    let policy = policy_file::load(&policy_path)?;
+    let stage = Stage::set(args.sandbox)?;
+    let narrator = Narrator;
+    let mut exit = Exit::Success;
+    for (scenario, name) in runs(args.scenario) {
+        narrator.introduce(*scenario)?;
+        let trail = keep.path(name);
+        let run = stage.play(*scenario, &policy, &trail, interrupted.as_fd(), &narrator)?;
+        narrator.sum_up(&run.finished, &trail)?;
+        narrator.heading(&format!("sandtrace verify {}", trail.display()))?;
+        let verified = verify::run(&verify_args(trail))?;
+        if verified != Exit::Success {
+            exit = verified;
+        }
+        if run.interrupted {
+            break;
+        }
+    }
+    let trails: Vec<_> = runs(args.scenario)
+        .iter()
+        .map(|(_, name)| keep.path(name))
+        .collect();
+    let written: Vec<_> = trails.into_iter().filter(|trail| trail.exists()).collect();
+    narrator.suggest(&written, &policy_path)?;
+    Ok(exit)
+}
+
+fn verify_args(trail: PathBuf) -> VerifyArgs {
+    VerifyArgs {
+        trail,
+        against: None,
+        resolver: Vec::new(),
+        json: false,
+    }
+}
+
+fn runs(scenario: DemoScenario) -> &'static [(Scenario, &'static str)] {
+    match scenario {
+        DemoScenario::StripeExfil => &[(Scenario::StripeExfil, "trace.jsonl")],
+        DemoScenario::Persist => &[
+            (Scenario::PersistPlant, "run-1.jsonl"),
+            (Scenario::PersistAct, "run-2.jsonl"),
+        ],
+    }
+}
+
+/// Where trails and the policy go.
+struct Keep {
+    dir: PathBuf,
+}
+
+impl Keep {
+    /// A directory that is kept either way: the commands to try next need it.
+    fn new(chosen: Option<&Path>) -> Result<Self, Failure> {
+        let dir = match chosen {
+            Some(dir) => dir.to_owned(),
+            None => std::env::temp_dir().join(format!("sandtrace-demo-{}", std::process::id())),
+        };
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("make directory {}", dir.display()))
+            .or_exit(Exit::CannotCreate)?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}

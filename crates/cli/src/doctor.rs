@@ -1,0 +1,165 @@
+//! `sandtrace doctor`: what this host can and cannot capture, and why.
+
+use crate::args::DoctorArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use sandtrace_sys::ring::{PacketRing, RingConfig, RingError};
+use serde_json::json;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+/// One thing that was tried.
+struct Finding {
+    what: &'static str,
+    works: bool,
+    /// What was found, and how to mend it where it does not work.
+    why: String,
+}
+
+/// Tries each mechanism; nothing is left behind.
+pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+    let findings = [
+        kernel(),
+        packet_ring(),
+        namespaces(),
+        processes(),
+        overlay(),
+        kvm(),
+    ];
+    let print = if args.json { print_json } else { print_text };
+    print(&findings).or_exit(Exit::Io)?;
+    Ok(Exit::Success)
+}
+
+fn print_text(findings: &[Finding]) -> std::io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    for finding in findings {
+        let mark = if finding.works { "yes" } else { "no " };
+        writeln!(out, "{mark}  {:<24} {}", finding.what, finding.why)?;
+    }
+    writeln!(
+        out,
+        "--   {:<24} this version has no system call capture",
+        "VMM system calls"
+    )
+}
+
+fn print_json(findings: &[Finding]) -> std::io::Result<()> {
+    let findings: Vec<_> = findings
+        .iter()
+        .map(|f| json!({"what": f.what, "works": f.works, "why": f.why}))
+        .collect();
+    writeln!(
+        std::io::stdout().lock(),
+        "{}",
+        json!({ "findings": findings })
+    )
+}
+
+fn kernel() -> Finding {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let numbers: Vec<u32> = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok())
+        .take(2)
+        .collect();
+    Finding {
+        what: "Linux 5.6 or later",
+        works: numbers >= vec![5, 6],
+        why: format!("this is {release}; openat2 and pidfd need 5.6"),
+    }
+}
+
+fn packet_ring() -> Finding {
+    let config = RingConfig {
+        block_size: 1 << 17,
+        blocks: 2,
+        ..RingConfig::default()
+    };
+    let (works, why) = match PacketRing::open("lo", None, config) {
+        Ok(_) => (
+            true,
+            "AF_PACKET with TPACKET_V3 works (tried on lo)".to_owned(),
+        ),
+        Err(error @ RingError::NotPermitted { .. }) => (false, error.to_string()),
+        Err(error) => (
+            false,
+            format!("{error}; is the kernel built with CONFIG_PACKET?"),
+        ),
+    };
+    Finding {
+        what: "network: packet ring",
+        works,
+        why,
+    }
+}
+
+fn namespaces() -> Finding {
+    let own = Path::new("/proc/self/ns/net");
+    let (works, why) = match sandtrace_sys::netns::within(Some(own), || ()) {
+        Ok(()) => (
+            true,
+            "interfaces inside network namespaces can be watched".to_owned(),
+        ),
+        Err(error) => (false, format!("{error} (needs CAP_SYS_ADMIN: run as root)")),
+    };
+    Finding {
+        what: "network: namespaces",
+        works,
+        why,
+    }
+}
+
+fn processes() -> Finding {
+    let (works, why) = match std::fs::read_dir("/proc/1/fd") {
+        Ok(_) => (
+            true,
+            "descriptors of other users' VMMs can be read".to_owned(),
+        ),
+        Err(error) => (
+            false,
+            format!("read /proc/1/fd: {error} (needs CAP_SYS_PTRACE: run as root)"),
+        ),
+    };
+    Finding {
+        what: "discovery: VMM processes",
+        works,
+        why,
+    }
+}
+
+fn overlay() -> Finding {
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let works = filesystems
+        .lines()
+        .any(|line| line.trim_end().ends_with("overlay"));
+    let why = if works {
+        "the kernel has OverlayFS; upper dirs are read without mounting anything"
+    } else {
+        "the kernel has no OverlayFS loaded: no overlay sandbox can run here (disk images can)"
+    };
+    Finding {
+        what: "files: overlay upper dirs",
+        works,
+        why: why.to_owned(),
+    }
+}
+
+fn kvm() -> Finding {
+    let (works, why) = match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => (
+            true,
+            "/dev/kvm opens; the demo tries it and falls back to emulation".to_owned(),
+        ),
+        Err(error) => (
+            false,
+            format!("/dev/kvm: {error}; the demo emulates, which is slower"),
+        ),
+    };
+    Finding {
+        what: "demo: KVM",
+        works,
+        why,
+    }
+}

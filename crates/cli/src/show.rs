@@ -1,0 +1,71 @@
+//! What people see: sinks from arguments, safe text, grouped numbers.
+
+use crate::args::ShowArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use sandtrace_output::terminal::{Charset, Look, Text};
+use sandtrace_output::{Config, Fanout, Form, Target, WhenBusy};
+use std::io::{IsTerminal as _, stdout};
+
+/// Opens the outputs that were asked for. Where none of them is standard
+/// output, that gets readable lines.
+pub(crate) fn sinks(args: &ShowArgs, when_busy: WhenBusy) -> Result<Fanout, Failure> {
+    let mut fanout = Fanout::new(args.filter());
+    for target in &args.output {
+        let config = Config {
+            form: Form::Line,
+            when_busy,
+        };
+        fanout.open(target, config).or_exit(Exit::CannotCreate)?;
+    }
+    if !args.output.contains(&Target::Stdout) {
+        let config = Config {
+            form: Form::Readable(look()),
+            when_busy,
+        };
+        fanout.open(&Target::Stdout, config).or_exit(Exit::Io)?;
+    }
+    Ok(fanout)
+}
+
+/// Colours and width of standard output, if it is a terminal.
+pub(crate) fn look() -> Look {
+    let colour = anstream::AutoStream::choice(&stdout()) != anstream::ColorChoice::Never;
+    let width = stdout()
+        .is_terminal()
+        .then(|| rustix::termios::tcgetwinsize(stdout()).ok())
+        .flatten()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|columns| *columns > 0);
+    Look { colour, width }
+}
+
+/// Text of which somebody else chose the characters, safe for a terminal.
+pub(crate) fn escaped(text: &str) -> String {
+    Text::new(text.as_bytes(), Charset::Printable).whole()
+}
+
+/// A number with its thousands set apart: `42,118`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(42_118_000), "42,118,000");
+    }
+}

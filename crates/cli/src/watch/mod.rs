@@ -1,0 +1,75 @@
+//! `sandtrace watch`: from a sandbox to its trail.
+
+mod files;
+mod judge;
+pub(crate) mod session;
+pub(crate) mod settings;
+mod start;
+pub(crate) mod trail;
+
+use crate::args::WatchArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::show;
+use anyhow::Context as _;
+use sandtrace_output::WhenBusy;
+use sandtrace_output::terminal;
+use session::Session;
+use settings::Settings;
+use std::io::{PipeReader, pipe};
+use std::os::fd::AsFd as _;
+use trail::Finished;
+
+/// Watches until the sandbox ends, the time is over or somebody interrupts.
+pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
+    let interrupted = interruptions()?;
+    let settings = Settings::from_args(args)?;
+    let sinks = show::sinks(&args.show, WhenBusy::DROP)?;
+    let session = Session::start(&settings, sinks)?;
+    let finished = session.run(interrupted.as_fd(), || announce(&settings))?;
+    summarise(&settings, &finished);
+    Ok(Exit::Success)
+}
+
+/// Readable once SIGINT or SIGTERM arrived.
+pub(crate) fn interruptions() -> Result<PipeReader, Failure> {
+    let (reader, writer) = pipe().or_exit(Exit::Internal)?;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let writer = writer.try_clone().or_exit(Exit::Internal)?;
+        signal_hook::low_level::pipe::register(signal, writer)
+            .context("handle SIGINT and SIGTERM")
+            .or_exit(Exit::Internal)?;
+    }
+    Ok(reader)
+}
+
+fn announce(settings: &Settings) {
+    let target = &settings.target;
+    anstream::eprintln!(
+        "watching {} ({}), trail {}; Ctrl-C ends",
+        target.sandbox_id,
+        target.provider,
+        settings.trail.display()
+    );
+    for missing in &target.coverage {
+        anstream::eprintln!("  not visible: {}", missing.missing);
+    }
+    if settings.policy.is_none() {
+        anstream::eprintln!("  no policy given: events are recorded, not judged");
+    }
+}
+
+fn summarise(settings: &Settings, finished: &Finished) {
+    anstream::eprintln!("{}", terminal::summary(&finished.end));
+    for output in finished.outputs.iter().filter(|output| output.dropped > 0) {
+        anstream::eprintln!(
+            "output {}: {} events were not delivered; the trail has them all",
+            output.name,
+            output.dropped
+        );
+    }
+    let trail = settings.trail.display();
+    if let Some(head) = &finished.head {
+        anstream::eprintln!("{trail}: {} records, head {}", head.seq, head.record_hash);
+    }
+    anstream::eprintln!("next: sandtrace verify {trail}");
+}

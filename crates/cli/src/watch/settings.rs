@@ -1,0 +1,133 @@
+//! From arguments to what a session needs, resolved once.
+
+use crate::args::WatchArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::policy_file::{self, LoadedPolicy};
+use anyhow::Context as _;
+use sandtrace_audit_chain::TrailIdentity;
+use sandtrace_policy::Engine;
+use sandtrace_provider::{FindError, ManualSpec, Target};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that a session needs to know.
+pub(crate) struct Settings {
+    pub(crate) duration: Option<Duration>,
+    pub(crate) host: String,
+    pub(crate) identity: TrailIdentity,
+    pub(crate) policy: Option<LoadedPolicy>,
+    /// Accepted resolvers: the policy's and those given by hand.
+    pub(crate) resolvers: Vec<IpAddr>,
+    pub(crate) scan_interval: Duration,
+    pub(crate) target: Target,
+    pub(crate) trail: PathBuf,
+}
+
+/// What a caller decides; the rest is found out.
+pub(crate) struct Request {
+    pub(crate) agent_id: Option<String>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) policy: Option<LoadedPolicy>,
+    pub(crate) resolvers: Vec<IpAddr>,
+    pub(crate) scan_interval: Duration,
+    pub(crate) target: Target,
+    pub(crate) trail: PathBuf,
+}
+
+impl Settings {
+    /// Resolves the command line: loads the policy and finds the sandbox.
+    pub(crate) fn from_args(args: &WatchArgs) -> Result<Self, Failure> {
+        let policy = args.policy.as_deref().map(policy_file::load).transpose()?;
+        if args.scan_interval.is_zero() {
+            return Err(Failure::new(
+                Exit::Usage,
+                "--scan-interval 0s would read the disk without a pause: give a time such as 2s",
+            ));
+        }
+        Self::resolve(Request {
+            agent_id: args.agent_id.clone(),
+            duration: args.duration,
+            policy,
+            resolvers: args.resolver.clone(),
+            scan_interval: args.scan_interval,
+            target: find(args)?,
+            trail: args.trail.clone(),
+        })
+    }
+
+    /// Gives the session its identity.
+    pub(crate) fn resolve(request: Request) -> Result<Self, Failure> {
+        let mut nonce = [0; 8];
+        rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
+            .context("get random bytes for the trail's nonce")
+            .or_exit(Exit::Internal)?;
+        let nonce = u64::from_le_bytes(nonce);
+        let target = request.target;
+        let agent_id = request
+            .agent_id
+            .or_else(|| target.agent_id.clone())
+            .unwrap_or_else(|| target.sandbox_id.clone());
+        let mut resolvers = request.resolvers;
+        if let Some(loaded) = &request.policy {
+            resolvers.extend_from_slice(loaded.policy.resolvers());
+        }
+        resolvers.sort_unstable();
+        resolvers.dedup();
+        Ok(Self {
+            duration: request.duration,
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            identity: TrailIdentity {
+                agent_id,
+                sandbox_id: target.sandbox_id.clone(),
+                trace_id: format!("trace-{nonce:016x}"),
+                nonce,
+            },
+            policy: request.policy,
+            resolvers,
+            scan_interval: request.scan_interval,
+            target,
+            trail: request.trail,
+        })
+    }
+
+    /// A policy engine for one collector, if there is a policy.
+    pub(crate) fn engine(&self) -> Option<Engine> {
+        let loaded = self.policy.as_ref()?;
+        Some(Engine::new(loaded.policy.clone(), &self.resolvers))
+    }
+}
+
+/// By hand where anything is given by hand, else among the running VMMs.
+fn find(args: &WatchArgs) -> Result<Target, Failure> {
+    let by_hand =
+        args.pid.is_some() || args.tap.is_some() || args.overlay.is_some() || !args.disk.is_empty();
+    let found = if by_hand {
+        sandtrace_provider::manual(ManualSpec {
+            sandbox_id: args.sandbox_id.clone(),
+            agent_id: args.agent_id.clone(),
+            pid: args.pid,
+            tap: args.tap.clone(),
+            netns: args.netns.clone(),
+            disks: args.disk.clone(),
+            overlay: args.overlay.clone(),
+        })
+    } else {
+        sandtrace_provider::find(&args.sandbox_id)
+    };
+    found.map_err(|error| Failure {
+        exit: exit_of(&error),
+        error: error.into(),
+    })
+}
+
+fn exit_of(error: &FindError) -> Exit {
+    match error {
+        FindError::InvalidId { .. } | FindError::InvalidAgentId { .. } => Exit::Usage,
+        _ if error.is_permission() => Exit::NoPermission,
+        _ => Exit::Unavailable,
+    }
+}

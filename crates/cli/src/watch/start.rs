@@ -1,0 +1,168 @@
+//! What a session begins with: its collectors and its first two records.
+
+use super::files::FileSource;
+use super::settings::Settings;
+use crate::exit::{Exit, Failure};
+use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper};
+use sandtrace_capture::filesystem::{FsConfig, Source};
+use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
+use sandtrace_event::{BackendInForce, Digest, EvidenceTier, Layer, TapIdentity, TrailStart};
+use sandtrace_provider::Target;
+use sandtrace_sys::netns;
+use sandtrace_sys::ring::{RingConfig, RingError};
+use sandtrace_wire::FlowConfig;
+use sha2::{Digest as _, Sha256};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+/// Opens a ring on each of the sandbox's interfaces.
+pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollector>, Failure> {
+    let attach = |tap: &TapIdentity| {
+        NetworkCollector::attach(NetworkTarget {
+            interface: tap.interface.clone(),
+            netns: settings.target.netns_path.clone(),
+            tier: tier(&settings.target),
+            flows: FlowConfig {
+                accepted_resolvers: settings.resolvers.clone(),
+                ..FlowConfig::default()
+            },
+            ring: RingConfig::default(),
+        })
+        .map_err(network_failure)
+    };
+    settings.target.taps.iter().map(attach).collect()
+}
+
+fn network_failure(error: NetworkError) -> Failure {
+    let exit = match &error {
+        NetworkError::Ring(RingError::NotPermitted { .. }) => Exit::NoPermission,
+        NetworkError::Netns(netns::NetnsError::Enter { .. })
+        | NetworkError::Ring(RingError::Netns(netns::NetnsError::Enter { .. })) => {
+            Exit::NoPermission
+        }
+        _ => Exit::Unavailable,
+    };
+    Failure {
+        exit,
+        error: error.into(),
+    }
+}
+
+/// A VM's facts are seen outside the guest; a container shares our kernel.
+fn tier(target: &Target) -> EvidenceTier {
+    if target.overlay.is_some() {
+        EvidenceTier::Kernel
+    } else {
+        EvidenceTier::Hypervisor
+    }
+}
+
+/// The sandbox's disks and overlay.
+pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
+    let target = &settings.target;
+    let tier = tier(target);
+    let images = target.disks.iter().map(|disk| FileSource {
+        source: Source::Image {
+            path: disk.open_path.clone(),
+        },
+        config: FsConfig::default(),
+        name: disk.identity.path.clone(),
+        tier,
+    });
+    let overlay = target.overlay.iter().map(|overlay| {
+        let mount = overlay_mount(target, &overlay.open_path);
+        let xattrs = mount.as_ref().map(|mount| mount.xattrs).unwrap_or_default();
+        let lowers = mount.map(|mount| mount.lowers).unwrap_or_default();
+        FileSource {
+            source: Source::Overlay {
+                upper: overlay.open_path.clone(),
+                lowers,
+            },
+            config: FsConfig {
+                overlay_xattrs: xattrs,
+                ..FsConfig::default()
+            },
+            name: overlay.identity.path.clone(),
+            tier,
+        }
+    });
+    images.chain(overlay).collect()
+}
+
+/// The mount whose upper dir this is, as the sandbox's process sees it: the
+/// layers below decide what is new and what was changed.
+fn overlay_mount(target: &Target, upper: &Path) -> Option<OverlayMount> {
+    let process = target
+        .vmm
+        .as_ref()
+        .map_or("self".to_owned(), |vmm| vmm.pid.to_string());
+    let text = std::fs::read_to_string(format!("/proc/{process}/mountinfo")).ok()?;
+    let upper = upper.canonicalize().ok()?;
+    mount_for_upper(&text, &upper)
+}
+
+/// The trail's first record.
+pub(super) fn trail_start(settings: &Settings) -> TrailStart {
+    let identity = &settings.identity;
+    let policy = settings.policy.as_ref();
+    TrailStart {
+        binary_digest: own_digest(),
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .ok()
+            .map(|id| id.trim().to_owned()),
+        capture: backends(&settings.target),
+        nonce: format!("{:016x}", identity.nonce),
+        origin: format!("sandtrace/{}/{}", settings.host, identity.trace_id),
+        policy_digest: policy.map(|policy| policy.digest),
+        policy_path: policy.map(|policy| policy.path.display().to_string()),
+        resolvers: settings.resolvers.iter().map(ToString::to_string).collect(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn own_digest() -> Option<Digest> {
+    let program = std::fs::File::open("/proc/self/exe").ok()?;
+    let mut program = BufReader::with_capacity(1 << 16, program);
+    let mut hasher = Sha256::new();
+    loop {
+        let bytes = program.fill_buf().ok()?;
+        if bytes.is_empty() {
+            return Some(Digest(hasher.finalize().into()));
+        }
+        hasher.update(bytes);
+        let taken = bytes.len();
+        program.consume(taken);
+    }
+}
+
+fn backends(target: &Target) -> Vec<BackendInForce> {
+    let backend = |layer, backend: &str, reason: &str| BackendInForce {
+        backend: backend.to_owned(),
+        layer,
+        reason: reason.to_owned(),
+    };
+    let network = if target.taps.is_empty() {
+        backend(Layer::Network, "off", "no interface was found or given")
+    } else {
+        backend(
+            Layer::Network,
+            "af_packet",
+            "the one network backend of this version",
+        )
+    };
+    let files = match (&target.overlay, target.disks.is_empty()) {
+        (Some(_), _) => backend(
+            Layer::Filesystem,
+            "overlay",
+            "the sandbox's root is an overlay",
+        ),
+        (None, false) => backend(Layer::Filesystem, "ext4", "the sandbox has disk images"),
+        (None, true) => backend(Layer::Filesystem, "off", "no disk was found or given"),
+    };
+    let syscalls = backend(
+        Layer::Syscall,
+        "off",
+        "this version has no system call capture",
+    );
+    vec![network, files, syscalls]
+}

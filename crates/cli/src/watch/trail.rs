@@ -1,0 +1,170 @@
+//! The thread that owns the trail: it alone appends, commits, and then tells the sinks.
+
+use sandtrace_audit_chain::{Head, Sealed, TrailIdentity, TrailWriter, WriteError};
+use sandtrace_event::{
+    EndReason, EvidenceTier, Judged, Observation, Reconciliation, Timestamp, TrailEnd,
+};
+use sandtrace_output::{Fanout, Record};
+use sandtrace_sys::clock;
+use std::io::PipeWriter;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Judged events that may wait for the disk; then capture waits, its ring
+/// fills, and the kernel counts what it drops.
+const QUEUE: usize = 8192;
+
+/// What reaches the trail.
+pub(crate) enum Entry {
+    /// One event.
+    Event(Box<Judged>),
+    /// The last record; nothing may follow.
+    End(End),
+}
+
+/// How the trail ends.
+pub(crate) struct End {
+    pub(crate) at: Timestamp,
+    pub(crate) reason: EndReason,
+    pub(crate) reconciliation: Vec<Reconciliation>,
+}
+
+/// What became of a trail.
+pub(crate) struct Finished {
+    pub(crate) end: TrailEnd,
+    /// The last record; `None` only where nothing could be written.
+    pub(crate) head: Option<Head>,
+    /// What became of each output.
+    pub(crate) outputs: Vec<sandtrace_output::Report>,
+}
+
+/// Handle of the trail's thread.
+pub(crate) struct TrailThread {
+    pub(crate) queue: SyncSender<Entry>,
+    thread: JoinHandle<Result<Finished, WriteError>>,
+}
+
+impl TrailThread {
+    /// Creates the trail and starts its thread. `failed` is closed when the
+    /// thread ends, so that a poll on its other end wakes up.
+    pub(crate) fn start(
+        path: &Path,
+        identity: TrailIdentity,
+        sinks: Fanout,
+        failed: PipeWriter,
+    ) -> Result<Self, WriteError> {
+        let writer = TrailWriter::create(path, identity)?;
+        let (queue, entries) = sync_channel(QUEUE);
+        let thread = std::thread::spawn(move || {
+            let _wakes_the_supervisor_when_dropped = failed;
+            Appender {
+                writer,
+                sinks,
+                unacknowledged: Vec::new(),
+            }
+            .run(&entries)
+        });
+        Ok(Self { queue, thread })
+    }
+
+    /// Waits for the last record to be durable.
+    pub(crate) fn join(self) -> Option<Result<Finished, WriteError>> {
+        drop(self.queue);
+        self.thread.join().ok()
+    }
+}
+
+struct Appender {
+    writer: TrailWriter,
+    sinks: Fanout,
+    /// Appended but not yet durable: sinks must not see them before they are.
+    unacknowledged: Vec<Sealed>,
+}
+
+impl Appender {
+    fn run(mut self, entries: &Receiver<Entry>) -> Result<Finished, WriteError> {
+        loop {
+            match entries.recv_timeout(self.patience()) {
+                Ok(Entry::Event(judged)) => self.append(&judged)?,
+                Ok(Entry::End(end)) => return self.end(end),
+                Err(RecvTimeoutError::Timeout) => self.commit()?,
+                // Every sender is gone without an end: the supervisor
+                // failed. Keep what there is; the trail stays unsealed.
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.commit()?;
+                    let end = self.trail_end(EndReason::CaptureFailed, Vec::new());
+                    return Ok(self.finished(end));
+                }
+            }
+            if self.writer.commit_due(clock::boot_us()) {
+                self.commit()?;
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let now = clock::boot_us();
+        self.writer
+            .commit_deadline_us()
+            .map_or(Duration::from_secs(3600), |deadline| {
+                Duration::from_micros(deadline.saturating_sub(now))
+            })
+    }
+
+    fn append(&mut self, judged: &Judged) -> Result<(), WriteError> {
+        let sealed = self.writer.append(judged, clock::boot_us())?;
+        self.unacknowledged.push(sealed);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), WriteError> {
+        self.writer.commit()?;
+        for sealed in self.unacknowledged.drain(..) {
+            self.sinks.write(&Record {
+                event: &sealed.event,
+                line: &sealed.line,
+            });
+        }
+        self.sinks.flush();
+        for problem in self.sinks.take_problems() {
+            anstream::eprintln!("sandtrace: {problem}");
+        }
+        Ok(())
+    }
+
+    fn end(mut self, end: End) -> Result<Finished, WriteError> {
+        let payload = self.trail_end(end.reason, end.reconciliation);
+        let tier = EvidenceTier::Hypervisor;
+        let observation = Observation {
+            at: end.at,
+            payload: payload.clone().into(),
+            tier,
+        };
+        self.append(&Judged {
+            observation,
+            verdict: None,
+        })?;
+        self.commit()?;
+        Ok(self.finished(payload))
+    }
+
+    fn trail_end(&self, reason: EndReason, reconciliation: Vec<Reconciliation>) -> TrailEnd {
+        let counts = self.writer.counts();
+        TrailEnd {
+            events: counts.events(),
+            reason,
+            reconciliation,
+            verdicts: counts.verdicts(),
+        }
+    }
+
+    fn finished(mut self, end: TrailEnd) -> Finished {
+        Finished {
+            end,
+            head: self.writer.head(),
+            outputs: self.sinks.finish(),
+        }
+    }
+}
