@@ -62,7 +62,7 @@ pub(crate) fn run(repo: &Repo) -> Result<()> {
         &deny_toml::allowed_licences(&repo.root)?,
     ));
     findings.extend(graph::check_sources(&repo.metadata));
-    let strangers = text::Strangers::of(&repo.root);
+    let strangers = text::Strangers::of(&repo.root, std::env::home_dir().as_deref());
     let files = files(&repo.root)?;
     for file in &files {
         findings.extend(check_file(&repo.root, file, &strangers)?);

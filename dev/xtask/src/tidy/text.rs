@@ -13,22 +13,22 @@ const NOTES: &[&str] = &[
 /// Beginnings of paths that exist on one person's machine only.
 const PERSONAL: &[&str] = &[
     concat!("/Us", "ers/"),
-    concat!("/ho", "me/"),
     concat!("/ro", "ot/.cargo"),
     concat!("/ro", "ot/.rustup"),
 ];
 /// The agent's home inside a sandbox, which manifests and tests name.
 const AGENTS: &str = concat!("/ho", "me/agent");
 
-/// The checkout's own place on the machine that this runs on, unless it is
-/// so short that other things may be called the same.
-pub(super) struct Strangers(Option<String>);
+/// Paths of the machine that this runs on: the checkout and the home
+/// directory, unless they are so short that other things may be called the same.
+pub(super) struct Strangers(Vec<String>);
 
 impl Strangers {
-    /// Of the checkout in this directory.
-    pub(super) fn of(root: &Path) -> Self {
-        let telling = root.components().count() > 2;
-        Self(telling.then(|| format!("{}/", root.display())))
+    /// Of the checkout and the home directory.
+    pub(super) fn of(root: &Path, home: Option<&Path>) -> Self {
+        let telling = |path: &&Path| path.components().count() > 2;
+        let paths = [Some(root), home].into_iter().flatten().filter(telling);
+        Self(paths.map(|path| format!("{}/", path.display())).collect())
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn check(path: &Path, content: &str, strangers: &Strangers) -> Vec<Fi
 }
 
 fn machine_path<'a>(text: &str, strangers: &'a Strangers) -> Option<&'a str> {
-    let own = strangers.0.as_deref();
+    let own = strangers.0.iter().map(String::as_str);
     PERSONAL.iter().copied().chain(own).find(|begin| {
         text.match_indices(begin).any(|(at, _)| {
             let before = text.get(..at).and_then(|text| text.chars().next_back());
@@ -71,7 +71,10 @@ mod tests {
 
     #[track_caller]
     fn check_line(text: &str, expected: usize) {
-        let strangers = Strangers::of(Path::new("/srv/checkout/sandtrace"));
+        let strangers = Strangers::of(
+            Path::new("/srv/checkout/sandtrace"),
+            Some(Path::new(concat!("/ho", "me/alice"))),
+        );
         let found = check(Path::new("a.md"), text, &strangers);
         assert_eq!(found.len(), expected, "{text}: {found:?}");
     }
@@ -87,6 +90,7 @@ mod tests {
     #[test]
     fn paths_of_one_machine() {
         check_line(concat!("see /ho", "me/alice/x"), 1);
+        check_line(concat!("see /ho", "me/bob/x"), 0);
         check_line(concat!("paths: [/ho", "me/agent/**]"), 0);
         check_line(concat!("\"/Us", "ers/bob\""), 1);
         check_line("/srv/checkout/sandtrace/target", 1);
