@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod one;
+mod origin;
 mod recency;
 mod sniff;
 mod table;

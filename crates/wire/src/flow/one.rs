@@ -4,15 +4,15 @@ use crate::calls::Calls;
 use crate::community_id::community_id;
 use crate::config::FlowConfig;
 use crate::findings::{Finding, Findings};
+use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
 use crate::names::{Claim, NameBook, NameSource};
 use crate::packet::{Direction, Moment};
-use crate::tcp::{Ending, Ends, Seen, Sequence};
+use crate::tcp::{Connection, Ending, Seen};
 use crate::tls::is_alert;
 use crate::view::{Bounds, End, FlowView, Initiator, Phase, Protocol, Traffic};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// A flow from its first packet to its close.
@@ -27,12 +27,14 @@ pub(crate) struct Flow {
     received: Traffic,
     calls: Calls,
     handshake_bytes: u64,
-    tcp: Option<Box<Tcp>>,
+    tcp: Option<Box<Connection>>,
     icmp_type: Option<u8>,
     findings: Findings,
     facts: Option<Box<Facts>>,
     claim: Option<Box<Claim>>,
     sniff: Option<Box<Sniff>>,
+    /// Client payload was seen, so the reading has begun and may be over.
+    sniffed: bool,
     /// The client's claim is known, or that it makes none.
     settled: bool,
     /// When the connection was seen to end.
@@ -46,20 +48,11 @@ pub(crate) struct Flow {
     pub(crate) deadline_us: Option<u64>,
 }
 
-#[derive(Debug, Default)]
-struct Tcp {
-    ends: Ends,
-    from_client: Sequence,
-    from_server: Sequence,
-    sniffed: bool,
-}
-
 /// A client's handshake larger than this is odd: with a chain of certificates
 /// it has some 6 KiB.
 const LARGE_HANDSHAKE: u64 = 16 * 1024;
 /// Bytes sent again that are not odd, however little was sent.
 const RESENT_ALLOWANCE: u64 = 16 * 1024;
-const DNS_PORT: u16 = 53;
 
 impl Flow {
     /// A flow that begins with this frame.
@@ -88,6 +81,7 @@ impl Flow {
             facts: None,
             claim: None,
             sniff: None,
+            sniffed: false,
             settled: !is_tcp,
             ended_us: None,
             bounds: Bounds::default(),
@@ -313,12 +307,14 @@ impl Flow {
 
     /// Reads the start of a connection.
     fn sniff(&mut self, frame: &Frame<'_>, seen: Seen, by_client: bool, config: &FlowConfig) {
-        let Some(tcp) = &mut self.tcp else { return };
-        if by_client && !tcp.sniffed {
-            tcp.sniffed = true;
+        if self.tcp.is_none() {
+            return;
+        }
+        if by_client && !self.sniffed {
+            self.sniffed = true;
             self.sniff = Some(Box::new(Sniff::new(config.reassembly_bytes)));
         }
-        if !by_client && !tcp.sniffed {
+        if !by_client && !self.sniffed {
             // The server speaks first, so no hello of the client is waited for.
             self.settled = true;
         }
@@ -429,7 +425,7 @@ impl Flow {
         }
         if header.flags.fin() || header.flags.rst() {
             // Nothing more will be claimed on a connection that ended wordless.
-            self.settled |= !tcp.sniffed;
+            self.settled |= !self.sniffed;
             if self.ended_us.is_none() && tcp.ends.ending().is_some() {
                 self.ended_us = Some(at.mono_us);
             }
@@ -440,108 +436,3 @@ impl Flow {
         self.facts.as_ref().is_some_and(|facts| facts.is_tls)
     }
 }
-
-impl Tcp {
-    fn segment(&mut self, by_client: bool, header: TcpHeader, len: u32) -> Seen {
-        let TcpHeader { seq, ack, flags } = header;
-        self.ends.segment(by_client, flags, len);
-        let (own, other) = if by_client {
-            (&mut self.from_client, &mut self.from_server)
-        } else {
-            (&mut self.from_server, &mut self.from_client)
-        };
-        if flags.rst() {
-            // Its numbers need not be true, and its payload is no part of the stream.
-            return Seen {
-                offset: None,
-                new: len,
-                resent: 0,
-            };
-        }
-        let data = if flags.syn() {
-            own.syn(seq);
-            seq.wrapping_add(1)
-        } else {
-            seq
-        };
-        let seen = own.payload(data, len);
-        if flags.fin() {
-            own.fin(data, len);
-        }
-        if flags.ack() {
-            other.ack(ack);
-        }
-        seen
-    }
-}
-
-/// Who began the flow that starts with this frame.
-///
-/// Whatever the sandbox sends first is its own doing. Only a SYN, or a
-/// conversation without connections, is the outside's for sure; of a
-/// connection met in its middle the lower port is the server's.
-fn initiator(key: &FlowKey, tcp: Option<TcpHeader>, direction: Direction) -> Initiator {
-    match (direction, tcp) {
-        (Direction::FromSandbox, _) => Initiator::Sandbox,
-        (Direction::ToSandbox, None) => Initiator::Outside,
-        (Direction::ToSandbox, Some(header)) if header.flags.syn() => {
-            if header.flags.ack() {
-                Initiator::Sandbox
-            } else {
-                Initiator::Outside
-            }
-        }
-        (Direction::ToSandbox, Some(_)) => {
-            let (sandbox_port, peer_port) = key.raw_ports();
-            if peer_port <= sandbox_port {
-                Initiator::Sandbox
-            } else {
-                Initiator::Outside
-            }
-        }
-    }
-}
-
-/// What a key alone says is odd.
-fn first_findings(key: &FlowKey, config: &FlowConfig) -> Findings {
-    let mut findings = Findings::default();
-    let (sandbox, peer) = (key.sandbox(), key.peer());
-    if peer.ip.is_some_and(is_metadata_service) {
-        findings.insert(Finding::MetadataAddress);
-    }
-    if let Some(ip) = sandbox.ip
-        && !config.sandbox_addresses.is_empty()
-        && !config.sandbox_addresses.contains(&ip)
-        && !ip.is_unspecified()
-        && !ip.is_multicast()
-    {
-        findings.insert(Finding::SpoofedSource);
-    }
-    if peer.port == Some(DNS_PORT)
-        && !config.accepted_resolvers.is_empty()
-        && peer
-            .ip
-            .is_some_and(|ip| !config.accepted_resolvers.contains(&ip))
-    {
-        findings.insert(Finding::DnsUnacceptedResolver);
-    }
-    findings
-}
-
-/// Addresses at which clouds serve credentials to whoever asks.
-fn is_metadata_service(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => METADATA_V4.contains(&ip),
-        IpAddr::V6(ip) => ip == METADATA_V6,
-    }
-}
-
-/// AWS, Azure, Google and others; Alibaba; Azure's WireServer; Oracle.
-const METADATA_V4: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(169, 254, 169, 254),
-    Ipv4Addr::new(100, 100, 100, 200),
-    Ipv4Addr::new(168, 63, 129, 16),
-    Ipv4Addr::new(192, 0, 0, 192),
-];
-/// AWS over IPv6.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);

@@ -1,8 +1,10 @@
 //! TCP: connection state and sequence accounting.
 
+mod connection;
 mod sequence;
 mod state;
 
+pub(crate) use connection::Connection;
 pub(crate) use sequence::{Seen, Sequence};
 pub use state::TcpState;
 pub(crate) use state::{Ending, Ends};

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod community_id;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod rate;
 #[cfg(test)]
 mod replay;

@@ -5,8 +5,8 @@ use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, TsResolution};
 use sandtrace_wire::{
-    Bounds, Direction, DnsTransaction, End, FlowConfig, FlowSink, FlowTable, FlowView, Moment,
-    Packet, Phase, Protocol, Totals, WireCount,
+    Bounds, Direction, DnsTransaction, End, Endpoint, FlowConfig, FlowSink, FlowTable, FlowView,
+    Initiator, Moment, Packet, Phase, Protocol, TcpState, Totals, WireCount,
 };
 use std::collections::HashMap;
 use std::io::Read;
@@ -147,9 +147,24 @@ pub(crate) struct Closed {
     pub(crate) protocol: Protocol,
     pub(crate) community_id: Option<String>,
     pub(crate) sni: Option<String>,
+    /// The side that began, and the other.
+    pub(crate) ends: [Endpoint; 2],
+    /// Their payload bytes.
+    pub(crate) payload: [u64; 2],
+    /// Their packets.
+    pub(crate) packets: [u64; 2],
+    pub(crate) missed: u64,
+    pub(crate) state: Option<TcpState>,
     pub(crate) sent: WireCount,
     pub(crate) received: WireCount,
     pub(crate) end: Option<End>,
+}
+
+fn by_initiator<T>(flow: &FlowView<'_>, sandbox: T, peer: T) -> [T; 2] {
+    match flow.initiator {
+        Initiator::Sandbox => [sandbox, peer],
+        Initiator::Outside => [peer, sandbox],
+    }
 }
 
 #[derive(Default)]
@@ -171,6 +186,11 @@ impl FlowSink for Sink {
                 protocol: flow.protocol,
                 community_id: flow.community_id.clone(),
                 sni: flow.tls.and_then(|tls| tls.sni.clone()),
+                ends: by_initiator(flow, flow.sandbox, flow.peer),
+                payload: by_initiator(flow, flow.sent, flow.received).map(|it| it.payload_bytes),
+                packets: by_initiator(flow, flow.sent, flow.received).map(|it| it.packets),
+                missed: flow.missed_bytes,
+                state: flow.state,
                 sent: wire(flow.sent),
                 received: wire(flow.received),
                 end: flow.end,
@@ -182,8 +202,8 @@ impl FlowSink for Sink {
     fn dns(&mut self, _at: Moment, _query: &DnsTransaction) {}
 }
 
-/// Runs frames through a table. The side of each pair of addresses that
-/// speaks first is taken for the sandbox.
+/// Runs frames through a table. The client of each connection is taken for the
+/// sandbox: who sent the SYN or, in mid-stream, who has the higher port.
 pub(crate) fn run(frames: &[Frame], config: FlowConfig) -> (Vec<Closed>, Totals) {
     let mut table = FlowTable::new(config);
     let mut sink = Sink::default();
@@ -210,26 +230,84 @@ pub(crate) fn run(frames: &[Frame], config: FlowConfig) -> (Vec<Closed>, Totals)
     (sink.closed, table.totals())
 }
 
+/// Captures of the Zeek corpus with one of their expected logs, as its index
+/// pairs them.
+pub(crate) fn zeek_logs(folder: &Path, log: &str) -> Vec<(PathBuf, PathBuf)> {
+    let index = std::fs::read_to_string(folder.join("INDEX.tsv")).unwrap();
+    let pairs = index.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [capture, _, _, test, _, logs] = fields[..] else {
+            return None;
+        };
+        let name = Path::new(capture).file_name()?;
+        let path = folder.join("expected").join(name).join(test).join(log);
+        let is_listed = logs.split(',').any(|it| it == log);
+        is_listed.then(|| (folder.join(capture), path))
+    });
+    pairs.collect()
+}
+
 type Pair = (Vec<u8>, Vec<u8>);
 
 fn direction(sandboxes: &mut HashMap<Pair, Vec<u8>>, frame: &[u8]) -> Direction {
-    let len = match frame.get(12..14) {
-        Some([0x08, 0x00]) => 4,
-        Some([0x86, 0xdd]) => 16,
-        _ => return Direction::FromSandbox,
-    };
-    let start = if len == 4 { 26 } else { 22 };
-    let (Some(from), Some(to)) = (
-        frame.get(start..start + len),
-        frame.get(start + len..start + 2 * len),
-    ) else {
+    let Some(Ends { from, to, tcp }) = ends(frame) else {
         return Direction::FromSandbox;
     };
-    let pair = (from.min(to).to_vec(), from.max(to).to_vec());
-    let sandbox = sandboxes.entry(pair).or_insert_with(|| from.to_vec());
-    if sandbox == from {
+    let by_client = match tcp {
+        Some(segment) if segment.syn => !segment.ack,
+        Some(segment) => segment.ports.0 >= segment.ports.1,
+        None => true,
+    };
+    let client = if by_client { from.clone() } else { to.clone() };
+    let pair = (from.clone().min(to.clone()), from.clone().max(to));
+    let sandbox = sandboxes.entry(pair).or_insert(client);
+    if *sandbox == from {
         Direction::FromSandbox
     } else {
         Direction::ToSandbox
     }
+}
+
+/// Source and destination of an IP frame: address, and port where there is one.
+struct Ends {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    tcp: Option<Segment>,
+}
+
+struct Segment {
+    ports: (u16, u16),
+    syn: bool,
+    ack: bool,
+}
+
+fn ends(frame: &[u8]) -> Option<Ends> {
+    let mut at = 12;
+    while matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
+        at += 4;
+    }
+    let ip = frame.get(at + 2..)?;
+    let (protocol, addresses, len, header) = match frame.get(at..at + 2)? {
+        [0x08, 0x00] => (*ip.get(9)?, 12, 4, usize::from(ip.first()? & 15) * 4),
+        [0x86, 0xdd] => (*ip.get(6)?, 8, 16, 40),
+        _ => return None,
+    };
+    let mut ends = Ends {
+        from: ip.get(addresses..addresses + len)?.to_vec(),
+        to: ip.get(addresses + len..addresses + 2 * len)?.to_vec(),
+        tcp: None,
+    };
+    if let (6 | 17, Some(&[a, b, c, d])) = (protocol, ip.get(header..header + 4)) {
+        ends.from.extend([a, b]);
+        ends.to.extend([c, d]);
+        ends.tcp = ip
+            .get(header + 13)
+            .filter(|_| protocol == 6)
+            .map(|flags| Segment {
+                ports: (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+                syn: flags & 0x02 != 0,
+                ack: flags & 0x10 != 0,
+            });
+    }
+    Some(ends)
 }

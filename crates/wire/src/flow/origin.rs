@@ -1,0 +1,82 @@
+//! What the first frame and the key of a flow tell.
+
+use crate::config::FlowConfig;
+use crate::findings::{Finding, Findings};
+use crate::frame::TcpHeader;
+use crate::key::FlowKey;
+use crate::packet::Direction;
+use crate::view::Initiator;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const DNS_PORT: u16 = 53;
+
+/// Who began the flow that starts with this frame.
+///
+/// Whatever the sandbox sends first is its own doing. Only a SYN, or a
+/// conversation without connections, is the outside's for sure; of a
+/// connection met in its middle the lower port is the server's.
+pub(crate) fn initiator(key: &FlowKey, tcp: Option<TcpHeader>, direction: Direction) -> Initiator {
+    match (direction, tcp) {
+        (Direction::FromSandbox, _) => Initiator::Sandbox,
+        (Direction::ToSandbox, None) => Initiator::Outside,
+        (Direction::ToSandbox, Some(header)) if header.flags.syn() => {
+            if header.flags.ack() {
+                Initiator::Sandbox
+            } else {
+                Initiator::Outside
+            }
+        }
+        (Direction::ToSandbox, Some(_)) => {
+            let (sandbox_port, peer_port) = key.raw_ports();
+            if peer_port <= sandbox_port {
+                Initiator::Sandbox
+            } else {
+                Initiator::Outside
+            }
+        }
+    }
+}
+
+/// What a key alone says is odd.
+pub(crate) fn first_findings(key: &FlowKey, config: &FlowConfig) -> Findings {
+    let mut findings = Findings::default();
+    let (sandbox, peer) = (key.sandbox(), key.peer());
+    if peer.ip.is_some_and(is_metadata_service) {
+        findings.insert(Finding::MetadataAddress);
+    }
+    if let Some(ip) = sandbox.ip
+        && !config.sandbox_addresses.is_empty()
+        && !config.sandbox_addresses.contains(&ip)
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+    {
+        findings.insert(Finding::SpoofedSource);
+    }
+    if peer.port == Some(DNS_PORT)
+        && !config.accepted_resolvers.is_empty()
+        && peer
+            .ip
+            .is_some_and(|ip| !config.accepted_resolvers.contains(&ip))
+    {
+        findings.insert(Finding::DnsUnacceptedResolver);
+    }
+    findings
+}
+
+/// Addresses at which clouds serve credentials to whoever asks.
+fn is_metadata_service(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => METADATA_V4.contains(&ip),
+        IpAddr::V6(ip) => ip == METADATA_V6,
+    }
+}
+
+/// AWS, Azure, Google and others; Alibaba; Azure's WireServer; Oracle.
+const METADATA_V4: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+];
+/// AWS over IPv6.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);

@@ -1,0 +1,47 @@
+//! Both directions of one connection.
+
+use super::{Ends, Seen, Sequence};
+use crate::frame::TcpHeader;
+
+/// State and sequence accounting of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    pub(crate) ends: Ends,
+    pub(crate) from_client: Sequence,
+    pub(crate) from_server: Sequence,
+}
+
+impl Connection {
+    /// Takes in one segment with `len` bytes of payload.
+    pub(crate) fn segment(&mut self, by_client: bool, header: TcpHeader, len: u32) -> Seen {
+        let TcpHeader { seq, ack, flags } = header;
+        self.ends.segment(by_client, flags, len);
+        let (own, other) = if by_client {
+            (&mut self.from_client, &mut self.from_server)
+        } else {
+            (&mut self.from_server, &mut self.from_client)
+        };
+        if flags.rst() {
+            // Its numbers need not be true, and its payload is no part of the stream.
+            return Seen {
+                offset: None,
+                new: len,
+                resent: 0,
+            };
+        }
+        let data = if flags.syn() {
+            own.syn(seq);
+            seq.wrapping_add(1)
+        } else {
+            seq
+        };
+        let seen = own.payload(data, len);
+        if flags.fin() {
+            own.fin(data, len);
+        }
+        if flags.ack() {
+            other.ack(ack);
+        }
+        seen
+    }
+}
