@@ -35,11 +35,11 @@ fn print_text(findings: &[Finding]) -> std::io::Result<()> {
     let mut out = anstream::stdout().lock();
     for finding in findings {
         let mark = if finding.works { "yes" } else { "no " };
-        writeln!(out, "{mark}  {:<24} {}", finding.what, finding.why)?;
+        writeln!(out, "{mark}  {:<26} {}", finding.what, finding.why)?;
     }
     writeln!(
         out,
-        "--   {:<24} this version has no system call capture",
+        "--   {:<26} this version has no system call capture",
         "VMM system calls"
     )
 }

@@ -69,7 +69,8 @@ fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
         bytes_sent: Count(view.sent.payload_bytes),
         calls: Count(view.calls),
         community_id: view.community_id.clone(),
-        dst_host: host.unwrap_or_else(|| "(not IP)".to_owned()),
+        // A frame that is not IP has no peer but the link itself.
+        dst_host: host.unwrap_or_else(|| "link".to_owned()),
         dst_ip: view.peer.ip,
         dst_port: view.peer.port,
         duration_us: Count(view.last.us_since(view.started)),

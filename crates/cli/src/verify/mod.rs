@@ -79,8 +79,8 @@ fn open(path: &Path) -> Result<File, Failure> {
 fn exit_of(report: &Report, rejudged: Option<&Rejudged>) -> Exit {
     match &report.outcome {
         Outcome::Tampered(_) => Exit::Tampered,
-        Outcome::Malformed(_) | Outcome::Empty => Exit::Malformed,
-        Outcome::Incomplete(_) => Exit::Incomplete,
+        Outcome::Malformed(_) => Exit::Malformed,
+        Outcome::Incomplete(_) | Outcome::Empty => Exit::Incomplete,
         Outcome::Intact { .. } => match rejudged {
             Some(rejudged) if rejudged.violations > 0 => Exit::Violations,
             _ => Exit::Success,
