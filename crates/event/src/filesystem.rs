@@ -100,6 +100,9 @@ pub struct FileChange {
     /// Former path, for `renamed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_from: Option<String>,
+    /// The exact former path, where `renamed_from` is lossy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_from_b64: Option<Bytes64>,
     /// Digest of the new content of a regular file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
@@ -117,6 +120,9 @@ pub struct FileChange {
     /// Target of a symbolic link; lossy where it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symlink_target: Option<String>,
+    /// The exact target, where `symlink_target` is lossy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symlink_target_b64: Option<Bytes64>,
     /// Owning user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,

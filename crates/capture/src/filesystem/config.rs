@@ -1,0 +1,104 @@
+//! What to read, and how much of it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A disk of the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An OverlayFS.
+    Overlay {
+        /// The writable layer.
+        upper: PathBuf,
+        /// The layers below it, topmost first, as `lowerdir=` lists them.
+        lowers: Vec<PathBuf>,
+    },
+    /// A raw image or block device that holds ext2, ext3 or ext4.
+    Image {
+        /// The image.
+        path: PathBuf,
+    },
+}
+
+/// Which extended attributes OverlayFS takes for its own.
+///
+/// The mount option `userxattr` decides. The other prefix must be ignored:
+/// the sandbox can write it, and a forged `user.overlay.metacopy` would hide
+/// a file's content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverlayXattrs {
+    /// `trusted.overlay.*`; reading them takes CAP_SYS_ADMIN.
+    #[default]
+    Trusted,
+    /// `user.overlay.*` (mount option `userxattr`). OverlayFS then follows no
+    /// redirect and knows no metacopy.
+    User,
+}
+
+/// What the first scan is compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Baseline {
+    /// The state at [`attach`](super::FsCollector::attach).
+    #[default]
+    AtAttach,
+    /// The lower layers alone, so that the first scan reports everything the
+    /// upper dir holds. For an image the same as `AtAttach`.
+    Lowers,
+}
+
+/// Bounds of a scan, and how an overlay is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsConfig {
+    /// What the first scan is compared with.
+    pub baseline: Baseline,
+    /// Bytes of one file that are hashed; of a larger file the first and the
+    /// last half of the bound.
+    pub hash_bound: u64,
+    /// Bytes that one scan may hash in all.
+    pub hash_budget: u64,
+    /// Paths in the index, and records of one scan.
+    pub max_paths: usize,
+    /// Attribute prefix of an overlay.
+    pub overlay_xattrs: OverlayXattrs,
+}
+
+impl Default for FsConfig {
+    fn default() -> Self {
+        Self {
+            baseline: Baseline::AtAttach,
+            hash_bound: 64 << 20,
+            hash_budget: 64 << 30,
+            max_paths: 1_000_000,
+            overlay_xattrs: OverlayXattrs::Trusted,
+        }
+    }
+}
+
+/// A disk that cannot be watched at all.
+#[derive(Debug, thiserror::Error)]
+pub enum FsError {
+    /// A layer of an overlay.
+    #[error("cannot open the {role} dir {}", path.display())]
+    Layer {
+        /// `upper` or `lower`.
+        role: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An image.
+    #[error("cannot open the disk {}", path.display())]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An image that is a directory, a socket, or the like.
+    #[error("{} is neither a regular file nor a block device", path.display())]
+    NotADisk {
+        /// What was given.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,152 @@
+use super::*;
+use crate::filesystem::tree::{Attributes, Identity};
+use sandtrace_event::Digest;
+
+fn file(ino: u64, content: u8) -> Entry {
+    Entry {
+        kind: FileKind::File,
+        attributes: Some(Attributes {
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+        }),
+        size: u64::from(content),
+        modified: 0,
+        changed: 0,
+        identity: match ino {
+            0 => Identity::Unknown,
+            ino => Identity::Inode(ino, 7),
+        },
+        settled: true,
+        content: Content::Hashed {
+            digest: Digest([content; 32]),
+            scope: HashScope::Whole,
+        },
+    }
+}
+
+fn tree(nodes: &[(&str, Entry)]) -> Tree {
+    let nodes = nodes.iter().cloned();
+    Tree {
+        nodes: nodes
+            .map(|(path, entry)| (path.as_bytes().into(), Some(entry)))
+            .collect(),
+        ..Tree::default()
+    }
+}
+
+fn list(before: &Tree, after: &mut Tree) -> Vec<String> {
+    let mut problems = Problems::default();
+    let changes = diff(before, after, &mut Nothing, &mut problems);
+    assert_eq!(problems, Problems::default());
+    let show = |change: &Change| {
+        let from = change
+            .from
+            .as_ref()
+            .map(|from| format!(" < {}", shown(from)));
+        let from = from.unwrap_or_default();
+        format!("{:?} {}{from}", change.op, shown(&change.path))
+    };
+    changes.iter().map(show).collect()
+}
+
+#[track_caller]
+fn check(before: &[(&str, Entry)], after: &[(&str, Entry)], expected: &[&str]) {
+    assert_eq!(list(&tree(before), &mut tree(after)), expected);
+}
+
+#[test]
+fn every_kind_of_change_has_its_word() {
+    let readable = file(1, 3);
+    let mut private = readable.clone();
+    private.attributes = Some(Attributes {
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+    });
+    let mut touched = readable.clone();
+    (touched.modified, touched.changed) = (1, 1);
+    check(
+        &[("/a", file(1, 3))],
+        &[("/a", file(1, 4))],
+        &["Modified /a"],
+    );
+    check(
+        &[("/a", readable.clone())],
+        &[("/a", private)],
+        &["Metadata /a"],
+    );
+    check(&[("/a", readable)], &[("/a", touched)], &[]);
+    check(&[], &[("/a", file(1, 3))], &["Created /a"]);
+    check(&[("/a", file(1, 3))], &[], &["Deleted /a"]);
+}
+
+#[test]
+fn renames_are_paired_only_without_doubt() {
+    let moved = &["Renamed /b < /a"][..];
+    check(&[("/a", file(0, 3))], &[("/b", file(0, 3))], moved);
+    check(&[("/a", file(1, 0))], &[("/b", file(1, 0))], moved);
+    // Empty files without identity, and content that two files share.
+    check(
+        &[("/a", file(0, 0))],
+        &[("/b", file(0, 0))],
+        &["Deleted /a", "Created /b"],
+    );
+    check(
+        &[("/a", file(0, 3))],
+        &[("/b", file(0, 3)), ("/c", file(0, 3))],
+        &["Deleted /a", "Created /b", "Created /c"],
+    );
+    // A reused inode with other content is not a move.
+    check(
+        &[("/a", file(1, 3))],
+        &[("/b", file(1, 4))],
+        &["Deleted /a", "Created /b"],
+    );
+    // Identity decides where content alone could not.
+    check(
+        &[("/a", file(1, 3)), ("/b", file(2, 3))],
+        &[("/c", file(2, 3)), ("/d", file(1, 3))],
+        &["Renamed /c < /b", "Renamed /d < /a"],
+    );
+}
+
+#[test]
+fn what_was_not_looked_at_is_no_change() {
+    let before = tree(&[("/d", file(1, 1)), ("/d/a", file(2, 2))]);
+    let mut after = tree(&[("/d", file(1, 1))]);
+    after.skipped.insert((*b"/d").into());
+    assert_eq!(list(&before, &mut after), [""; 0]);
+    // The next scan sees all and still knows what was there.
+    let mut later = tree(&[("/d", file(1, 1)), ("/d/new", file(3, 3))]);
+    assert_eq!(list(&after, &mut later), ["Deleted /d/a"]);
+}
+
+#[test]
+fn head_and_tail_alone_prove_nothing_against_a_new_time() {
+    let mut before = file(1, 9);
+    before.content = Content::Hashed {
+        digest: Digest([1; 32]),
+        scope: HashScope::HeadTail,
+    };
+    let mut after = before.clone();
+    check(&[("/a", before.clone())], &[("/a", after.clone())], &[]);
+    after.modified = 1;
+    check(&[("/a", before)], &[("/a", after)], &["Modified /a"]);
+}
+
+#[test]
+fn content_that_turns_unreadable_is_a_change() {
+    let mut unreadable = file(1, 3);
+    unreadable.content = Content::Unreadable("checksum".into());
+    let mut skipped = file(1, 3);
+    skipped.content = Content::Skipped;
+    let read = file(1, 3);
+    check(
+        &[("/a", read.clone())],
+        &[("/a", unreadable.clone())],
+        &["Modified /a"],
+    );
+    check(&[("/a", unreadable.clone())], &[("/a", unreadable)], &[]);
+    check(&[("/a", read)], &[("/a", skipped)], &[]);
+}

@@ -1,0 +1,466 @@
+//! Index of what an overlay's upper dir decides.
+//!
+//! Only paths that the upper dir decides are in the index: what it holds, what
+//! its whiteouts and opaque directories hide, and what a redirected directory
+//! shows from elsewhere. Every other path is as the lower layers have it, so a
+//! scan costs what the upper dir holds, not what lies below it.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use super::mountinfo::{OverlayMount, layers_for_upper, mount_for_upper};
+
+use super::bounds::{Budget, Problems};
+use super::config::{FsConfig, FsError};
+use super::content::Content;
+use super::diff::Base;
+use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Target};
+use super::layers::{is_device_whiteout, is_dir};
+use super::tree::{Entry, MAX_PATH, PathBytes, Tree, join, parent, shown};
+use read::Reader;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags, Statx};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// An overlay's layers, open.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    layers: Layers,
+}
+
+impl Overlay {
+    pub(crate) fn open(
+        upper: &Path,
+        lowers: &[impl AsRef<Path>],
+        config: &FsConfig,
+    ) -> Result<Self, FsError> {
+        let upper = open_root("upper", upper)?;
+        let lowers = lowers
+            .iter()
+            .map(|lower| open_root("lower", lower.as_ref()));
+        let roots = std::iter::once(Ok(upper)).chain(lowers);
+        let roots = roots.collect::<Result<_, _>>()?;
+        Ok(Self {
+            layers: Layers::new(roots, config.overlay_xattrs),
+        })
+    }
+
+    /// Walks the upper dir. What `previous` proves unchanged is not read
+    /// again; `now` is the wall clock at the start, in nanoseconds.
+    pub(crate) fn walk(
+        &self,
+        previous: &Tree,
+        now: Option<i64>,
+        budget: &mut Budget,
+        problems: &mut Problems,
+    ) -> Tree {
+        let walk = Walk {
+            layers: &self.layers,
+            previous,
+            reader: Reader::new(&self.layers, now),
+            budget,
+            problems,
+            tree: Tree::default(),
+            hidden: Vec::new(),
+            visits: Vec::new(),
+        };
+        walk.run()
+    }
+
+    /// The lower layers' view, for the differ.
+    pub(crate) fn base<'a>(&'a self, budget: &'a mut Budget) -> LowerView<'a> {
+        LowerView {
+            layers: &self.layers,
+            reader: Reader::new(&self.layers, None),
+            stacks: HashMap::new(),
+            budget,
+        }
+    }
+}
+
+fn open_root(role: &'static str, path: &Path) -> Result<OwnedFd, FsError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| FsError::Layer {
+        role,
+        path: path.to_owned(),
+        source: errno.into(),
+    })
+}
+
+/// A directory still to be walked.
+struct Visit {
+    /// As the sandbox sees it.
+    view: PathBytes,
+    /// In the upper dir; `None` for one that only lower layers hold.
+    upper: Option<Located>,
+    /// The lower directories merged into it.
+    below: Stack,
+    /// Whether what only the lower layers hold belongs into the index too:
+    /// below a redirected directory, where paths are not those of the layers.
+    whole: bool,
+}
+
+struct Walk<'a> {
+    layers: &'a Layers,
+    previous: &'a Tree,
+    reader: Reader<'a>,
+    budget: &'a mut Budget,
+    problems: &'a mut Problems,
+    tree: Tree,
+    /// Directories of the lower layers that no longer show at their path.
+    hidden: Vec<(PathBytes, Stack)>,
+    visits: Vec<Visit>,
+}
+
+impl Walk<'_> {
+    fn run(mut self) -> Tree {
+        let root = Located {
+            layer: 0,
+            path: Box::default(),
+        };
+        let below = self.layers.roots_below(0);
+        match self.layers.open_path(&root) {
+            Ok(fd) => self.add_root(&fd),
+            Err(errno) => {
+                let reason = format!("cannot open the upper dir: {errno}");
+                self.skip((*b"/").into(), || reason);
+                return self.tree;
+            }
+        }
+        self.visits.push(Visit {
+            view: (*b"/").into(),
+            upper: Some(root),
+            below,
+            whole: false,
+        });
+        while let Some(visit) = self.visits.pop() {
+            if let Err(reason) = self.visit(&visit) {
+                self.skip(visit.view, || reason);
+            }
+        }
+        while let Some((view, stack)) = self.hidden.pop() {
+            if let Err(reason) = self.hide_below(&view, &stack) {
+                self.skip(view, || reason);
+            }
+        }
+        self.tree
+    }
+
+    fn add_root(&mut self, fd: &OwnedFd) {
+        if let Ok(stat) = super::layers::stat_fd(fd) {
+            let entry = self.reader.directory(&stat, None);
+            self.tree.nodes.insert((*b"/").into(), Some(entry));
+        }
+    }
+
+    fn visit(&mut self, visit: &Visit) -> Result<(), Failed> {
+        let room = self.budget.max_paths.saturating_sub(self.tree.nodes.len());
+        let mut names = Names::default();
+        let mut upper_names = Names::default();
+        let mut marked_whiteouts = false;
+        let mut dir = None;
+        if let Some(at) = &visit.upper {
+            let fd = self
+                .layers
+                .open_dir(at)
+                .map_err(|errno| errno.to_string())?;
+            upper_names
+                .add(&fd, room)
+                .map_err(|errno| errno.to_string())?;
+            marked_whiteouts = self.layers.marks(at)?.holds_marked_whiteouts;
+            dir = Some((fd, at));
+        }
+        if visit.whole {
+            names = self.layers.names(&visit.below, room)?;
+        }
+        if upper_names.cut || names.cut {
+            self.bound(visit.view.clone());
+        }
+        if let Some((fd, at)) = &dir {
+            for name in &upper_names.names {
+                let in_upper = InUpper {
+                    dir: fd,
+                    at: at.child(name),
+                    name,
+                    marked_whiteouts,
+                };
+                self.upper_entry(visit, &in_upper);
+            }
+        }
+        for name in names.names.difference(&upper_names.names) {
+            self.lower_entry(visit, name);
+        }
+        Ok(())
+    }
+
+    fn upper_entry(&mut self, visit: &Visit, entry: &InUpper<'_>) {
+        let view = join(&visit.view, entry.name);
+        if !self.has_room(&visit.view, &view) {
+            return;
+        }
+        if let Err(reason) = self.try_upper_entry(visit, entry, &view) {
+            self.skip(visit.view.clone(), || format!("{}: {reason}", shown(&view)));
+        }
+    }
+
+    fn try_upper_entry(
+        &mut self,
+        visit: &Visit,
+        entry: &InUpper<'_>,
+        view: &PathBytes,
+    ) -> Result<(), Failed> {
+        let stat = match rustix::fs::statx(entry.dir, entry.name, AtFlags::SYMLINK_NOFOLLOW, STAT) {
+            Ok(stat) => stat,
+            // It went away since the directory was listed.
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno.to_string()),
+        };
+        if entry.is_whiteout(self.layers, &stat)? {
+            return self.add_whiteout(visit, entry.name, view);
+        }
+        if is_dir(&stat) {
+            return self.upper_directory(visit, entry, &stat, view);
+        }
+        let known = self.previous.get(view).and_then(Option::as_ref);
+        let file = self
+            .reader
+            .upper_file(&entry.at, &stat, known, &visit.below, self.budget);
+        self.tree.nodes.insert(view.clone(), Some(file));
+        self.hide_lower_directory(visit, entry.name, view)
+    }
+
+    /// A whiteout in the upper dir: hides what the lower layers have there.
+    fn add_whiteout(&mut self, visit: &Visit, name: &[u8], view: &PathBytes) -> Result<(), Failed> {
+        if visit.whole {
+            // What it hides is not at this path in the lower layers.
+            return Ok(());
+        }
+        if !matches!(self.previous.get(view), Some(None))
+            && self.layers.child(&visit.below, name)?.is_none()
+        {
+            return Ok(());
+        }
+        self.tree.nodes.insert(view.clone(), None);
+        self.hide_lower_directory(visit, name, view)
+    }
+
+    /// Something that is no directory shows at `view`: if the lower layers
+    /// have a directory there, all below it is hidden.
+    fn hide_lower_directory(
+        &mut self,
+        visit: &Visit,
+        name: &[u8],
+        view: &PathBytes,
+    ) -> Result<(), Failed> {
+        if visit.whole || visit.below.is_empty() {
+            return Ok(());
+        }
+        let known = match self.previous.get(view) {
+            Some(None) => true,
+            Some(Some(entry)) => entry.kind != sandtrace_event::FileKind::Dir,
+            None => false,
+        };
+        if known && self.previous.skipped.is_empty() {
+            // The lower layers do not change: the last scan's answer holds.
+            let hidden = self.previous.below(view).filter(|(_, node)| node.is_none());
+            let hidden: Vec<_> = hidden.map(|(path, _)| (path.clone(), None)).collect();
+            self.tree.nodes.extend(hidden);
+            return Ok(());
+        }
+        if let Some(Found {
+            dir: Some(stack), ..
+        }) = self.layers.child(&visit.below, name)?
+        {
+            self.hidden.push((view.clone(), stack));
+        }
+        Ok(())
+    }
+
+    fn upper_directory(
+        &mut self,
+        visit: &Visit,
+        entry: &InUpper<'_>,
+        stat: &Statx,
+        view: &PathBytes,
+    ) -> Result<(), Failed> {
+        let marks = self.layers.marks(&entry.at)?;
+        let plain = self.layers.child(&visit.below, entry.name)?;
+        let plain = plain.and_then(|found| found.dir).unwrap_or_default();
+        let redirected = match (&marks.redirect, marks.opaque) {
+            (Some(target), false) => self.redirected(visit, target)?,
+            _ => None,
+        };
+        let origin = redirected.as_ref().and_then(|stack| stack.first());
+        let directory = self.reader.directory(stat, origin);
+        self.tree.nodes.insert(view.clone(), Some(directory));
+        let elsewhere = marks.opaque || redirected.is_some();
+        if elsewhere && !visit.whole && !plain.is_empty() {
+            self.hidden.push((view.clone(), plain.clone()));
+        }
+        self.visits.push(Visit {
+            view: view.clone(),
+            upper: Some(entry.at.clone()),
+            whole: visit.whole || redirected.is_some(),
+            below: match redirected {
+                Some(stack) => stack,
+                None if marks.opaque => Stack::new(),
+                None => plain,
+            },
+        });
+        Ok(())
+    }
+
+    /// The lower directories that a redirect names.
+    fn redirected(&self, visit: &Visit, target: &Target) -> Result<Option<Stack>, Failed> {
+        let stack = match target {
+            Target::Name(_) => visit.below.clone(),
+            Target::Absolute(_) => self.layers.roots_below(0),
+        };
+        let found = self.layers.find(stack, target.clone())?;
+        Ok(found.and_then(|found| found.dir))
+    }
+
+    /// A name that only the lower layers hold, below a redirected directory.
+    fn lower_entry(&mut self, visit: &Visit, name: &[u8]) {
+        let view = join(&visit.view, name);
+        if !self.has_room(&visit.view, &view) {
+            return;
+        }
+        match self.layers.child(&visit.below, name) {
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                let entry = self.reader.lower_entry(&found, &visit.below);
+                self.tree.nodes.insert(view.clone(), Some(entry));
+                if let Some(below) = found.dir {
+                    self.visits.push(Visit {
+                        view,
+                        upper: None,
+                        below,
+                        whole: true,
+                    });
+                }
+            }
+            Err(reason) => self.skip(visit.view.clone(), || reason),
+        }
+    }
+
+    /// Notes everything below a lower directory as hidden, save what the
+    /// index already holds.
+    fn hide_below(&mut self, view: &PathBytes, stack: &[Located]) -> Result<(), Failed> {
+        let room = self.budget.max_paths.saturating_sub(self.tree.nodes.len());
+        let names = self.layers.names(stack, room)?;
+        if names.cut {
+            self.bound(view.clone());
+        }
+        for name in &names.names {
+            let path = join(view, name);
+            if !self.has_room(view, &path) {
+                break;
+            }
+            let Some(found) = self.layers.child(stack, name)? else {
+                continue;
+            };
+            self.tree.nodes.entry(path.clone()).or_insert(None);
+            if let Some(dir) = found.dir {
+                self.hidden.push((path, dir));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&mut self, dir: &PathBytes, path: &PathBytes) -> bool {
+        let fits = path.len() <= MAX_PATH && self.tree.nodes.len() < self.budget.max_paths;
+        if !fits {
+            self.bound(dir.clone());
+        }
+        fits
+    }
+
+    fn skip(&mut self, dir: PathBytes, reason: impl FnOnce() -> String) {
+        self.problems
+            .unreadable(|| format!("{}: {}", shown(&dir), reason()));
+        self.tree.skipped.insert(dir);
+    }
+
+    fn bound(&mut self, dir: PathBytes) {
+        self.problems
+            .bounded(|| format!("below {}: too many or too long paths", shown(&dir)));
+        self.tree.skipped.insert(dir);
+    }
+}
+
+/// An entry of a directory of the upper dir.
+struct InUpper<'a> {
+    dir: &'a OwnedFd,
+    at: Located,
+    name: &'a [u8],
+    marked_whiteouts: bool,
+}
+
+impl InUpper<'_> {
+    fn is_whiteout(&self, layers: &Layers, stat: &Statx) -> Result<bool, Failed> {
+        if is_device_whiteout(stat) {
+            return Ok(true);
+        }
+        if !self.marked_whiteouts {
+            return Ok(false);
+        }
+        match layers.open_path(&self.at) {
+            Ok(fd) => layers.is_whiteout(&self.at, &fd, stat),
+            Err(errno) => Err(errno.to_string()),
+        }
+    }
+}
+
+/// What the lower layers alone show.
+pub(crate) struct LowerView<'a> {
+    layers: &'a Layers,
+    reader: Reader<'a>,
+    /// Merged directories that were looked up, `None` where there is none.
+    stacks: HashMap<PathBytes, Option<Stack>>,
+    budget: &'a mut Budget,
+}
+
+impl LowerView<'_> {
+    fn stack(&mut self, dir: &[u8]) -> Result<Option<Stack>, Failed> {
+        if dir == b"/" {
+            return Ok(Some(self.layers.roots_below(0)));
+        }
+        if let Some(stack) = self.stacks.get(dir) {
+            return Ok(stack.clone());
+        }
+        let mut stack = Some(self.layers.roots_below(0));
+        for name in dir.split(|byte| *byte == b'/').skip(1) {
+            let Some(parent) = &stack else { break };
+            let found = self.layers.child(parent, name)?;
+            stack = found.and_then(|found| found.dir);
+        }
+        // Paths come in order: a few directories suffice.
+        if self.stacks.len() >= 1024 {
+            self.stacks.clear();
+        }
+        self.stacks.insert(dir.into(), stack.clone());
+        Ok(stack)
+    }
+}
+
+impl Base for LowerView<'_> {
+    fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, Failed> {
+        let Some(dir) = parent(path) else {
+            return self.reader.root();
+        };
+        let name = path.rsplit(|byte| *byte == b'/').next();
+        let name = name.unwrap_or_default();
+        let Some(stack) = self.stack(dir)? else {
+            return Ok(None);
+        };
+        let found = self.layers.child(&stack, name)?;
+        Ok(found.map(|found| self.reader.lower_entry(&found, &stack)))
+    }
+
+    fn content(&mut self, at: &Located) -> Content {
+        self.reader.hash(at, self.budget)
+    }
+}

@@ -1,0 +1,260 @@
+//! Entries of a layer, and the content of its files.
+
+use super::super::bounds::Budget;
+use super::super::content::{self, Content, ReadAt};
+use super::super::layers::{Found, Layers, Located, is_dir, kind, stat_fd};
+use super::super::tree::{Attributes, Entry, Identity};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Statx, StatxFlags, StatxTimestamp};
+use sandtrace_event::FileKind;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// How often a file is read again that changed while it was read.
+const ATTEMPTS: usize = 3;
+/// No file system's clock is coarser, and no two clocks of a host differ more.
+const CLOCK_SLACK: i64 = 1_000_000_000;
+
+pub(super) struct Reader<'a> {
+    layers: &'a Layers,
+    /// The wall clock when the scan began.
+    now: Option<i64>,
+    /// Latest change seen, which is not later than now, where no clock was given.
+    latest: i64,
+    /// Content of upper files with several names.
+    linked: HashMap<u64, Content>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(layers: &'a Layers, now: Option<i64>) -> Self {
+        Self {
+            layers,
+            now,
+            latest: i64::MIN,
+            linked: HashMap::new(),
+        }
+    }
+
+    /// The root of the merged view, which is the upper dir's at all times.
+    pub(super) fn root(&mut self) -> Result<Option<Entry>, String> {
+        let root = Located {
+            layer: 0,
+            path: Box::default(),
+        };
+        let stat = self.layers.open_path(&root).and_then(|fd| stat_fd(&fd));
+        let stat = stat.map_err(|errno| errno.to_string())?;
+        Ok(Some(self.entry(&stat)))
+    }
+
+    /// `origin`: the lower directory that it was renamed from.
+    pub(super) fn directory(&mut self, stat: &Statx, origin: Option<&Located>) -> Entry {
+        let mut entry = self.entry(stat);
+        if let Some(at) = origin {
+            entry.identity = Identity::Lower(Arc::new(at.clone()));
+        }
+        entry
+    }
+
+    /// A file, link, pipe, socket or device of the upper dir. `known`: what
+    /// its path was at the last scan; `below`: the layers under its parent.
+    pub(super) fn upper_file(
+        &mut self,
+        at: &Located,
+        stat: &Statx,
+        known: Option<&Entry>,
+        below: &[Located],
+        budget: &mut Budget,
+    ) -> Entry {
+        let mut entry = self.entry(stat);
+        if entry.kind == FileKind::Dir {
+            return entry;
+        }
+        if let Some(known) = known.filter(|known| known.is_unchanged(&entry)) {
+            entry.content = known.content.clone();
+            return entry;
+        }
+        if let Some(content) = self.linked.get(&stat.stx_ino) {
+            entry.content = content.clone();
+            return entry;
+        }
+        entry.content = match self.content(at, stat, below, budget) {
+            Ok(content) => content,
+            Err(reason) => Content::Unreadable(reason.into()),
+        };
+        if stat.stx_nlink > 1 {
+            self.linked.insert(stat.stx_ino, entry.content.clone());
+        }
+        entry
+    }
+
+    /// Something that a lookup found in the lower layers under `below`.
+    pub(super) fn lower_entry(&mut self, found: &Found, below: &[Located]) -> Entry {
+        let mut entry = self.entry(&found.stat);
+        entry.identity = Identity::Lower(Arc::new(found.at.clone()));
+        entry.content = match kind(&found.stat) {
+            FileType::RegularFile => match self.lower_content(found, below) {
+                Ok(at) => Content::Lower(Arc::new(at)),
+                Err(reason) => Content::Unreadable(reason.into()),
+            },
+            _ => self
+                .special(&found.at, &found.stat)
+                .unwrap_or_else(|reason| Content::Unreadable(reason.into())),
+        };
+        entry
+    }
+
+    fn lower_content(&self, found: &Found, below: &[Located]) -> Result<Located, String> {
+        let fd = self
+            .layers
+            .open_path(&found.at)
+            .map_err(|errno| errno.to_string())?;
+        let below: Vec<_> = below
+            .iter()
+            .filter(|parent| parent.layer > found.at.layer)
+            .cloned()
+            .collect();
+        let elsewhere = self.layers.content_of(&found.at, &fd, &below)?;
+        Ok(elsewhere.unwrap_or_else(|| found.at.clone()))
+    }
+
+    fn content(
+        &self,
+        at: &Located,
+        stat: &Statx,
+        below: &[Located],
+        budget: &mut Budget,
+    ) -> Result<Content, String> {
+        if kind(stat) != FileType::RegularFile {
+            return self.special(at, stat);
+        }
+        let fd = self
+            .layers
+            .open_path(at)
+            .map_err(|errno| errno.to_string())?;
+        match self.layers.content_of(at, &fd, below)? {
+            Some(at) => Ok(Content::Lower(Arc::new(at))),
+            None => Ok(hash_fd(&fd, budget)),
+        }
+    }
+
+    fn special(&self, at: &Located, stat: &Statx) -> Result<Content, String> {
+        Ok(match kind(stat) {
+            FileType::Symlink => {
+                let read = |fd: OwnedFd| rustix::fs::readlinkat(fd, c"", Vec::new());
+                let target = self.layers.open_path(at).and_then(read);
+                let target = target.map_err(|errno| errno.to_string())?;
+                Content::Link(target.into_bytes().into())
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => Content::Device {
+                major: stat.stx_rdev_major,
+                minor: stat.stx_rdev_minor,
+            },
+            _ => Content::None,
+        })
+    }
+
+    /// Hashes a regular file of any layer.
+    pub(super) fn hash(&self, at: &Located, budget: &mut Budget) -> Content {
+        match self.layers.open_path(at) {
+            Ok(fd) => hash_fd(&fd, budget),
+            Err(errno) => Content::Unreadable(errno.to_string().into()),
+        }
+    }
+
+    /// What `stat` says, without content.
+    fn entry(&mut self, stat: &Statx) -> Entry {
+        let changed = nanoseconds(stat.stx_ctime);
+        self.latest = self.latest.max(changed);
+        let born = match stat.stx_mask & StatxFlags::BTIME.bits() {
+            0 => None,
+            _ => Some(nanoseconds(stat.stx_btime)),
+        };
+        Entry {
+            kind: file_kind(kind(stat)),
+            attributes: Some(Attributes {
+                mode: u32::from(stat.stx_mode) & 0o7777,
+                uid: stat.stx_uid,
+                gid: stat.stx_gid,
+            }),
+            size: match kind(stat) {
+                FileType::RegularFile => stat.stx_size,
+                _ => 0,
+            },
+            modified: nanoseconds(stat.stx_mtime),
+            changed,
+            identity: born.map_or(Identity::Unknown, |born| {
+                Identity::Inode(stat.stx_ino, born.cast_unsigned())
+            }),
+            settled: changed < self.now.unwrap_or(self.latest).saturating_sub(CLOCK_SLACK),
+            content: Content::None,
+        }
+    }
+}
+
+/// Hashes the file that `path_fd` (opened with O_PATH, so that opening it had
+/// no effect) names, if it is a regular one.
+fn hash_fd(path_fd: &OwnedFd, budget: &mut Budget) -> Content {
+    let mut last = Content::Skipped;
+    for _ in 0..ATTEMPTS {
+        match hash_once(path_fd, budget) {
+            Ok((content, true)) => return content,
+            Ok((Content::Skipped, false)) => return Content::Skipped,
+            Ok((_, false)) => {
+                last = Content::Unreadable("it kept changing while it was read".into());
+            }
+            Err(errno) => return Content::Unreadable(errno.to_string().into()),
+        }
+    }
+    last
+}
+
+/// The content, and whether the file stood still while it was read.
+fn hash_once(path_fd: &OwnedFd, budget: &mut Budget) -> std::io::Result<(Content, bool)> {
+    let before = stat_fd(path_fd)?;
+    if kind(&before) != FileType::RegularFile || is_dir(&before) {
+        return Ok((Content::Unreadable("it is no longer a file".into()), true));
+    }
+    let mut file = Plain(File::open(format!(
+        "/proc/self/fd/{}",
+        path_fd.as_raw_fd()
+    ))?);
+    let content = content::digest(&mut file, before.stx_size, budget);
+    let after = stat_fd(path_fd)?;
+    let stamp = |stat: &Statx| {
+        let (changed, modified) = (stat.stx_ctime, stat.stx_mtime);
+        (stat.stx_size, nanoseconds(changed), nanoseconds(modified))
+    };
+    Ok((content, stamp(&before) == stamp(&after)))
+}
+
+struct Plain(File);
+
+impl ReadAt for Plain {
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, String> {
+        self.0
+            .read_at(buffer, offset)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn nanoseconds(time: StatxTimestamp) -> i64 {
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec.into())
+}
+
+fn file_kind(kind: FileType) -> FileKind {
+    match kind {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Dir,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::CharacterDevice => FileKind::Char,
+        FileType::BlockDevice => FileKind::Block,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::Unknown => FileKind::Unknown,
+    }
+}

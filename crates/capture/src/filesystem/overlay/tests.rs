@@ -1,0 +1,539 @@
+use super::super::testing::{Report, is_root, run, set_xattr};
+use super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
+use super::mount_for_upper;
+use sandtrace_event::{Digest, FileOp, GapCause, QuiesceMethod};
+use sha2::Digest as _;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+mod oracle;
+
+/// An overlay on a tmpfs of its own, unmounted when dropped.
+struct Mounted {
+    dir: tempfile::TempDir,
+    lowers: Vec<PathBuf>,
+    options: String,
+}
+
+impl Mounted {
+    /// `fill`: makes what the lower layers hold, topmost first.
+    fn new(options: &str, fill: &[&dyn Fn(&Path)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        run(
+            "mount",
+            &["-t", "tmpfs", "tmpfs", dir.path().to_str().unwrap()],
+        );
+        let mut mounted = Self {
+            dir,
+            lowers: Vec::new(),
+            options: options.to_owned(),
+        };
+        for name in ["upper", "work", "merged"] {
+            fs::create_dir(mounted.path(name)).unwrap();
+        }
+        for (number, fill) in fill.iter().enumerate() {
+            let lower = mounted.path(&format!("lower{number}"));
+            fs::create_dir(&lower).unwrap();
+            fill(&lower);
+            mounted.lowers.push(lower);
+        }
+        mounted.mount();
+        mounted
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn merged(&self, name: &str) -> PathBuf {
+        self.path("merged").join(name)
+    }
+
+    fn mount(&self) {
+        let lowers: Vec<_> = self
+            .lowers
+            .iter()
+            .map(|path| path.to_str().unwrap())
+            .collect();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}{}",
+            lowers.join(":"),
+            self.path("upper").display(),
+            self.path("work").display(),
+            self.options
+        );
+        let merged = self.path("merged");
+        run(
+            "mount",
+            &[
+                "-t",
+                "overlay",
+                "overlay",
+                "-o",
+                &options,
+                merged.to_str().unwrap(),
+            ],
+        );
+    }
+
+    fn unmount(&self) {
+        run("umount", &[self.path("merged").to_str().unwrap()]);
+    }
+
+    fn xattrs(&self) -> OverlayXattrs {
+        match self.options.contains("userxattr") {
+            true => OverlayXattrs::User,
+            false => OverlayXattrs::Trusted,
+        }
+    }
+
+    fn attach(&self, baseline: Baseline) -> FsCollector {
+        self.attach_with(FsConfig {
+            baseline,
+            overlay_xattrs: self.xattrs(),
+            ..FsConfig::default()
+        })
+    }
+
+    fn attach_with(&self, config: FsConfig) -> FsCollector {
+        let source = Source::Overlay {
+            upper: self.path("upper"),
+            lowers: self.lowers.clone(),
+        };
+        FsCollector::attach(source, config).unwrap()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        for path in [self.path("merged"), self.dir.path().to_owned()] {
+            let _ = std::process::Command::new("umount")
+                .arg("-l")
+                .arg(path)
+                .output();
+        }
+    }
+}
+
+const OPTIONS: [&str; 5] = [
+    "",
+    ",redirect_dir=on",
+    ",metacopy=on,redirect_dir=on",
+    ",index=on,metacopy=on,redirect_dir=on",
+    ",userxattr",
+];
+
+fn home(root: &Path) {
+    for dir in ["home/agent", "etc/conf.d", "deep/a/b"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    for file in [
+        "home/agent/notes",
+        "etc/hosts",
+        "etc/conf.d/one",
+        "deep/a/file",
+        "deep/a/b/leaf",
+    ] {
+        fs::write(root.join(file), format!("content of {file}\n")).unwrap();
+    }
+    fs::write(root.join("large"), vec![b'l'; 50_000]).unwrap();
+    symlink("etc/hosts", root.join("link")).unwrap();
+}
+
+fn scan(collector: &mut FsCollector) -> Report {
+    let report = Report::of(collector, QuiesceMethod::Live);
+    assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+    report
+}
+
+/// Applies `change` to the merged view and compares what a scan says.
+#[track_caller]
+fn check(
+    mounted: &Mounted,
+    collector: &mut FsCollector,
+    change: impl FnOnce(&Path),
+    expected: &[&str],
+) {
+    change(&mounted.path("merged"));
+    let lines = scan(collector).lines();
+    assert_eq!(lines, expected, "{}", mounted.options);
+    assert_eq!(scan(collector).lines(), [""; 0], "{}", mounted.options);
+}
+
+#[test]
+fn every_operation_is_told() {
+    if !is_root("every_operation_is_told") {
+        return;
+    }
+    for options in OPTIONS {
+        let mounted = Mounted::new(options, &[&home]);
+        let mut collector = mounted.attach(Baseline::AtAttach);
+        let mut check = |change: &dyn Fn(&Path), expected: &[&str]| {
+            check(&mounted, &mut collector, change, expected);
+        };
+        check(
+            &|root| fs::write(root.join("home/agent/new"), "new").unwrap(),
+            &["Created File /home/agent/new"],
+        );
+        check(
+            &|root| fs::write(root.join("etc/hosts"), "changed").unwrap(),
+            &["Modified File /etc/hosts"],
+        );
+        // A copy up without a change: opened for writing, nothing written.
+        check(
+            &|root| {
+                let mut options = fs::OpenOptions::new();
+                options
+                    .append(true)
+                    .open(root.join("home/agent/notes"))
+                    .unwrap();
+            },
+            &[],
+        );
+        check(
+            &|root| {
+                let mode = fs::Permissions::from_mode(0o600);
+                fs::set_permissions(root.join("large"), mode).unwrap();
+            },
+            &["Metadata File /large"],
+        );
+        check(
+            &|root| fs::rename(root.join("large"), root.join("moved")).unwrap(),
+            &["Renamed File /moved < /large"],
+        );
+        check(
+            &|root| fs::hard_link(root.join("moved"), root.join("second")).unwrap(),
+            &["Created File /second"],
+        );
+        check(
+            &|root| fs::remove_file(root.join("moved")).unwrap(),
+            &["Deleted File /moved"],
+        );
+        check(
+            &|root| {
+                fs::remove_file(root.join("link")).unwrap();
+                symlink("/elsewhere", root.join("link")).unwrap();
+            },
+            &["Modified Symlink /link"],
+        );
+        check(
+            &|root| fs::remove_dir_all(root.join("deep/a")).unwrap(),
+            &[
+                "Deleted Dir /deep/a",
+                "Deleted Dir /deep/a/b",
+                "Deleted File /deep/a/b/leaf",
+                "Deleted File /deep/a/file",
+            ],
+        );
+        // An opaque directory: the new one shows nothing of the old.
+        check(
+            &|root| {
+                fs::create_dir_all(root.join("deep/a/b")).unwrap();
+                fs::write(root.join("deep/a/file"), "again").unwrap();
+            },
+            &[
+                "Created Dir /deep/a",
+                "Created Dir /deep/a/b",
+                "Created File /deep/a/file",
+            ],
+        );
+        // A directory becomes a file.
+        check(
+            &|root| {
+                fs::remove_dir_all(root.join("etc/conf.d")).unwrap();
+                fs::write(root.join("etc/conf.d"), "file").unwrap();
+            },
+            &["Modified File /etc/conf.d", "Deleted File /etc/conf.d/one"],
+        );
+    }
+}
+
+/// The same as seen against the lower layers, in one scan.
+#[test]
+fn against_the_lower_layers_all_changes_are_told_at_once() {
+    if !is_root("against_the_lower_layers_all_changes_are_told_at_once") {
+        return;
+    }
+    let mounted = Mounted::new("", &[&home]);
+    fs::write(mounted.merged("etc/hosts"), "changed").unwrap();
+    fs::remove_dir_all(mounted.merged("deep")).unwrap();
+    fs::create_dir(mounted.merged("deep")).unwrap();
+    fs::rename(mounted.merged("large"), mounted.merged("big")).unwrap();
+    let mut collector = mounted.attach(Baseline::Lowers);
+    let report = scan(&mut collector);
+    assert_eq!(
+        report.lines(),
+        [
+            "Renamed File /big < /large",
+            "Deleted Dir /deep/a",
+            "Deleted Dir /deep/a/b",
+            "Deleted File /deep/a/b/leaf",
+            "Deleted File /deep/a/file",
+            "Modified File /etc/hosts",
+        ]
+    );
+    let hosts = report.change("/etc/hosts");
+    assert_eq!(
+        hosts.sha256,
+        Some(Digest(sha2::Sha256::digest("changed").into()))
+    );
+    assert_eq!(hosts.size_before.map(|count| count.0), Some(21));
+    assert_eq!(hosts.size_after.map(|count| count.0), Some(7));
+    assert_eq!(scan(&mut collector).lines(), [""; 0]);
+}
+
+/// With redirects a renamed directory's children are not in the upper dir.
+#[test]
+fn a_redirected_directory_shows_what_it_took_along() {
+    if !is_root("a_redirected_directory_shows_what_it_took_along") {
+        return;
+    }
+    let mounted = Mounted::new(",metacopy=on,redirect_dir=on", &[&home]);
+    let mut collector = mounted.attach(Baseline::AtAttach);
+    fs::rename(mounted.merged("deep/a"), mounted.merged("etc/b")).unwrap();
+    fs::write(mounted.merged("etc/b/file"), "changed").unwrap();
+    let report = scan(&mut collector);
+    assert_eq!(
+        report.lines(),
+        [
+            "Deleted File /deep/a/file",
+            "Renamed Dir /etc/b < /deep/a",
+            "Renamed Dir /etc/b/b < /deep/a/b",
+            "Renamed File /etc/b/b/leaf < /deep/a/b/leaf",
+            "Created File /etc/b/file",
+        ]
+    );
+    assert!(report.change("/etc/b/b/leaf").sha256.is_some());
+}
+
+/// Layers under the lower layer: whiteouts, opaque directories and redirects
+/// of an earlier overlay count as well.
+#[test]
+fn lower_layers_that_were_upper_once_are_merged() {
+    if !is_root("lower_layers_that_were_upper_once_are_merged") {
+        return;
+    }
+    let options = ",metacopy=on,redirect_dir=on";
+    let mut mounted = Mounted::new(options, &[&home]);
+    fs::remove_file(mounted.merged("etc/hosts")).unwrap();
+    fs::rename(mounted.merged("deep/a"), mounted.merged("moved")).unwrap();
+    fs::set_permissions(mounted.merged("large"), fs::Permissions::from_mode(0o600)).unwrap();
+    mounted.unmount();
+    fs::rename(mounted.path("upper"), mounted.path("middle")).unwrap();
+    fs::create_dir(mounted.path("upper")).unwrap();
+    fs::remove_dir_all(mounted.path("work")).unwrap();
+    fs::create_dir(mounted.path("work")).unwrap();
+    mounted.lowers.insert(0, mounted.path("middle"));
+    mounted.mount();
+    let mut collector = mounted.attach(Baseline::AtAttach);
+    fs::write(mounted.merged("etc/hosts"), "back").unwrap();
+    fs::rename(mounted.merged("moved/b"), mounted.merged("b")).unwrap();
+    fs::set_permissions(mounted.merged("large"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::remove_file(mounted.merged("moved/file")).unwrap();
+    assert_eq!(
+        scan(&mut collector).lines(),
+        [
+            "Renamed Dir /b < /moved/b",
+            "Renamed File /b/leaf < /moved/b/leaf",
+            "Created File /etc/hosts",
+            "Metadata File /large",
+            "Deleted File /moved/file",
+        ]
+    );
+}
+
+/// Nothing outside the layers is read, however links and redirects point: the
+/// canary's access time would tell, and so would a digest.
+#[test]
+fn links_and_forged_redirects_lead_nowhere() {
+    if !is_root("links_and_forged_redirects_lead_nowhere") {
+        return;
+    }
+    let mounted = Mounted::new(",redirect_dir=on,metacopy=on", &[&home]);
+    let outside = mounted.path("outside");
+    fs::create_dir_all(outside.join("inner")).unwrap();
+    fs::write(outside.join("canary"), "canary").unwrap();
+    fs::write(outside.join("inner/canary"), "canary").unwrap();
+    let long_ago = "2001-01-01T00:00:00";
+    for name in ["canary", "inner/canary", "inner", ""] {
+        run(
+            "touch",
+            &["-d", long_ago, outside.join(name).to_str().unwrap()],
+        );
+    }
+    let accessed = || {
+        ["canary", "inner/canary", "inner", ""]
+            .map(|name| outside.join(name).metadata().unwrap().accessed().unwrap())
+    };
+    let before = accessed();
+    let upper = mounted.path("upper");
+    let canary = outside.join("canary");
+    symlink(&canary, upper.join("to-file")).unwrap();
+    symlink(&outside, upper.join("to-dir")).unwrap();
+    symlink(&outside, mounted.lowers[0].join("lower-dir")).unwrap();
+    fs::create_dir(upper.join("lower-dir")).unwrap();
+    for (name, redirect) in [
+        ("absolute", outside.to_str().unwrap().to_owned()),
+        ("up", "/../outside".to_owned()),
+        ("dots", "../outside".to_owned()),
+        ("through-link", "/lower-dir".to_owned()),
+        ("below-link", "/lower-dir/inner".to_owned()),
+    ] {
+        let dir = upper.join(name);
+        fs::create_dir(&dir).unwrap();
+        set_xattr(&dir, "trusted.overlay.redirect", &redirect);
+        let file = upper.join(format!("{name}.meta"));
+        fs::write(&file, "").unwrap();
+        file.metadata().unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_len(6)
+            .unwrap();
+        set_xattr(&file, "trusted.overlay.metacopy", "");
+        let redirect = format!("{redirect}/canary");
+        set_xattr(&file, "trusted.overlay.redirect", &redirect);
+    }
+    let mut collector = mounted.attach(Baseline::Lowers);
+    let report = Report::of(&mut collector, QuiesceMethod::Live);
+    assert_eq!(report.change("/to-file").op, FileOp::Created);
+    assert_eq!(
+        report.change("/to-file").symlink_target.as_deref(),
+        canary.to_str()
+    );
+    let forbidden = Digest(sha2::Sha256::digest("canary").into());
+    for change in &report.changes {
+        assert!(!change.path.contains("inner"), "{change:?}");
+        assert_ne!(change.sha256, Some(forbidden), "{change:?}");
+        if change.path.ends_with(".meta") {
+            assert!(change.unreadable.is_some(), "{change:?}");
+        }
+    }
+    assert!(
+        report
+            .gaps
+            .iter()
+            .any(|gap| gap.cause == GapCause::DiskUnreadable)
+    );
+    assert_eq!(accessed(), before);
+}
+
+/// What the sandbox may set itself means nothing where the overlay ignores it.
+#[test]
+fn marks_of_the_other_prefix_are_ignored() {
+    if !is_root("marks_of_the_other_prefix_are_ignored") {
+        return;
+    }
+    let mounted = Mounted::new("", &[&home]);
+    let mut collector = mounted.attach(Baseline::AtAttach);
+    fs::write(mounted.merged("etc/hosts"), "evil").unwrap();
+    let upper = mounted.path("upper");
+    let hosts = upper.join("etc/hosts");
+    set_xattr(&hosts, "user.overlay.metacopy", "");
+    set_xattr(upper.join("etc"), "user.overlay.opaque", "y");
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Modified File /etc/hosts"]);
+    let evil = Digest(sha2::Sha256::digest("evil").into());
+    assert_eq!(report.change("/etc/hosts").sha256, Some(evil));
+}
+
+#[test]
+fn marked_empty_files_are_whiteouts() {
+    if !is_root("marked_empty_files_are_whiteouts") {
+        return;
+    }
+    let mounted = Mounted::new("", &[&home]);
+    let mut collector = mounted.attach(Baseline::AtAttach);
+    let upper = mounted.path("upper");
+    fs::create_dir_all(upper.join("etc")).unwrap();
+    fs::create_dir_all(upper.join("deep/a")).unwrap();
+    for (file, dir) in [("etc/hosts", "etc"), ("deep/a/file", "")] {
+        let file = upper.join(file);
+        fs::write(&file, "").unwrap();
+        set_xattr(&file, "trusted.overlay.whiteout", "");
+        if !dir.is_empty() {
+            let dir = upper.join(dir);
+            set_xattr(&dir, "trusted.overlay.opaque", "x");
+        }
+    }
+    // Only a directory marked "x" may hold them: elsewhere it is an empty file.
+    assert_eq!(
+        scan(&mut collector).lines(),
+        ["Modified File /deep/a/file", "Deleted File /etc/hosts"]
+    );
+}
+
+/// Writes through a mapping need not touch any time stamp (on a tmpfs they do
+/// not, once a page is dirty): the last scan reads everything anew.
+#[test]
+fn the_last_scan_trusts_no_time_stamp() {
+    if !is_root("the_last_scan_trusts_no_time_stamp") {
+        return;
+    }
+    let mounted = Mounted::new("", &[&home]);
+    let path = mounted.merged("etc/hosts");
+    fs::write(&path, "one").unwrap();
+    let mut collector = mounted.attach(Baseline::AtAttach);
+    let stamp = path.metadata().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(scan(&mut collector).lines(), [""; 0]);
+    fs::write(&path, "two").unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(stamp.modified().unwrap()).unwrap();
+    let report = Report::of(&mut collector, QuiesceMethod::Detached);
+    assert_eq!(report.lines(), ["Modified File /etc/hosts"]);
+    assert!(report.changes[0].quiesced);
+}
+
+#[test]
+fn bounds_become_gaps() {
+    let dir = tempfile::tempdir().unwrap();
+    let [upper, lower] = ["upper", "lower"].map(|name| dir.path().join(name));
+    for path in [&upper, &lower] {
+        fs::create_dir(path).unwrap();
+    }
+    let source = || Source::Overlay {
+        upper: upper.clone(),
+        lowers: vec![lower.clone()],
+    };
+    let config = FsConfig {
+        max_paths: 20,
+        ..FsConfig::default()
+    };
+    let mut collector = FsCollector::attach(source(), config).unwrap();
+    for number in 0..50 {
+        fs::write(upper.join(format!("{number}")), "x").unwrap();
+    }
+    let report = Report::of(&mut collector, QuiesceMethod::Live);
+    assert_eq!(report.changes.len(), 19);
+    assert_eq!(report.gaps[0].cause, GapCause::ScanBound);
+    fs::remove_dir_all(&upper).unwrap();
+    let report = Report::of(&mut collector, QuiesceMethod::Live);
+    assert_eq!(report.lines().len(), 19, "the open directory is empty now");
+    assert!(FsCollector::attach(source(), FsConfig::default()).is_err());
+}
+
+#[test]
+fn the_kernels_own_mountinfo_is_understood() {
+    if !is_root("the_kernels_own_mountinfo_is_understood") {
+        return;
+    }
+    let mut mounted = Mounted::new("", &[&home]);
+    mounted.unmount();
+    let odd = ["a:b", "c,d", "e f", "g\\h"].map(|name| mounted.path(name));
+    for path in &odd {
+        fs::create_dir(path).unwrap();
+    }
+    let escape = |path: &PathBuf| {
+        let path = path.to_str().unwrap().replace('\\', "\\\\");
+        path.replace(':', "\\:").replace(',', "\\,")
+    };
+    mounted.lowers = odd.iter().map(|path| PathBuf::from(escape(path))).collect();
+    mounted.mount();
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let found = mount_for_upper(&text, &mounted.path("upper")).unwrap();
+    assert_eq!(found.lowers, odd);
+    assert_eq!(found.mount_point, mounted.path("merged"));
+}

@@ -1,0 +1,275 @@
+//! Random operations on real overlays; the collector's answer must be the
+//! difference of two full walks of the merged view.
+
+use super::super::super::testing::{Dice, Report, is_root};
+use super::{Baseline, Mounted, OPTIONS};
+use sandtrace_event::{FileChange, FileOp, QuiesceMethod};
+use sha2::Digest as _;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// What a path is to somebody in the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    /// Kind, content or target or device number: what `modified` is about.
+    content: (&'static str, Vec<u8>),
+    /// What `metadata` is about.
+    attributes: (u32, u32, u32),
+    size: u64,
+}
+
+type View = BTreeMap<String, Seen>;
+
+fn view(root: &Path) -> View {
+    let mut view = View::new();
+    let mut visits = vec![root.to_owned()];
+    while let Some(path) = visits.pop() {
+        let metadata = path.symlink_metadata().unwrap();
+        let kind = metadata.file_type();
+        let content = if kind.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            visits.extend(entries.map(|entry| entry.unwrap().path()));
+            ("dir", Vec::new())
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&path).unwrap();
+            ("link", target.as_os_str().as_bytes().to_vec())
+        } else if kind.is_file() {
+            ("file", fs::read(&path).unwrap())
+        } else if kind.is_fifo() {
+            ("fifo", Vec::new())
+        } else {
+            ("device", metadata.rdev().to_le_bytes().to_vec())
+        };
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+        let seen = Seen {
+            size: content.1.len() as u64,
+            content,
+            attributes: (metadata.mode() & 0o7777, metadata.uid(), metadata.gid()),
+        };
+        view.insert(format!("/{name}"), seen);
+    }
+    view
+}
+
+/// The difference of two walks, without any notion of renaming.
+fn difference(before: &View, after: &View) -> BTreeMap<String, FileOp> {
+    let mut changes = BTreeMap::new();
+    for (path, is) in after {
+        let op = match before.get(path) {
+            None => FileOp::Created,
+            Some(was) if was.content != is.content => FileOp::Modified,
+            Some(was) if was.attributes != is.attributes => FileOp::Metadata,
+            Some(_) => continue,
+        };
+        changes.insert(path.clone(), op);
+    }
+    for path in before.keys().filter(|path| !after.contains_key(*path)) {
+        changes.insert(path.clone(), FileOp::Deleted);
+    }
+    changes
+}
+
+/// The reported changes, each renaming taken apart and checked.
+fn reported(report: &Report, before: &View, after: &View) -> BTreeMap<String, FileOp> {
+    let mut changes = BTreeMap::new();
+    for change in &report.changes {
+        let mut op = change.op;
+        if op == FileOp::Renamed {
+            let from = change.renamed_from.as_ref().unwrap();
+            let content = |view: &View, path| view.get(path).map(|seen| seen.content.clone());
+            let was = content(before, from);
+            assert_eq!(was, content(after, &change.path), "{change:?}");
+            assert_eq!(changes.insert(from.clone(), FileOp::Deleted), None);
+            op = FileOp::Created;
+        }
+        check_fields(change, before, after);
+        let twice = changes.insert(change.path.clone(), op);
+        assert_eq!(twice, None, "{change:?}");
+    }
+    changes
+}
+
+fn check_fields(change: &FileChange, before: &View, after: &View) {
+    let path = change.renamed_from.as_ref().unwrap_or(&change.path);
+    let size = |seen: &Seen| (seen.content.0 == "file").then_some(seen.size);
+    let was = before.get(path).and_then(size);
+    assert_eq!(change.size_before.map(|count| count.0), was, "{change:?}");
+    let is = after.get(&change.path);
+    assert_eq!(
+        change.size_after.map(|count| count.0),
+        is.and_then(size),
+        "{change:?}"
+    );
+    let attributes = is.map(|seen| seen.attributes);
+    assert_eq!(
+        change.mode,
+        attributes.map(|attributes| attributes.0),
+        "{change:?}"
+    );
+    assert_eq!(
+        change.uid,
+        attributes.map(|attributes| attributes.1),
+        "{change:?}"
+    );
+    assert_eq!(change.unreadable, None, "{change:?}");
+    let is_file = is.filter(|seen| seen.content.0 == "file");
+    match change.op {
+        FileOp::Metadata | FileOp::Deleted => assert_eq!(change.sha256, None),
+        _ => {
+            let digest = is_file.map(|seen| sha2::Sha256::digest(&seen.content.1).into());
+            assert_eq!(change.sha256.map(|digest| digest.0), digest, "{change:?}");
+        }
+    }
+}
+
+/// A random operation; one that fails does no harm.
+fn operate(root: &Path, dice: &mut Dice) -> String {
+    const NAMES: [&str; 7] = ["a", "b", "c", "home", "etc", "file", "x y"];
+    let mut path = || {
+        let mut path = PathBuf::new();
+        for _ in 0..=dice.below(3) {
+            path.push(dice.pick(&NAMES));
+        }
+        path
+    };
+    let (from, to) = (path(), path());
+    let (one, two) = (root.join(&from), root.join(&to));
+    let sizes = [0, 1, 100, 5000, 40_000];
+    let bytes = vec![b'a' + u8::try_from(dice.below(4)).unwrap(); *dice.pick(&sizes)];
+    let (name, result) = match dice.below(17) {
+        0..=2 => ("write", fs::write(&one, bytes)),
+        3 => ("mkdir", fs::create_dir_all(&one)),
+        4 => ("unlink", fs::remove_file(&one)),
+        5 => ("rmdir", fs::remove_dir(&one)),
+        6 => ("remove tree", fs::remove_dir_all(&one)),
+        7..=9 => ("rename", fs::rename(&one, &two)),
+        10 => ("link", fs::hard_link(&one, &two)),
+        11 => ("symlink", symlink(&to, &one)),
+        12 => {
+            let mode = [0o600, 0o644, 0o755, 0o1777][dice.below(4)];
+            let mode = fs::Permissions::from_mode(mode);
+            // Not through a link, which could lead out.
+            let is_link = one.is_symlink();
+            let result = if is_link {
+                Ok(())
+            } else {
+                fs::set_permissions(&one, mode)
+            };
+            ("chmod", result)
+        }
+        13 => {
+            let owner = u32::try_from(dice.below(3)).unwrap();
+            (
+                "chown",
+                std::os::unix::fs::lchown(&one, Some(owner), Some(owner)),
+            )
+        }
+        14 => ("patch", patch(&one, dice.below(6000) as u64)),
+        15 => ("truncate", truncate(&one, dice.below(6000) as u64)),
+        _ => {
+            let copied = if one.is_file() {
+                fs::copy(&one, &two).map(drop)
+            } else {
+                Ok(())
+            };
+            ("copy", copied)
+        }
+    };
+    let outcome = result.map_or_else(|error| error.to_string(), |()| "done".to_owned());
+    format!("{name} {} {}: {outcome}", from.display(), to.display())
+}
+
+fn patch(path: &Path, at: u64) -> std::io::Result<()> {
+    let mut file = fs::File::options().write(true).open(path)?;
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(b"patch")
+}
+
+fn truncate(path: &Path, len: u64) -> std::io::Result<()> {
+    fs::File::options().write(true).open(path)?.set_len(len)
+}
+
+fn fill(root: &Path) {
+    for dir in ["home/a/b", "home/etc", "etc/a", "c"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    for (number, file) in [
+        "file",
+        "home/file",
+        "home/a/file",
+        "home/a/b/c",
+        "etc/file",
+        "etc/a/b",
+        "c/a",
+    ]
+    .iter()
+    .enumerate()
+    {
+        fs::write(
+            root.join(file),
+            vec![b'0' + u8::try_from(number).unwrap(); 1000 * number],
+        )
+        .unwrap();
+    }
+    symlink("../file", root.join("home/c")).unwrap();
+}
+
+fn fill_deeper(root: &Path) {
+    for dir in ["home/a/home", "a/a"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    for file in ["home/a/file", "home/a/home/x y", "a/a/a", "etc"] {
+        fs::write(root.join(file), format!("deeper {file}")).unwrap();
+    }
+}
+
+#[test]
+fn a_scan_is_the_difference_of_two_walks() {
+    if !is_root("a_scan_is_the_difference_of_two_walks") {
+        return;
+    }
+    const STEPS: usize = 60;
+    let mut dice = Dice::new();
+    for round in 0..4 {
+        for options in OPTIONS {
+            let mounted = Mounted::new(options, &[&fill, &fill_deeper]);
+            let root = mounted.path("merged");
+            let mut before = view(&root);
+            let start = before.clone();
+            let mut collector = mounted.attach(Baseline::AtAttach);
+            let mut done = Vec::new();
+            for _ in 0..STEPS {
+                for _ in 0..=dice.below(4) {
+                    done.push(operate(&root, &mut dice));
+                }
+                let after = view(&root);
+                let report = Report::of(&mut collector, QuiesceMethod::Live);
+                assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+                let said = reported(&report, &before, &after);
+                let expected = difference(&before, &after);
+                assert_eq!(
+                    said,
+                    expected,
+                    "{options} round {round}\n{}",
+                    done.join("\n")
+                );
+                before = after;
+            }
+            // And all at once, against the lower layers.
+            let mut collector = mounted.attach(Baseline::Lowers);
+            let report = Report::of(&mut collector, QuiesceMethod::Detached);
+            let said = reported(&report, &start, &before);
+            let expected = difference(&start, &before);
+            assert_eq!(
+                said,
+                expected,
+                "{options} from the lower layers\n{}",
+                done.join("\n")
+            );
+        }
+    }
+}

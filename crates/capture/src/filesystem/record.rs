@@ -1,0 +1,123 @@
+//! From a change to the records of the trail.
+
+use super::bounds::{Problems, Tally};
+use super::content::Content;
+use super::diff::Change;
+use super::tree::Entry;
+use sandtrace_event::{
+    Bytes64, CaptureGap, ChangeSource, Count, EvidenceTier, FileChange, FileKind, FileOp, GapCause,
+    GapUnit, Layer, Observation, Payload, QuiesceMethod, Timestamp,
+};
+
+/// What all records of one scan share.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    /// Path of the image, for block sources.
+    pub(super) disk: Option<String>,
+    pub(super) source: ChangeSource,
+    /// The disk, as gap records name it.
+    pub(super) name: String,
+    pub(super) quiesce: QuiesceMethod,
+    /// When the last scan was.
+    pub(super) since: Timestamp,
+    pub(super) at: Timestamp,
+}
+
+impl Frame {
+    pub(super) fn observe(&self, payload: impl Into<Payload>) -> Observation {
+        Observation {
+            at: self.at,
+            payload: payload.into(),
+            tier: EvidenceTier::Hypervisor,
+        }
+    }
+
+    /// The record of one change.
+    pub(super) fn change(&self, change: &Change) -> FileChange {
+        let (path, path_b64) = Bytes64::readable_and_exact(&change.path);
+        let (renamed_from, renamed_from_b64) = exact(change.from.as_deref());
+        let after = change.after.as_ref();
+        let attributes = after.and_then(|entry| entry.attributes);
+        let content = after.map(|entry| &entry.content);
+        let is_new = matches!(change.op, FileOp::Created | FileOp::Modified);
+        let content = content.filter(|_| is_new || change.op == FileOp::Renamed);
+        let target = match content {
+            // A renamed link's target is that of the old path; a third long
+            // text might not fit into one record.
+            Some(Content::Link(target)) if is_new => Some(&**target),
+            _ => None,
+        };
+        let (symlink_target, symlink_target_b64) = exact(target);
+        let (sha256, sha256_scope) = match content {
+            Some(Content::Hashed { digest, scope }) => (Some(*digest), Some(*scope)),
+            _ => (None, None),
+        };
+        FileChange {
+            disk: self.disk.clone(),
+            gid: attributes.map(|attributes| attributes.gid),
+            kind: after
+                .or(change.before.as_ref())
+                .map_or(FileKind::Unknown, |entry| entry.kind),
+            mode: attributes.map(|attributes| attributes.mode),
+            op: change.op,
+            path,
+            path_b64,
+            quiesce_method: self.quiesce,
+            quiesced: self.quiesce == QuiesceMethod::Detached,
+            renamed_from,
+            renamed_from_b64,
+            sha256,
+            sha256_scope,
+            size_after: after.and_then(size),
+            size_before: change.before.as_ref().and_then(size),
+            source: self.source,
+            symlink_target,
+            symlink_target_b64,
+            uid: attributes.map(|attributes| attributes.uid),
+            unreadable: content.and_then(unreadable),
+        }
+    }
+
+    /// At most one gap for each kind of thing that went unseen.
+    pub(super) fn gaps(&self, problems: &Problems) -> Vec<CaptureGap> {
+        let gap = |cause: GapCause, tally: &Tally| {
+            (tally.count > 0).then(|| CaptureGap {
+                cause,
+                count: Count(tally.count),
+                detail: tally.first.clone(),
+                first_at: self.since.wall,
+                last_at: self.at.wall,
+                layer: Layer::Filesystem,
+                source: self.name.clone(),
+                unit: GapUnit::Paths,
+            })
+        };
+        [
+            gap(GapCause::DiskUnreadable, &problems.unreadable),
+            gap(GapCause::ScanBound, &problems.bounded),
+            gap(GapCause::ScanBound, &problems.unreported),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+fn exact(bytes: Option<&[u8]>) -> (Option<String>, Option<Bytes64>) {
+    match bytes.map(Bytes64::readable_and_exact) {
+        Some((text, exact)) => (Some(text), exact),
+        None => (None, None),
+    }
+}
+
+fn size(entry: &Entry) -> Option<Count> {
+    (entry.kind == FileKind::File && entry.attributes.is_some()).then_some(Count(entry.size))
+}
+
+fn unreadable(content: &Content) -> Option<String> {
+    match content {
+        Content::Unreadable(reason) => Some(reason.to_string()),
+        Content::Skipped => Some("this scan's bound on hashing was reached".to_owned()),
+        _ => None,
+    }
+}
