@@ -114,30 +114,42 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn enter(&mut self, member: &'static str, before: &[u8]) -> Result<(), Flaw> {
+    #[inline]
+    fn enter<const N: usize>(
+        &mut self,
+        member: &'static str,
+        before: &[u8; N],
+    ) -> Result<(), Flaw> {
         self.member = member;
         self.scanner.literal(before)
     }
 
-    fn text(&mut self, member: &'static str, before: &[u8]) -> Result<&'a [u8], Flaw> {
+    #[inline]
+    fn text<const N: usize>(
+        &mut self,
+        member: &'static str,
+        before: &[u8; N],
+    ) -> Result<&'a [u8], Flaw> {
         self.enter(member, before)?;
         self.scanner.string()
     }
 
-    fn shaped(
+    #[inline]
+    fn shaped<const N: usize>(
         &mut self,
         member: &'static str,
-        before: &[u8],
+        before: &[u8; N],
         is_valid: impl Fn(&[u8]) -> bool,
     ) -> Result<&'a [u8], Flaw> {
         let text = self.text(member, before)?;
         if is_valid(text) { Ok(text) } else { Err(WRONG) }
     }
 
-    fn word<T>(
+    #[inline]
+    fn word<T, const N: usize>(
         &mut self,
         member: &'static str,
-        before: &[u8],
+        before: &[u8; N],
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<T, Flaw> {
         let text = self.text(member, before)?;

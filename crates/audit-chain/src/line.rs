@@ -45,7 +45,7 @@ pub(crate) fn seal(event: &mut AuditEvent) -> Result<Vec<u8>, EncodeError> {
     let previous = previous.as_ref().map_or(&[][..], |text| &text[..]);
     let (before, after) = line.split_at(split.min(line.len()));
     event.record_hash = record_hash(before, after, previous);
-    let member = [RECORD_HASH, b"\"", &event.record_hash.to_text(), b"\""].concat();
+    let member = [&RECORD_HASH[..], b"\"", &event.record_hash.to_text(), b"\""].concat();
     line.splice(split..split, member);
     line.push(b'\n');
     Ok(line)
@@ -63,7 +63,7 @@ pub(crate) fn record_hash(before: &[u8], after: &[u8], previous: &[u8]) -> Diges
 
 /// What stands in front of the quoted hash; with the comma, because in canonical
 /// order `prev_hash` always comes first.
-pub(crate) const RECORD_HASH: &[u8] = b",\"record_hash\":";
+pub(crate) const RECORD_HASH: &[u8; 15] = b",\"record_hash\":";
 const MEMBER_LEN: usize = RECORD_HASH.len() + Digest::TEXT_LEN + 2;
 
 /// Writes the line without `record_hash` and gives the place where it belongs.

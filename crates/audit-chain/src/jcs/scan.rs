@@ -125,12 +125,17 @@ impl<'a> Scanner<'a> {
 
     /// Takes exactly these bytes.
     #[inline]
-    pub(crate) fn literal(&mut self, wanted: &[u8]) -> Result<(), Flaw> {
+    pub(crate) fn literal<const N: usize>(&mut self, wanted: &[u8; N]) -> Result<(), Flaw> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        if rest.starts_with(wanted) {
-            self.at += wanted.len();
+        if rest.first_chunk() == Some(wanted) {
+            self.at += N;
             return Ok(());
         }
+        self.literal_flaw(rest, wanted)
+    }
+
+    #[cold]
+    fn literal_flaw(&mut self, rest: &[u8], wanted: &[u8]) -> Result<(), Flaw> {
         let same = rest.iter().zip(wanted).take_while(|(a, b)| a == b).count();
         self.at += same;
         Err(self.peek().map_or_else(|end| end, unexpected))

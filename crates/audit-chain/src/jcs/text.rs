@@ -49,18 +49,27 @@ fn hex_digit(nibble: u8) -> u8 {
 }
 
 /// Orders two keys by their UTF-16 code units (RFC 8785 §3.2.3). The keys are
-/// given as written in canonical form, without their quotes.
+/// given as written in canonical form, without their quotes. Nearly always the
+/// first bytes that differ decide, because bytes, code points and code units
+/// sort alike in ASCII.
 pub(super) fn compare_keys(left: &[u8], right: &[u8]) -> Ordering {
-    // Bytes, code points and code units sort alike where all are ASCII.
-    if is_plain_ascii(left) && is_plain_ascii(right) {
-        left.cmp(right)
-    } else {
-        code_units(left).cmp(&code_units(right))
+    for (&a, &b) in left.iter().zip(right) {
+        if a == b {
+            // What follows a backslash is not the character itself.
+            if a == b'\\' {
+                return code_units(left).cmp(&code_units(right));
+            }
+        } else if is_plain_ascii(a) && is_plain_ascii(b) {
+            return a.cmp(&b);
+        } else {
+            return code_units(left).cmp(&code_units(right));
+        }
     }
+    left.len().cmp(&right.len())
 }
 
-fn is_plain_ascii(key: &[u8]) -> bool {
-    key.iter().all(|&byte| byte.is_ascii() && byte != b'\\')
+fn is_plain_ascii(byte: u8) -> bool {
+    byte.is_ascii() && byte != b'\\'
 }
 
 fn code_units(key: &[u8]) -> Vec<u16> {

@@ -24,6 +24,10 @@ pub(super) struct Fold {
 impl Fold {
     /// Adds the next block; false where the rest of the trail does not matter.
     pub(super) fn absorb(&mut self, mut summary: Summary) -> bool {
+        // Other threads may still deliver what lies behind a fault.
+        if self.has_fault() {
+            return false;
+        }
         let stop = summary.stop.take();
         if let Err(fault) = self.join(summary) {
             self.fault = Some(fault);
@@ -105,6 +109,10 @@ impl Fold {
             line: self.records + 1,
             what,
         }
+    }
+
+    pub(super) fn has_fault(&self) -> bool {
+        self.fault.is_some()
     }
 
     fn has_ended(&self) -> bool {

@@ -151,8 +151,9 @@ pub fn verify<R: Read + Send>(input: R, options: &VerifyOptions) -> io::Result<R
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     match queue.error {
-        Some(error) => Err(error),
-        None => Ok(queue.fold.finish(options.live)),
+        // What cannot be read behind a fault does not matter.
+        Some(error) if !queue.fold.has_fault() => Err(error),
+        _ => Ok(queue.fold.finish(options.live)),
     }
 }
 
@@ -201,8 +202,9 @@ impl<R: Read> Shared<R> {
             }
             Ok(None) => false,
             Err(error) => {
-                lock(&self.queue).error = Some(error);
-                self.halt();
+                let mut queue = lock(&self.queue);
+                queue.error = Some(error);
+                self.halt(&queue);
                 false
             }
         }
@@ -213,7 +215,7 @@ impl<R: Read> Shared<R> {
         queue.waiting.insert(number, summary);
         while let Some(summary) = queue.take_next() {
             if !queue.fold.absorb(summary) {
-                self.halt();
+                self.halt(&queue);
                 return;
             }
         }
@@ -228,7 +230,8 @@ impl<R: Read> Shared<R> {
         }
     }
 
-    fn halt(&self) {
+    /// The lock is held, so that nobody is between looking at `stop` and waiting.
+    fn halt(&self, _locked: &MutexGuard<'_, Queue>) {
         self.stop.store(true, Ordering::Relaxed);
         self.moved.notify_all();
     }

@@ -2,6 +2,9 @@
 
 mod store;
 
+#[cfg(test)]
+mod tests;
+
 use crate::Counts;
 use crate::line::{EncodeError, seal};
 use sandtrace_event::{

@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod blocks;
 mod corpora;
 mod document;
 mod full_disk;

@@ -72,7 +72,7 @@ fn apply(trail: &mut Vec<u8>, damage: &Damage) {
         Damage::Set(at, byte) => trail[at % length] = byte,
         Damage::Insert(at, byte) => trail.insert(at % length, byte),
         Damage::Remove(at, count) => {
-            drop(trail.drain(at % length..length.min(at % length + count)))
+            drop(trail.drain(at % length..length.min(at % length + count)));
         }
         Damage::CopyLine(from, to) => {
             let copy = all[of(from, &all)].clone();

@@ -79,8 +79,7 @@ pub(crate) fn end(writer: &TrailWriter) -> TrailEnd {
     }
 }
 
-/// A flow record of about the length that the benchmark asks for.
-pub(crate) fn flow(id: u64) -> Flow {
+fn flow(id: u64) -> Flow {
     Flow {
         bytes_received: Count(5_120 + id),
         bytes_sent: Count(316),
@@ -118,6 +117,14 @@ pub(crate) fn flow(id: u64) -> Flow {
     }
 }
 
+/// A flow to a host of this name.
+pub(crate) fn flow_named(name: &str) -> Flow {
+    Flow {
+        dst_host: name.to_owned(),
+        ..flow(1)
+    }
+}
+
 fn closed_flow() -> Flow {
     Flow {
         community_id: Some("1:LQU9qZlK+B5F3KDmev6m5PMibrg=".to_owned()),
@@ -142,7 +149,8 @@ fn closed_flow() -> Flow {
     }
 }
 
-fn dns() -> DnsQuery {
+/// A record of it takes about the 530 bytes that benchmarks ask for.
+pub(crate) fn dns() -> DnsQuery {
     DnsQuery {
         answers: vec!["10.0.0.1".to_owned()],
         latency_us: Some(Count(412)),

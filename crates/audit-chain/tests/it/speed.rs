@@ -1,1 +1,135 @@
+//! How fast a million records are written and verified, beside a verifier
+//! that parses and re-serialises, and beside openssl. Run with
+//! `cargo test --release -p sandtrace-audit-chain --test it -- --ignored --nocapture speed`;
+//! SANDTRACE_SPEED_RECORDS sets another number of records.
 
+use crate::sample::{dns, end, identity, judged, start, verdict};
+use sandtrace_audit_chain::{Outcome, TrailWriter, VerifyOptions, verify};
+use sandtrace_event::VerdictResult;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::env;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::num::NonZero;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[test]
+#[ignore = "takes a minute and half a gigabyte of disk"]
+fn speed() {
+    let records = env::var("SANDTRACE_SPEED_RECORDS").map_or(1_000_000, |n| n.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.jsonl");
+    let writing = timed(|| write(&path, records));
+    let bytes = path.metadata().unwrap().len();
+    println!("{records} records, {} bytes each", bytes / records);
+    let show = |name: &str, time: Duration| {
+        let rate = records * 1_000_000 / u64::try_from(time.as_micros()).unwrap();
+        let mega = bytes / u64::try_from(time.as_micros()).unwrap();
+        println!("{name:24} {time:>8.3?} {rate:>9} records/s {mega:>5} MB/s");
+    };
+    show("write (10 ms or 64 KiB)", writing);
+    show("read alone", best(|| read_all(&path)));
+    for threads in [1, 2] {
+        let time = best(|| check(&path, records, threads));
+        show(&format!("verify, {threads} threads"), time);
+    }
+    println!("peak memory {} KiB", peak_memory_kib());
+    show("openssl dgst -sha256", best(|| openssl(&path)));
+    show("serde_json", timed(|| parse_and_reserialise(&path)));
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+fn best(mut work: impl FnMut()) -> Duration {
+    (0..3).map(|_| timed(&mut work)).min().unwrap()
+}
+
+fn write(path: &Path, records: u64) {
+    let begin = Instant::now();
+    let mut writer = TrailWriter::create(path, identity("trace-001")).unwrap();
+    writer.append(&judged(0, start(), None), 0).unwrap();
+    for id in 2..records {
+        let allow = verdict(
+            VerdictResult::Allow,
+            Some("tool:stripe_charge"),
+            "all holds",
+        );
+        let now = u64::try_from(begin.elapsed().as_micros()).unwrap();
+        writer.append(&judged(id, dns(), Some(allow)), now).unwrap();
+        if writer.commit_due(now) {
+            writer.commit().unwrap();
+        }
+    }
+    let end = end(&writer);
+    writer.append(&judged(records, end, None), 0).unwrap();
+    writer.commit().unwrap();
+}
+
+fn check(path: &Path, records: u64, threads: usize) {
+    let options = VerifyOptions {
+        live: false,
+        threads: NonZero::new(threads),
+    };
+    let report = verify(File::open(path).unwrap(), &options).unwrap();
+    assert_eq!(report.outcome, Outcome::Intact { sealed: true });
+    assert_eq!(report.records, records);
+}
+
+fn read_all(path: &Path) {
+    std::io::copy(&mut File::open(path).unwrap(), &mut std::io::sink()).unwrap();
+}
+
+fn openssl(path: &Path) {
+    let mut command = Command::new("openssl");
+    let run = command.args(["dgst", "-sha256"]).arg(path).output();
+    match run {
+        Ok(output) => assert!(output.status.success()),
+        Err(error) => println!("openssl cannot be run: {error}"),
+    }
+}
+
+/// Less strict than the real one: neither canonical form nor members.
+fn parse_and_reserialise(path: &Path) {
+    let mut previous = Value::Null;
+    let mut hex = String::new();
+    for (index, line) in BufReader::new(File::open(path).unwrap())
+        .lines()
+        .enumerate()
+    {
+        let mut event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let stated = event
+            .as_object_mut()
+            .unwrap()
+            .remove("record_hash")
+            .unwrap();
+        let mut hasher = Sha256::new();
+        hasher.update(serde_json::to_vec(&event).unwrap());
+        hasher.update(previous.as_str().unwrap_or_default());
+        hex.clear();
+        hex.push_str("sha256:");
+        for byte in hasher.finalize() {
+            write!(hex, "{byte:02x}").unwrap();
+        }
+        assert_eq!(stated, hex);
+        assert_eq!(event["prev_hash"], previous);
+        assert_eq!(event["seq"], index + 1);
+        previous = stated;
+    }
+}
+
+fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
