@@ -9,4 +9,5 @@ pub mod netns;
 pub mod process;
 pub mod ring;
 pub mod tap;
+pub mod tsc;
 pub mod unshare;

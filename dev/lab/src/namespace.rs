@@ -1,7 +1,7 @@
 //! A container-like sandbox: its own network, mount and PID namespaces over an overlay.
 
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
+use std::io::{self, PipeReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -102,10 +102,10 @@ impl Lab {
         check_id(&config.sandbox_id)?;
         let overlay = config.overlay.clone();
         let link = Link::add(&self.inner, &config.script.network)?;
-        let mut child = within(Some(&path_of(&link.netns)), || spawn(&overlay))?
+        let (mut child, output) = within(Some(&path_of(&link.netns)), || spawn(&overlay))?
             .map_err(doing("start the agent in its namespaces"))?;
         let start = child.stdin.take();
-        let run = Run::adopt(&self.inner, &config.sandbox_id, child)?;
+        let run = Run::adopt(&self.inner, &config.sandbox_id, child, output)?;
         let script = config.script.clone();
         Ok(NamespaceSandbox {
             run,
@@ -199,17 +199,19 @@ fn install_program(lower: &Path) -> Result<(), LabError> {
 
 /// Runs on a thread that has entered the sandbox's network namespace and ends afterwards: only
 /// this thread gets the mounts and the root, and its child is born into all of it.
-fn spawn(overlay: &Overlay) -> io::Result<Child> {
+fn spawn(overlay: &Overlay) -> io::Result<(Child, PipeReader)> {
+    let (output, said) = io::pipe()?;
     unshare::mounts_and_children()?;
     enter_root(overlay)?;
-    Command::new(PROGRAM)
+    let child = Command::new(PROGRAM)
         .arg("agent")
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
+        .stdout(said.try_clone()?)
+        .stderr(said)
+        .spawn()?;
+    Ok((child, output))
 }
 
 /// The overlay is mounted for the sandbox alone and so goes with its last process.

@@ -1,5 +1,6 @@
 //! What a microVM and a namespace sandbox have in common: a process, its console, its end.
 
+use std::io::PipeReader;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,19 +36,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Takes over a child whose standard output is a pipe.
-    pub(crate) fn adopt(lab: &Arc<Inner>, id: &str, mut child: Child) -> Result<Self, LabError> {
-        let console = match child.stdout.take() {
-            Some(output) => Console::read_from(output),
-            None => Console::read_from(std::io::empty()),
-        };
-        let (lab, id, started) = (Arc::clone(lab), id.to_owned(), Instant::now());
+    /// Takes over a child that says on `output` what it does.
+    pub(crate) fn adopt(
+        lab: &Arc<Inner>,
+        id: &str,
+        child: Child,
+        output: PipeReader,
+    ) -> Result<Self, LabError> {
         let run = Self {
-            lab,
-            id,
+            lab: Arc::clone(lab),
+            id: id.to_owned(),
             child,
-            console,
-            started,
+            console: Console::read_from(output),
+            started: Instant::now(),
         };
         run.lab.adopt(run.pid())?;
         Ok(run)
@@ -63,6 +64,13 @@ impl Run {
 
     pub(crate) fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// Whether the process, which has hung up, is about to end.
+    pub(crate) fn is_ending(&mut self) -> bool {
+        const SOON: Duration = Duration::from_secs(2);
+        let _ = process::ends_within(self.pid(), SOON);
+        self.has_ended()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

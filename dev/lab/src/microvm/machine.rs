@@ -5,6 +5,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
+
+use sandtrace_sys::tsc;
 
 use super::accelerator::Accelerator;
 use crate::error::LabError;
@@ -16,7 +19,7 @@ use crate::programs::QEMU;
 ///   not cause.
 /// - `mitigations=off`, `quiet`: a lab's guest is short-lived, and its console slow.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=3 reboot=t panic=-1 \
-    ipv6.disable=1 random.trust_cpu=on mitigations=off audit=0";
+    ipv6.disable=1 random.trust_cpu=on mitigations=off audit=0 cryptomgr.notests";
 
 /// A machine without any device but processor, memory, clock and a console on standard output.
 /// It is its own process group: the lab ends it, not a Ctrl-C at the terminal.
@@ -46,13 +49,24 @@ pub(super) fn base(accelerator: Accelerator, memory_mib: u32) -> Result<Command,
     Ok(command)
 }
 
+/// `word` is one more argument of the kernel.
 pub(super) fn boot(command: &mut Command, kernel: &Kernel, initrd: &Path, word: &str) {
     command
         .arg("-kernel")
         .arg(&kernel.vmlinuz)
         .arg("-initrd")
         .arg(initrd);
-    command.args(["-append", &format!("{KERNEL_ARGUMENTS} {word}")]);
+    let clock = clock_arguments().unwrap_or_default();
+    command.args(["-append", &format!("{KERNEL_ARGUMENTS} {clock} {word}")]);
+}
+
+/// Tells the guest how fast its time stamp counter runs, which is as fast as the host's. Left to
+/// itself it measures that against an emulated timer, which on a busy host fails and leaves it
+/// hanging in its first second; and it would later mistrust the counter for the same reason.
+fn clock_arguments() -> Option<String> {
+    static KHZ: OnceLock<Option<u64>> = OnceLock::new();
+    let khz = KHZ.get_or_init(tsc::khz).as_ref()?;
+    Some(format!("tsc_early_khz={khz} tsc=reliable"))
 }
 
 pub(super) fn disk(command: &mut Command, image: &Path) {

@@ -6,8 +6,9 @@ mod machine;
 mod qmp;
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,13 +90,16 @@ impl Lab {
         machine::tap(&mut command, &tap.name);
         machine::control(&mut command, &control);
         command.args(["-S", "-name", &config.sandbox_id]);
-        command.stdout(Stdio::piped());
+        let (output, said) = io::pipe().map_err(doing("create a pipe"))?;
+        command.stdout(said);
         command
             .stderr(File::create(&messages).map_err(doing("create a file for QEMU's messages"))?);
         // A child is born into the namespaces of the thread that starts it.
         let child: Child = within(Some(&path_of(self.netns())), || command.spawn())?
             .map_err(doing("start QEMU"))?;
-        let run = Run::adopt(&self.inner, &config.sandbox_id, child)?;
+        // Its copy of the pipe would keep the console from ending.
+        drop(command);
+        let run = Run::adopt(&self.inner, &config.sandbox_id, child, output)?;
 
         let disk = config.disk.clone();
         let mut vm = MicroVm {
@@ -173,7 +177,7 @@ impl MicroVm {
     /// QEMU opens disk and tap before it answers, so that a watcher then finds both.
     fn await_pause(&mut self) -> Result<(), LabError> {
         self.command("query-status").map_err(|error| match error {
-            LabError::Qmp(_) if self.run.has_ended() => LabError::Died {
+            LabError::Qmp(_) if self.run.is_ending() => LabError::Died {
                 sandbox: self.run.id().to_owned(),
                 console: fs::read_to_string(&self.messages).unwrap_or_default(),
             },
