@@ -34,9 +34,7 @@ impl Lab {
     /// # Errors
     /// Without root, without iproute2, or where the kernel refuses a network namespace.
     pub fn new(config: &LabConfig) -> Result<Self, LabError> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(LabError::NotRoot);
-        }
+        require_root()?;
         programs::missing(&[programs::IP])?;
         let inner = Inner::new(config)?;
         let _lock = registry::lock().map_err(doing("lock the registry of labs"))?;
@@ -67,8 +65,9 @@ impl Lab {
     /// Removes what labs left behind whose process is gone; returns how many there were.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// Without root, or when something cannot be removed.
     pub fn sweep() -> Result<usize, LabError> {
+        require_root()?;
         let _lock = registry::lock().map_err(doing("lock the registry of labs"))?;
         let orphans = registry::orphans().map_err(doing("list left-over labs"))?;
         for entry in &orphans {
@@ -168,6 +167,14 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // What cannot be removed now stays registered for a sweep.
         let _ = clean_up(&self.entry());
+    }
+}
+
+fn require_root() -> Result<(), LabError> {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(LabError::NotRoot)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::{self, PipeReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -207,6 +208,7 @@ fn spawn(overlay: &Overlay) -> io::Result<(Child, PipeReader)> {
         .arg("agent")
         .env_clear()
         .current_dir("/")
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(said.try_clone()?)
         .stderr(said)

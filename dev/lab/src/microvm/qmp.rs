@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::error::LabError;
 
 /// How long QEMU may take to come up and for each answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
