@@ -20,7 +20,7 @@ pub enum Layer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendInForce {
-    /// Name of the backend: `af_packet`, `overlay`, `ext4`, `off`.
+    /// Name of the backend: `af_packet`, `overlay`, `ext4`, `ebpf`, `ptrace`, `off`.
     pub backend: String,
     /// What it watches.
     pub layer: Layer,
@@ -152,7 +152,7 @@ pub struct SandboxDetached {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapCause {
-    /// The kernel's packet ring was full.
+    /// The kernel's ring was full.
     RingDrop,
     /// The interface's own counters and the sum of all flows differ.
     CounterMismatch,
@@ -162,12 +162,22 @@ pub enum GapCause {
     DiskUnreadable,
     /// More changed than one scan may report.
     ScanBound,
+    /// A table in the kernel was full: calls or threads were not counted.
+    TableFull,
+    /// More different calls than one interval reports one by one.
+    CallBound,
+    /// Tracing of the process broke off, or could not begin.
+    TraceLost,
 }
 
 /// What a gap counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GapUnit {
+    /// System calls.
+    Calls,
+    /// Processes or threads.
+    Threads,
     /// Frames.
     Packets,
     /// Bytes.

@@ -12,6 +12,7 @@ mod ids;
 mod network;
 mod number;
 mod record;
+mod syscall;
 mod text;
 mod time;
 mod verdict;
@@ -30,6 +31,10 @@ pub use network::{
 pub use number::{Count, MAX_SAFE_INTEGER};
 pub use record::{
     AuditEvent, EventType, EvidenceTier, IngressFlow, Judged, Observation, Payload, SCHEMA_VERSION,
+};
+pub use syscall::{
+    CallCount, CallSummary, CallingProcess, RareCall, SyscallAbi, SyscallActivity, SyscallBackend,
+    SyscallFinding, SyscallFindingKind, SyscallSubject,
 };
 pub use text::Bytes64;
 pub use time::{ParseTimeError, Timestamp, WallTime};

@@ -2,7 +2,7 @@
 
 use crate::{
     CaptureGap, Digest, DnsQuery, EventId, FileChange, Flow, SandboxAttached, SandboxDetached,
-    Timestamp, TrailEnd, TrailStart, Verdict, WallTime,
+    SyscallActivity, Timestamp, TrailEnd, TrailStart, Verdict, WallTime,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -110,6 +110,8 @@ payloads! {
     DnsQuery(DnsQuery) = "dns_query",
     /// A path that changed.
     FilesystemChange(FileChange) = "filesystem_change",
+    /// System calls of the VMM process.
+    SyscallActivity(SyscallActivity) = "syscall_activity",
     /// The first record.
     TrailStart(TrailStart) = "trail_start",
     /// Watching began.

@@ -222,6 +222,8 @@ fn status(outcome: &Outcome) -> &'static str {
 fn unit_name(unit: sandtrace_event::GapUnit) -> &'static str {
     use sandtrace_event::GapUnit;
     match unit {
+        GapUnit::Calls => "calls",
+        GapUnit::Threads => "threads",
         GapUnit::Packets => "packets",
         GapUnit::Bytes => "bytes",
         GapUnit::Paths => "paths",

@@ -61,8 +61,13 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapCause::InterfaceGone => "interface gone",
         GapCause::DiskUnreadable => "disk unreadable",
         GapCause::ScanBound => "over the bound of one scan",
+        GapCause::TableFull => "table full",
+        GapCause::CallBound => "over the bound of one interval",
+        GapCause::TraceLost => "tracing lost",
     };
     let unit = match gap.unit {
+        GapUnit::Calls => "calls",
+        GapUnit::Threads => "threads",
         GapUnit::Packets => "packets",
         GapUnit::Bytes => "bytes",
         GapUnit::Paths => "paths",

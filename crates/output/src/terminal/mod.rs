@@ -11,6 +11,7 @@ mod data;
 mod escape;
 mod size;
 mod summary;
+mod syscall;
 
 pub use escape::{Charset, Text};
 pub use size::size;
@@ -35,6 +36,7 @@ pub fn line(event: &AuditEvent, look: Look) -> String {
         Payload::NetworkIngress(flow) => data::ingress(&flow.0),
         Payload::DnsQuery(query) => data::dns(query),
         Payload::FilesystemChange(change) => data::file(change),
+        Payload::SyscallActivity(activity) => syscall::activity(activity),
         Payload::TrailStart(start) => control::start(start, &event.trace_id),
         Payload::SandboxAttached(attached) => control::attached(attached, &event.sandbox_id),
         Payload::SandboxDetached(detached) => control::detached(detached, &event.sandbox_id),
