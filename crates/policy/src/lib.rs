@@ -5,7 +5,7 @@
 //! the other. Nothing here reads a file, a clock or the network.
 //!
 //! The way of a manifest: `yaml` (text to a tree that knows its places) ->
-//! `load` (tree to [`manifest`] types, every error with its place) ->
+//! `load` (tree to `manifest` types, every error with its place) ->
 //! `reach` (rules that could never decide) -> `index` (tables) -> `engine`.
 
 mod cidr;

@@ -13,7 +13,10 @@ const SPECIAL: [char; 7] = ['?', '[', ']', '{', '}', '\\', '*'];
 
 /// A path pattern in the text that the manifest gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PathPattern(Box<str>);
+pub(crate) struct PathPattern {
+    text: Box<str>,
+    segments: Box<[Box<str>]>,
+}
 
 /// Why a text is not a path pattern, and what might be right.
 pub(crate) type Refusal = (String, Option<String>);
@@ -42,26 +45,26 @@ impl PathPattern {
         if !relative.is_empty() {
             relative.split('/').try_for_each(check_segment)?;
         }
-        Ok(Self(text.into()))
+        Ok(Self {
+            text: text.into(),
+            segments: relative.split('/').map(Into::into).collect(),
+        })
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// `/home/agent` for `/home/agent/**`.
     pub(crate) fn directory(&self) -> Option<&str> {
-        let directory = self.0.strip_suffix("/**")?;
+        let directory = self.text.strip_suffix("/**")?;
         Some(if directory.is_empty() { "/" } else { directory })
     }
 
     /// Whether every path that `other` matches is one that this matches too.
     /// May say no where the truth is yes, never the other way round.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        let segments = |pattern: &Self| -> Vec<Box<str>> {
-            pattern.0.split('/').skip(1).map(Into::into).collect()
-        };
-        segments_cover(&segments(self), &segments(other))
+        segments_cover(&self.segments, &other.segments)
     }
 }
 
@@ -147,7 +150,7 @@ fn check_segment(segment: &str) -> Result<(), Refusal> {
 
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

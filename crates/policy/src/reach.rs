@@ -23,11 +23,14 @@ pub(crate) fn check(rules: &[Rule], marks: &[Mark], problems: &mut Problems) {
     }
 }
 
+/// A pattern of an earlier rule, with its port and protocol where it has any.
+type SeenHost<'a> = (usize, &'a HostPattern, Option<&'a Peer>);
+
 /// What earlier rules match, so that a rule is compared with few of them.
 #[derive(Default)]
 struct Seen<'a> {
     /// By type and the literal end of the pattern.
-    hosts: HashMap<(&'static str, String), Vec<(usize, &'a HostPattern, Option<&'a Peer>)>>,
+    hosts: HashMap<(&'static str, String), Vec<SeenHost<'a>>>,
     ranges: HashMap<&'static str, Vec<(usize, &'a Peer)>>,
     paths: Vec<(usize, &'a PathPattern)>,
 }
@@ -113,12 +116,10 @@ impl<'a> Seen<'a> {
                 None if key.is_empty() => None,
                 None => Some(String::new()),
             };
-            let covers =
-                |(_, own, own_peer): &&(usize, &HostPattern, Option<&Peer>)| match (own_peer, peer)
-                {
-                    (Some(own_peer), Some(peer)) => own_peer.covers(peer),
-                    _ => own.covers(host),
-                };
+            let covers = |(_, own, own_peer): &&SeenHost<'_>| match (own_peer, peer) {
+                (Some(own_peer), Some(peer)) => own_peer.covers(peer),
+                _ => own.covers(host),
+            };
             let found = self
                 .hosts
                 .get(&(kind, key))

@@ -26,7 +26,7 @@ impl fmt::Display for RuleSummary {
 
 impl RuleSummary {
     pub(crate) fn of(rule: &Rule) -> Self {
-        let (items, limits) = match &rule.body {
+        let (items, limits): (Vec<String>, Vec<String>) = match &rule.body {
             Body::Egress(network) => (network.peers.iter().map(peer).collect(), limits(network)),
             Body::Ingress(network) => {
                 let from = |source| format!("from {}", peer(source));
@@ -59,7 +59,7 @@ impl RuleSummary {
     }
 }
 
-fn listed(items: &Vec<String>) -> String {
+fn listed(items: &[String]) -> String {
     let shown: Vec<_> = items.iter().take(LISTED).map(String::as_str).collect();
     match items.len().saturating_sub(LISTED) {
         0 => shown.join(", "),

@@ -131,3 +131,6 @@ fn fallback(key: &str, value: Fallback, what: &str) -> Verdict {
         Fallback::Allow => allow(&id, reason),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,37 +260,26 @@ fn basis(hit: &Hit<'_>, minimum: MinEvidence) -> Basis {
 /// Bytes over the rule's bounds. What the capture missed counts as sent.
 fn exceeded(flow: &Flow, network: &Network, subject: &str, objections: &mut Vec<String>) {
     let missed = flow.missed_bytes.0;
-    if let Some(limit) = network.max_bytes_per_call {
+    let mut check = |bytes: u64, limit: Option<u64>, place: &dyn Fn() -> String| {
+        let Some(limit) = limit.filter(|limit| bytes.saturating_add(missed) > *limit) else {
+            return;
+        };
+        let [shown, shown_limit] = [bytes, limit].map(grouped);
+        let place = place();
+        objections.push(if bytes > limit {
+            format!("payload {shown} B exceeds {shown_limit} B {place}")
+        } else {
+            let missed = grouped(missed);
+            format!("payload {shown} B may exceed {shown_limit} B {place}: the capture missed {missed} B")
+        });
+    };
+    check(flow.max_call_bytes.0, network.max_bytes_per_call, &|| {
         let call = flow.max_call.0.max(1);
-        let largest = flow.max_call_bytes.0;
-        let place = format!("for {subject}, call {call} of this connection");
-        push_exceeded("payload", [largest, missed, limit], &place, objections);
-    }
-    if let Some(limit) = network.max_bytes_total {
-        let place = format!("for {subject} in all");
-        push_exceeded(
-            "payload",
-            [flow.bytes_sent.0, missed, limit],
-            &place,
-            objections,
-        );
-    }
-}
-
-fn push_exceeded(
-    what: &str,
-    [bytes, missed, limit]: [u64; 3],
-    place: &str,
-    objections: &mut Vec<String>,
-) {
-    let [shown, shown_missed, shown_limit] = [bytes, missed, limit].map(grouped);
-    if bytes > limit {
-        objections.push(format!("{what} {shown} B exceeds {shown_limit} B {place}"));
-    } else if bytes.saturating_add(missed) > limit {
-        objections.push(format!(
-            "{what} {shown} B may exceed {shown_limit} B {place}: the capture missed {shown_missed} B"
-        ));
-    }
+        format!("for {subject}, call {call} of this connection")
+    });
+    check(flow.bytes_sent.0, network.max_bytes_total, &|| {
+        format!("for {subject} in all")
+    });
 }
 
 /// `api.stripe.com:443`; from outside `192.0.2.1 to port 22`.

@@ -328,12 +328,10 @@ fn a_rule_that_could_never_decide_is_an_error() {
         format!("  - {{id: {id}, type: network_egress, destinations: [{{{destination}}}]}}\n")
     };
     let shadowed = |first, second, place| {
-        let expected = format!(
-            "policy.yaml:4:10: rule \"b\" can never decide (\"a\" before it matches all that it matches)"
-        );
+        let expected = "policy.yaml:4:10: rule \"b\" can never decide (\"a\" before it matches all that it matches)";
         let text = egress("a", first) + &egress("b", second);
         match place {
-            true => check(&text, &expected),
+            true => check(&text, expected),
             false => drop(policy(&format!("schema_version: \"1.0\"\nrules:\n{text}"))),
         }
     };

@@ -1,0 +1,11 @@
+//! Verdicts, in tables.
+
+mod arbitrary;
+mod builtin;
+mod dns;
+mod files;
+mod limits;
+mod names;
+mod network;
+mod shipped;
+mod speed;
