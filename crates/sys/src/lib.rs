@@ -4,9 +4,13 @@
 //! opened. Nothing here interprets what it reads.
 
 pub mod clock;
+pub mod links;
 pub mod netdev;
+mod netlink;
 pub mod netns;
+pub mod proc_events;
 pub mod process;
+pub mod ptrace;
 pub mod ring;
 pub mod tap;
 pub mod tsc;

@@ -10,6 +10,7 @@ mod paths;
 mod pidfd;
 
 pub use descriptors::{Access, Descriptor, DescriptorKind, Descriptors, FileId};
+pub use paths::connect_at_once;
 pub use pidfd::Pidfd;
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -17,6 +18,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Most bytes of a command line that are looked at.
@@ -24,6 +26,9 @@ const MAX_COMMAND_LINE: u64 = 256 << 10;
 
 /// Most arguments of a command line that are looked at.
 const MAX_ARGUMENTS: usize = 4096;
+
+/// Most bytes of the table of mounts that are looked at.
+const MAX_MOUNTINFO: u64 = 4 << 20;
 
 /// Where processes and named network namespaces are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +164,26 @@ impl Process {
     pub fn arguments(&self) -> io::Result<Vec<Vec<u8>>> {
         let bytes = read(&self.dir, "cmdline", MAX_COMMAND_LINE)?;
         Ok(split_arguments(&bytes))
+    }
+
+    /// What it calls its working directory. Only for people and for names;
+    /// never to be opened.
+    ///
+    /// # Errors
+    /// When the process is gone, or may not be looked into (`CAP_SYS_PTRACE`).
+    pub fn working_directory(&self) -> io::Result<PathBuf> {
+        let link = rustix::fs::readlinkat(&self.dir, "cwd", Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(link.into_bytes())))
+    }
+
+    /// What is mounted where it runs (`/proc/PID/mountinfo`), of which a
+    /// monstrous one is cut off.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn mountinfo(&self) -> io::Result<String> {
+        let bytes = read(&self.dir, "mountinfo", MAX_MOUNTINFO)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Its network namespace.

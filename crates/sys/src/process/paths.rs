@@ -66,11 +66,7 @@ impl Process {
     pub fn connect(&self, path: &Path) -> io::Result<(UnixStream, u32)> {
         let handle = self.resolve(path)?;
         expect(&handle, FileType::Socket, "not a socket")?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        connect(&socket, &SocketAddrUnix::new(own_link(&handle))?)?;
-        let stream = UnixStream::from(socket);
-        stream.set_nonblocking(false)?;
+        let stream = connect_at_once(Path::new(&own_link(&handle)))?;
         let listener = listener(&stream)?;
         Ok((stream, listener))
     }
@@ -88,6 +84,20 @@ impl Process {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         Ok(openat2(base, path, flags, Mode::empty(), how)?)
     }
+}
+
+/// Connects to a stream socket of this host. Does not wait where the listener
+/// is busy.
+///
+/// # Errors
+/// When there is no such socket, nobody listens, or its backlog is full.
+pub fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 fn expect(handle: impl AsFd, kind: FileType, otherwise: &'static str) -> io::Result<()> {
