@@ -1,5 +1,11 @@
 //! The network collector on real interfaces, in namespaces that the tests make.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking and say what they skip"
+)]
+
 use sandtrace_capture::Observer;
 use sandtrace_capture::network::{Attached, NetworkCollector, NetworkTarget};
 use sandtrace_event::{

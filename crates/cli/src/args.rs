@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Policy(PolicyCommand),
     /// Say what this host can and cannot capture, and why
     Doctor(DoctorArgs),
+    /// Print a shell's completion script
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
 }
 
 const WATCH_EXAMPLES: &str = "\
@@ -184,6 +188,19 @@ pub(crate) struct DoctorArgs {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Shell to complete in
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Directory for the pages; it must exist
+    pub(crate) dir: PathBuf,
 }
 
 #[cfg(feature = "demo")]

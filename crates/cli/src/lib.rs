@@ -6,6 +6,7 @@ mod args;
 mod demo;
 mod doctor;
 mod exit;
+mod generate;
 mod policy_file;
 mod show;
 mod stream;
@@ -44,6 +45,8 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(args),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => generate::completions(args),
+        Command::Man(args) => generate::man(args),
     }
 }
 

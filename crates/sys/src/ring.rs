@@ -188,6 +188,16 @@ impl PacketRing {
         })
     }
 
+    /// The error that the socket holds, if any, which is thereby forgotten:
+    /// until then its descriptor polls as in error. ENETDOWN says that the
+    /// interface went down or away.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match rustix::net::sockopt::socket_error(&self.socket) {
+            Ok(Ok(())) => None,
+            Ok(Err(errno)) | Err(errno) => Some(errno.into()),
+        }
+    }
+
     /// Frames seen and dropped since this was last called.
     ///
     /// # Errors

@@ -152,8 +152,12 @@ impl NetworkCollector {
         )
     }
 
-    /// Whether the interface still exists, to be asked when the ring's descriptor is in error.
+    /// Whether the interface still exists, to be asked when the ring's
+    /// descriptor is in error, which it no longer is afterwards.
     pub fn look_at_interface(&mut self) -> Attached {
+        // What the error was does not matter: an interface that is only down
+        // carries no frames, and one that is gone shows by its name.
+        let _down = self.ring.take_error();
         match self.netdev.read(&self.target.interface) {
             Ok(None) => Attached::Gone,
             // A counter that cannot be read now shows at the end, when it must be.

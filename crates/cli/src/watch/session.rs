@@ -214,9 +214,6 @@ impl Session {
         if gone {
             return Wake::Stop(self.why_gone());
         }
-        // The kernel reports the error once; a moment's rest guards against
-        // one that it keeps reporting.
-        std::thread::sleep(Duration::from_millis(10));
         Wake::Frames
     }
 
