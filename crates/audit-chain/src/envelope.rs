@@ -85,9 +85,10 @@ impl<'a> Walk<'a> {
         self.enter("payload", b",\"payload\":")?;
         self.scanner.object(2)?;
         self.enter("prev_hash", b",\"prev_hash\":")?;
-        let prev_hash = self.nullable_text()?.unwrap_or_default();
+        let prev_hash = self.nullable_digest()?.unwrap_or_default();
         let start = self.scanner.at();
-        let record_hash = self.shaped("record_hash", RECORD_HASH, is_digest)?;
+        self.enter("record_hash", RECORD_HASH)?;
+        let record_hash = self.digest()?;
         let member = start..self.scanner.at();
         let sandbox_id = self.text("sandbox_id", b",\"sandbox_id\":")?;
         let is_version = |text: &[u8]| text == SCHEMA_VERSION.as_bytes();
@@ -156,16 +157,20 @@ impl<'a> Walk<'a> {
         parse(text).ok_or(WRONG)
     }
 
-    fn nullable_text(&mut self) -> Result<Option<&'a [u8]>, Flaw> {
+    fn nullable_digest(&mut self) -> Result<Option<&'a [u8]>, Flaw> {
         if self.scanner.peek()? == b'n' {
             self.scanner.literal(b"null").map(|()| None)
         } else {
-            let text = self.scanner.string()?;
-            if is_digest(text) {
-                Ok(Some(text))
-            } else {
-                Err(WRONG)
-            }
+            self.digest().map(Some)
+        }
+    }
+
+    fn digest(&mut self) -> Result<&'a [u8], Flaw> {
+        let text = self.scanner.string_of(Digest::TEXT_LEN)?;
+        if is_digest(text) {
+            Ok(text)
+        } else {
+            Err(WRONG)
         }
     }
 
@@ -245,29 +250,29 @@ fn verdict_result(text: &[u8]) -> Option<VerdictResult> {
 }
 
 fn is_event_id(text: &[u8]) -> bool {
-    let digit = |byte: &u8| match byte {
-        b'I' | b'L' | b'O' | b'U' => false,
-        byte => byte.is_ascii_digit() || byte.is_ascii_uppercase(),
+    let digit = |&byte: &u8| {
+        let is_letter = byte.is_ascii_uppercase() & !matches!(byte, b'I' | b'L' | b'O' | b'U');
+        byte.is_ascii_digit() | is_letter
     };
     let digits = text.strip_prefix(b"evt_");
-    digits.is_some_and(|digits| digits.len() == 26 && digits.iter().all(digit))
+    digits.is_some_and(|digits| digits.len() == 26 && every(digits, digit))
 }
 
 fn is_digest(text: &[u8]) -> bool {
     let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let digits = text.strip_prefix(b"sha256:");
-    // Without an early exit, so that the compiler can look at many at a time.
-    digits.is_some_and(|digits| {
-        digits.len() == 64 && digits.iter().fold(true, |all, byte| all & digit(byte))
-    })
+    digits.is_some_and(|digits| digits.len() == 64 && every(digits, digit))
 }
 
 /// `2025-03-25T12:00:00.000000000Z` in shape; the calendar is not checked.
 fn is_wall_time(text: &[u8]) -> bool {
     const SHAPE: &[u8; 30] = b"0000-00-00T00:00:00.000000000Z";
-    let fits = |(byte, shape): (&u8, &u8)| match shape {
-        b'0' => byte.is_ascii_digit(),
-        exact => byte == exact,
-    };
-    text.len() == SHAPE.len() && text.iter().zip(SHAPE).all(fits)
+    let fits =
+        |(byte, shape): (&u8, &u8)| (byte == shape) | ((*shape == b'0') & byte.is_ascii_digit());
+    text.len() == SHAPE.len() && every(text.iter().zip(SHAPE), fits)
+}
+
+/// As `all`, but without an early exit: the compiler can look at many at a time.
+fn every<I: IntoIterator>(items: I, holds: impl Fn(I::Item) -> bool) -> bool {
+    items.into_iter().fold(true, |all, item| all & holds(item))
 }

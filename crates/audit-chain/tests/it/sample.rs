@@ -264,6 +264,24 @@ pub(crate) fn write_trail(path: &Path, trace_id: &str) {
     writer.commit().unwrap();
 }
 
+/// The bytes of a sealed trail of four records, one of which lost something
+/// and one of which holds all that JSON must escape.
+pub(crate) fn short_trail() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trace.jsonl");
+    let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
+    writer.append(&judged(10, start(), None), 0).unwrap();
+    let deny = verdict(VerdictResult::Deny, None, "no rule matches \"path\"");
+    writer.append(&judged(20, file(), Some(deny)), 0).unwrap();
+    writer
+        .append(&judged(30, gap(GapUnit::Packets, 3), None), 0)
+        .unwrap();
+    let end = end(&writer);
+    writer.append(&judged(40, end, None), 0).unwrap();
+    writer.commit().unwrap();
+    std::fs::read(path).unwrap()
+}
+
 /// The bytes of a sealed trail.
 pub(crate) fn trail(trace_id: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
