@@ -7,7 +7,7 @@
 use crate::jcs::{Flaw, NotCanonical, Scanner, check};
 use crate::line::{RECORD_HASH, record_hash};
 use crate::verify::FaultKind;
-use sandtrace_event::{Digest, EventType, MAX_SAFE_INTEGER, SCHEMA_VERSION, VerdictResult};
+use sandtrace_event::{Digest, EventType, MAX_SAFE_INTEGER, VerdictResult};
 use std::ops::Range;
 
 /// A line's members; texts are as written, without their quotes.
@@ -54,7 +54,7 @@ impl<'a> Envelope<'a> {
     /// Reads a line without its line feed.
     pub(crate) fn parse(line: &'a [u8]) -> Result<Self, Refusal> {
         let mut walk = Walk {
-            scanner: Scanner::new(line)?,
+            scanner: Scanner::new(line),
             member: "agent_id",
         };
         walk.members().map_err(|flaw| walk.refusal(line, flaw))
@@ -91,8 +91,7 @@ impl<'a> Walk<'a> {
         let record_hash = self.digest()?;
         let member = start..self.scanner.at();
         let sandbox_id = self.text("sandbox_id", b",\"sandbox_id\":")?;
-        let is_version = |text: &[u8]| text == SCHEMA_VERSION.as_bytes();
-        self.shaped("schema_version", b",\"schema_version\":", is_version)?;
+        self.enter("schema_version", b",\"schema_version\":\"1.0\"")?;
         self.enter("seq", b",\"seq\":")?;
         let seq = self.positive()?;
         let trace_id = self.text("trace_id", b",\"trace_id\":")?;

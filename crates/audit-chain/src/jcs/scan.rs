@@ -59,32 +59,24 @@ pub struct NotCanonical {
 /// Accepts exactly one JSON value in canonical form with integers only.
 ///
 /// # Errors
-/// The first place that is not canonical; bytes that are not UTF-8 are told
-/// before anything else.
+/// The first flaw. UTF-8 is checked string by string, at its end.
 pub fn check(bytes: &[u8]) -> Result<(), NotCanonical> {
-    let mut scanner = Scanner::new(bytes)?;
+    let mut scanner = Scanner::new(bytes);
     scanner
         .value(1)
         .and_then(|()| scanner.end())
         .map_err(|flaw| scanner.locate(flaw))
 }
 
-/// A cursor over bytes that are UTF-8. After an error it stands at the flaw.
+/// A cursor over bytes. After an error it stands at the flaw.
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, NotCanonical> {
-        match std::str::from_utf8(bytes) {
-            Ok(_) => Ok(Self { bytes, at: 0 }),
-            Err(error) => Err(NotCanonical {
-                at: error.valid_up_to(),
-                // A character that is merely cut off is an early end.
-                flaw: error.error_len().map_or(Flaw::End, |_| Flaw::Utf8),
-            }),
-        }
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
     }
 
     pub(crate) fn at(&self) -> usize {
@@ -214,17 +206,50 @@ impl<'a> Scanner<'a> {
     pub(crate) fn string(&mut self) -> Result<&'a [u8], Flaw> {
         self.byte(b'"')?;
         let start = self.at;
+        match self.rest_of_string(start) {
+            Err(Flaw::End) => Err(self.cut_off(start)),
+            other => other,
+        }
+    }
+
+    #[inline]
+    fn rest_of_string(&mut self, start: usize) -> Result<&'a [u8], Flaw> {
+        let mut is_ascii = true;
         loop {
-            self.skip_plain();
+            is_ascii &= self.skip_plain();
             match self.peek()? {
                 b'"' => {
                     let written = self.since(start);
+                    if !is_ascii {
+                        self.check_utf8(start)?;
+                    }
                     self.at += 1;
                     return Ok(written);
                 }
                 b'\\' => self.escape()?,
                 _ => return Err(Flaw::ControlCharacter),
             }
+        }
+    }
+
+    #[cold]
+    fn check_utf8(&mut self, start: usize) -> Result<(), Flaw> {
+        match std::str::from_utf8(self.since(start)) {
+            Ok(_) => Ok(()),
+            Err(error) => self.refuse(start + error.valid_up_to(), Flaw::Utf8),
+        }
+    }
+
+    /// The flaw of a string that the end of the bytes cuts off, maybe inside
+    /// of a character.
+    #[cold]
+    fn cut_off(&mut self, start: usize) -> Flaw {
+        match std::str::from_utf8(self.since(start)) {
+            Err(error) if error.error_len().is_some() => {
+                self.at = start + error.valid_up_to();
+                Flaw::Utf8
+            }
+            _ => Flaw::End,
         }
     }
 
@@ -244,27 +269,33 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Moves to the next quote, backslash or control character, eight bytes a step.
+    /// Moves to the next quote, backslash or control character, eight bytes a
+    /// step. False where there may be a byte that is not ASCII on the way.
     #[inline]
-    fn skip_plain(&mut self) {
+    fn skip_plain(&mut self) -> bool {
+        let mut seen = 0;
         while let Some(chunk) = self
             .bytes
             .get(self.at..)
             .and_then(|rest| rest.first_chunk::<8>())
         {
-            let special = special_bytes(u64::from_le_bytes(*chunk));
+            let word = u64::from_le_bytes(*chunk);
+            seen |= word;
+            let special = special_bytes(word);
             if special != 0 {
                 self.at += usize::try_from(special.trailing_zeros() / 8).unwrap_or(0);
-                return;
+                return seen & TOPS == 0;
             }
             self.at += 8;
         }
         while let Some(&byte) = self.bytes.get(self.at) {
             if byte < 0x20 || byte == b'"' || byte == b'\\' {
-                return;
+                break;
             }
+            seen |= u64::from(byte);
             self.at += 1;
         }
+        seen & TOPS == 0
     }
 
     fn escape(&mut self) -> Result<(), Flaw> {
@@ -346,13 +377,14 @@ fn order_flaw(previous: &[u8], key: &[u8]) -> Option<Flaw> {
     }
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+const TOPS: u64 = 0x8080_8080_8080_8080;
+
 /// Sets the top bit of every byte that is a quote, a backslash or below 0x20.
 /// Above the first such byte there may be false ones (the borrow of the
 /// subtraction), so only the lowest set bit counts.
 #[inline]
 fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x8080_8080_8080_8080;
     let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
     // Flipping bit 1 moves the quote from 0x22 to 0x20, just above the control
     // characters, which stay among themselves, and no other byte below 0x21:
@@ -447,7 +479,11 @@ mod tests {
         let at = |bytes: &[u8]| check(bytes).unwrap_err();
         assert_eq!(at(b"\"\xff\"").flaw, Flaw::Utf8);
         assert_eq!(at(b"\"\xed\xa0\x80\"").flaw, Flaw::Utf8);
+        assert_eq!(at(b"[\xff").flaw, Flaw::Unexpected(0xff));
+        assert_eq!(at(b"\"0123456789\xc3\"").at, 11);
         assert_eq!(at(b"\"\xc3").flaw, Flaw::End);
+        assert_eq!(at(b"\"\xff").flaw, Flaw::Utf8);
+        assert_eq!(at(b"\"\xc3\xa9\xff\\u0").flaw, Flaw::Utf8);
     }
 
     #[test]

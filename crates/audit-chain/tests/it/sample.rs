@@ -2,12 +2,13 @@
 
 use sandtrace_audit_chain::{TrailIdentity, TrailWriter};
 use sandtrace_event::{
-    BackendInForce, Bytes64, CaptureGap, ChangeSource, Count, DetachReason, Digest, DnsQuery,
-    EndReason, EvidenceTier, FileChange, FileKind, FileOp, Flow, FlowEnd, FlowPhase, GapCause,
-    GapUnit, HashScope, IngressFlow, Judged, Layer, NameEvidence, NameSource, Observation, Payload,
-    Protocol, QuiesceMethod, SandboxAttached, SandboxDetached, TapIdentity, Timestamp, TlsFacts,
-    TrailEnd, TrailStart, Verdict, VerdictResult, WallTime,
+    Bytes64, CaptureGap, Count, DetachReason, Digest, DnsQuery, EndReason, EvidenceTier,
+    FileChange, Flow, FlowEnd, FlowPhase, GapUnit, IngressFlow, Judged, Observation, Payload,
+    SandboxAttached, SandboxDetached, Timestamp, TrailEnd, TrailStart, Verdict, VerdictResult,
+    WallTime,
 };
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// 2025-03-25T12:00:00Z.
@@ -52,22 +53,22 @@ pub(crate) fn verdict(result: VerdictResult, rule: Option<&str>, reason: &str) -
     }
 }
 
+/// A payload by its JSON: members that it may lack need not be named.
+fn payload<T: DeserializeOwned>(json: Value) -> T {
+    serde_json::from_value(json).unwrap()
+}
+
 pub(crate) fn start() -> TrailStart {
-    TrailStart {
-        binary_digest: None,
-        boot_id: None,
-        capture: vec![BackendInForce {
-            backend: "af_packet".to_owned(),
-            layer: Layer::Network,
-            reason: "tap0 was named".to_owned(),
-        }],
-        nonce: "0000c0ffee1234".to_owned(),
-        origin: "sandtrace/host-7/trace-001".to_owned(),
-        policy_digest: Some(Digest([0x5a; 32])),
-        policy_path: Some("policy.yaml".to_owned()),
-        resolvers: Vec::new(),
-        tool_version: "0.1.0".to_owned(),
-    }
+    payload(json!({
+        "capture": [
+            {"backend": "af_packet", "layer": "network", "reason": "tap0 was named"},
+        ],
+        "nonce": "0000c0ffee1234",
+        "origin": "sandtrace/host-7/trace-001",
+        "policy_digest": Digest([0x5a; 32]),
+        "policy_path": "policy.yaml",
+        "tool_version": "0.1.0",
+    }))
 }
 
 pub(crate) fn end(writer: &TrailWriter) -> TrailEnd {
@@ -80,41 +81,30 @@ pub(crate) fn end(writer: &TrailWriter) -> TrailEnd {
 }
 
 fn flow(id: u64) -> Flow {
-    Flow {
-        bytes_received: Count(5_120 + id),
-        bytes_sent: Count(316),
-        calls: Count(1),
-        community_id: None,
-        dst_host: "api.stripe.com".to_owned(),
-        dst_ip: Some("10.0.0.1".parse().unwrap()),
-        dst_port: Some(443),
-        duration_us: Count(81_234),
-        end_reason: None,
-        ether_type: None,
-        findings: Vec::new(),
-        flow_id: Count(id),
-        handshake_bytes: Count(0),
-        http: None,
-        icmp_type: None,
-        ip_protocol: None,
-        max_call: Count(1),
-        max_call_bytes: Count(316),
-        missed_bytes: Count(0),
-        names: Vec::new(),
-        packets_received: Count(9),
-        packets_sent: Count(11),
-        phase: FlowPhase::Open,
-        protocol: Protocol::Tcp,
-        resent_bytes: Count(0),
-        src_ip: Some("10.0.0.2".parse().unwrap()),
-        src_port: Some(40_000),
-        started_at: WallTime(BEGIN_NS + 1_000),
-        state: None,
-        tls: None,
-        vlan: None,
-        wire_bytes_received: Count(5_900),
-        wire_bytes_sent: Count(1_040),
-    }
+    payload(json!({
+        "bytes_received": 5_120 + id,
+        "bytes_sent": 316,
+        "calls": 1,
+        "dst_host": "api.stripe.com",
+        "dst_ip": "10.0.0.1",
+        "dst_port": 443,
+        "duration_us": 81_234,
+        "flow_id": id,
+        "handshake_bytes": 0,
+        "max_call": 1,
+        "max_call_bytes": 316,
+        "missed_bytes": 0,
+        "packets_received": 9,
+        "packets_sent": 11,
+        "phase": "open",
+        "protocol": "tcp",
+        "resent_bytes": 0,
+        "src_ip": "10.0.0.2",
+        "src_port": 40_000,
+        "started_at": at(1).wall,
+        "wire_bytes_received": 5_900,
+        "wire_bytes_sent": 1_040,
+    }))
 }
 
 /// A flow to a host of this name.
@@ -129,94 +119,80 @@ fn closed_flow() -> Flow {
     Flow {
         community_id: Some("1:LQU9qZlK+B5F3KDmev6m5PMibrg=".to_owned()),
         end_reason: Some(FlowEnd::Fin),
-        names: vec![NameEvidence {
-            agrees: true,
-            name: "api.stripe.com".to_owned(),
-            observed_at: WallTime(BEGIN_NS + 7),
-            resolver: Some("fd00::1".parse().unwrap()),
-            resolver_accepted: Some(true),
-            source: NameSource::Dns,
-        }],
+        names: vec![payload(json!({
+            "agrees": true,
+            "name": "api.stripe.com",
+            "observed_at": at(1).wall,
+            "resolver": "fd00::1",
+            "resolver_accepted": true,
+            "source": "dns",
+        }))],
         phase: FlowPhase::Close,
         state: Some("SF".to_owned()),
-        tls: Some(TlsFacts {
-            alpn: vec!["h2".to_owned()],
-            ech: false,
-            sni: Some("api.stripe.com".to_owned()),
-            version_offered: Some("1.3".to_owned()),
-        }),
+        tls: Some(payload(json!({
+            "alpn": ["h2"],
+            "ech": false,
+            "sni": "api.stripe.com",
+            "version_offered": "1.3",
+        }))),
         ..flow(1)
     }
 }
 
 /// A record of it takes about the 530 bytes that benchmarks ask for.
 pub(crate) fn dns() -> DnsQuery {
-    DnsQuery {
-        answers: vec!["10.0.0.1".to_owned()],
-        latency_us: Some(Count(412)),
-        matched: true,
-        name: "api.stripe.com".to_owned(),
-        qtype: "A".to_owned(),
-        rcode: Some("NOERROR".to_owned()),
-        resolver: "10.0.0.1".parse().unwrap(),
-        resolver_accepted: true,
-        resolver_port: 53,
-    }
+    payload(json!({
+        "answers": ["10.0.0.1"],
+        "latency_us": 412,
+        "matched": true,
+        "name": "api.stripe.com",
+        "qtype": "A",
+        "rcode": "NOERROR",
+        "resolver": "10.0.0.1",
+        "resolver_accepted": true,
+        "resolver_port": 53,
+    }))
 }
 
 fn attached() -> SandboxAttached {
-    SandboxAttached {
-        coverage: Vec::new(),
-        disks: Vec::new(),
-        provider: "manual".to_owned(),
-        taps: vec![TapIdentity {
-            index: 4,
-            interface: "tap0".to_owned(),
-            netns: None,
-        }],
-        vmm: None,
-    }
+    payload(json!({
+        "provider": "manual",
+        "taps": [{"index": 4, "interface": "tap0"}],
+    }))
 }
 
 /// A file whose name holds what JSON must escape, and more.
 fn file() -> FileChange {
     let bytes = b"/home/agent/\x1b[2J\"\\\n\xf0\x9f\x98\x80\xff";
-    let (path, path_b64): (String, Option<Bytes64>) = Bytes64::readable_and_exact(bytes);
-    FileChange {
-        disk: None,
-        gid: Some(1000),
-        kind: FileKind::File,
-        mode: Some(0o644),
-        op: FileOp::Created,
-        path,
-        path_b64,
-        quiesce_method: QuiesceMethod::Live,
-        quiesced: false,
-        renamed_from: None,
-        renamed_from_b64: None,
-        sha256: Some(Digest([7; 32])),
-        sha256_scope: Some(HashScope::Whole),
-        size_after: Some(Count(u64::MAX)),
-        size_before: None,
-        source: ChangeSource::Overlay,
-        symlink_target: None,
-        symlink_target_b64: None,
-        uid: Some(1000),
-        unreadable: None,
-    }
+    let (path, path_b64) = Bytes64::readable_and_exact(bytes);
+    payload(json!({
+        "gid": 1000,
+        "kind": "file",
+        "mode": 0o644,
+        "op": "created",
+        "path": path,
+        "path_b64": path_b64,
+        "quiesce_method": "live",
+        "quiesced": false,
+        "sha256": Digest([7; 32]),
+        "sha256_scope": "whole",
+        "size_after": Count(u64::MAX),
+        "source": "overlay",
+        "uid": 1000,
+    }))
 }
 
 fn gap(unit: GapUnit, count: u64) -> CaptureGap {
-    CaptureGap {
-        cause: GapCause::RingDrop,
-        count: Count(count),
-        detail: "the ring was full".to_owned(),
-        first_at: WallTime(BEGIN_NS),
-        last_at: WallTime(BEGIN_NS + 5),
-        layer: Layer::Network,
-        source: "tap0".to_owned(),
-        unit,
-    }
+    payload(json!({
+        "cause": "ring_drop",
+        "count": count,
+        "detail": "the ring was full",
+        "first_at": at(0).wall,
+        "last_at": at(5).wall,
+        "layer": "network",
+        "source": "tap0",
+        "unit": unit,
+    }))
 }
 
 /// One event of every type but `trail_end`, some of them judged.
