@@ -3,7 +3,7 @@
 //! `cargo test --release -p sandtrace-audit-chain --test it -- --ignored --nocapture speed`;
 //! SANDTRACE_SPEED_RECORDS sets another number of records.
 
-use crate::sample::{dns, end, identity, judged, start, verdict};
+use crate::sample::{at, dns, end, identity, judged, start, verdict};
 use rustix::time::{ClockId, clock_gettime};
 use sandtrace_audit_chain::{Outcome, TrailWriter, VerifyOptions, verify};
 use sandtrace_event::VerdictResult;
@@ -62,14 +62,16 @@ fn write(path: &Path, records: u64) {
     let begin = Instant::now();
     let mut writer = TrailWriter::create(path, identity("trace-001")).unwrap();
     writer.append(&judged(0, start(), None), 0).unwrap();
+    let allow = verdict(
+        VerdictResult::Allow,
+        Some("tool:stripe_charge"),
+        "all holds",
+    );
+    let mut event = judged(2, dns(), Some(allow));
     for id in 2..records {
-        let allow = verdict(
-            VerdictResult::Allow,
-            Some("tool:stripe_charge"),
-            "all holds",
-        );
+        event.observation.at = at(id);
         let now = u64::try_from(begin.elapsed().as_micros()).unwrap();
-        writer.append(&judged(id, dns(), Some(allow)), now).unwrap();
+        writer.append(&event, now).unwrap();
         if writer.commit_due(now) {
             writer.commit().unwrap();
         }
