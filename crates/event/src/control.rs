@@ -116,11 +116,18 @@ pub struct SandboxAttached {
     /// Its disks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskIdentity>,
-    /// Adapter that found it: `firecracker`, `qemu`, `manual`.
+    /// Names that its provider gives it beside its id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Adapter that found it: `firecracker`, `e2b`, `daytona`,
+    /// `cloud-hypervisor`, `qemu`, `manual`.
     pub provider: String,
     /// Its interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taps: Vec<TapIdentity>,
+    /// What it was made from, where its provider says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Its process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmm: Option<VmmIdentity>,

@@ -2,12 +2,16 @@
 //! never believed.
 
 use sandtrace_event::{Coverage, Layer};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The configuration, as far as it matters.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
     pub(crate) agent_id: Option<String>,
+    /// What it was made from.
+    pub(crate) template: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) drives: Vec<Drive>,
     pub(crate) interfaces: Vec<String>,
     /// What the configuration itself shows to be out of sight.
@@ -36,4 +40,10 @@ pub(crate) fn coverage(layer: Layer, missing: impl Into<String>) -> Coverage {
 pub(crate) fn quoted(text: &str) -> String {
     let short: String = text.chars().take(256).collect();
     format!("{short:?}")
+}
+
+/// A name from outside that may be recorded: 1 to 256 printable ASCII
+/// characters.
+pub(crate) fn nameable(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }

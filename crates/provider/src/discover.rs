@@ -1,9 +1,21 @@
 //! Finding sandboxes: all of them, or one by its id.
 
-use crate::candidate::{Candidate, scan};
 use crate::claims::quoted;
-use crate::inspect::{Wanted, inspect};
-use crate::{FindError, Found, ProcRoot, Target, is_valid_id};
+use crate::daytona::{self, DockerError};
+use crate::describe::describe;
+use crate::inspect::{Namespaces, Wanted};
+use crate::sighting::Sighting;
+use crate::{DiscoverConfig, FindError, Found, ProcRoot, ProviderKind, Target, is_valid_id};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// Threads that ask APIs at the same time: one that hangs does not hold up
+/// the others.
+const ASKING: usize = 16;
 
 /// What there is on a host.
 #[derive(Debug, Default)]
@@ -30,43 +42,139 @@ pub enum Problem {
         /// What it is called here.
         id: String,
     },
+    /// Docker did not tell all of its containers.
+    #[error("Daytona's containers: Docker's API {}: {source}", .socket.display())]
+    Docker {
+        /// Where it was asked.
+        socket: PathBuf,
+        /// Why not.
+        source: DockerError,
+    },
 }
 
-/// Every Firecracker and QEMU process of the host.
+/// Every sandbox of the host.
 ///
-/// Asks each Firecracker's API, which serves its main loop: not to be done
-/// every second.
+/// Asks each Firecracker's and each Cloud Hypervisor's API, which serves its
+/// main loop: not to be done every second.
 #[must_use]
-pub fn discover(proc: &ProcRoot) -> Discovery {
+pub fn discover(proc: &ProcRoot, config: &DiscoverConfig) -> Discovery {
+    let deadline = Instant::now() + config.patience;
     let mut discovery = Discovery::default();
-    let candidates = match scan(proc) {
-        Ok(candidates) => candidates,
+    let (sightings, problems) = match sightings(proc, config) {
+        Ok(found) => found,
         Err(source) => {
             discovery.problems.push(FindError::List { source }.into());
             return discovery;
         }
     };
-    for candidate in &candidates {
-        let pids = pids_of(&candidates, &candidate.id);
-        if pids.len() > 1 && pids.first() == Some(&candidate.process.pid()) {
-            let id = candidate.id.clone();
-            discovery
-                .problems
-                .push(FindError::Ambiguous { id, pids }.into());
-        }
-        if let Some(claimed) = candidate.unusable_id.clone() {
-            discovery.problems.push(Problem::UnusableId {
-                pid: candidate.process.pid(),
-                claimed,
-                id: candidate.id.clone(),
-            });
-        }
-        match describe(proc, candidate, Wanted::ALL) {
+    discovery.problems.extend(problems);
+    discovery.problems.extend(ids_that_are_wrong(&sightings));
+    for described in describe_all(proc, config, &sightings, deadline) {
+        match described {
             Ok(target) => discovery.targets.push(target),
             Err(error) => discovery.problems.push(error.into()),
         }
     }
     discovery
+}
+
+/// Every sandbox of the host, without asking any VMM, in ascending order of
+/// pids, and what could not be looked at. Processes that end meanwhile, or
+/// that may not be looked at at all, are none.
+///
+/// # Errors
+/// When processes cannot be listed.
+pub fn sightings(
+    proc: &ProcRoot,
+    config: &DiscoverConfig,
+) -> io::Result<(Vec<Sighting>, Vec<Problem>)> {
+    let mut problems = Vec::new();
+    let sighting = |pid| Sighting::of_process(proc, pid, config).ok()?;
+    let mut found: Vec<_> = proc.pids()?.into_iter().filter_map(sighting).collect();
+    if config.wants(ProviderKind::Daytona) {
+        let (containers, error) = containers(proc, config);
+        found.extend(containers);
+        problems.extend(error);
+    }
+    found.sort_by_key(Sighting::pid);
+    Ok((found, problems))
+}
+
+/// A VMM inside of a container is found as itself; the container then is
+/// another sandbox around it.
+fn containers(proc: &ProcRoot, config: &DiscoverConfig) -> (Vec<Sighting>, Option<Problem>) {
+    // What is left of the time is for the others.
+    let deadline = Instant::now() + config.patience / 2;
+    let (containers, error) = daytona::containers(&config.docker_socket, deadline);
+    let sighting = |container: daytona::Container| {
+        let process = proc.process(container.pid).ok()?;
+        Some(Sighting::of_container(process, container))
+    };
+    let error = error.filter(|error| {
+        // A host without Docker has no containers of Daytona's.
+        let absent =
+            matches!(error, DockerError::Connect(why) if why.kind() == io::ErrorKind::NotFound);
+        !absent || config.providers.contains(&ProviderKind::Daytona)
+    });
+    let problem = error.map(|source| Problem::Docker {
+        socket: config.docker_socket.clone(),
+        source,
+    });
+    let found = containers.into_iter().filter_map(sighting).collect();
+    (found, problem)
+}
+
+fn ids_that_are_wrong(sightings: &[Sighting]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut by_id: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for sighting in sightings {
+        by_id.entry(&sighting.id).or_default().push(sighting.pid());
+        if let Some(claimed) = sighting.unusable_id.clone() {
+            problems.push(Problem::UnusableId {
+                pid: sighting.pid(),
+                claimed,
+                id: sighting.id.clone(),
+            });
+        }
+    }
+    for (id, pids) in by_id.into_iter().filter(|(_, pids)| pids.len() > 1) {
+        let id = id.to_owned();
+        problems.push(FindError::Ambiguous { id, pids }.into());
+    }
+    problems
+}
+
+fn describe_all(
+    proc: &ProcRoot,
+    config: &DiscoverConfig,
+    sightings: &[Sighting],
+    deadline: Instant,
+) -> Vec<Result<Target, FindError>> {
+    let namespaces = Namespaces::of(proc);
+    let next = AtomicUsize::new(0);
+    let described = Mutex::new(BTreeMap::new());
+    let work = || {
+        while let Some((place, sighting)) = take(sightings, &next) {
+            let result = describe(sighting, &namespaces, Wanted::ALL, config, deadline);
+            let mut described = described.lock().unwrap_or_else(|error| error.into_inner());
+            described.insert(place, result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..sightings.len().min(ASKING) {
+            // Where the system gives no thread, there is one the less.
+            let _missing = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let described = described.into_inner();
+    let described = described.unwrap_or_else(|error| error.into_inner());
+    described.into_values().collect()
+}
+
+fn take<'a>(sightings: &'a [Sighting], next: &AtomicUsize) -> Option<(usize, &'a Sighting)> {
+    let place = next.fetch_add(1, Ordering::Relaxed);
+    sightings.get(place).map(|sighting| (place, sighting))
 }
 
 /// The sandbox of this id on this host.
@@ -75,73 +183,31 @@ pub fn discover(proc: &ProcRoot) -> Discovery {
 /// When the id is malformed, unknown (the error lists what there is) or
 /// ambiguous, or the sandbox ends meanwhile.
 pub fn find(id: &str) -> Result<Target, FindError> {
-    find_in(&ProcRoot::host(), id)
+    find_in(&ProcRoot::host(), id, &DiscoverConfig::default())
 }
 
-/// As [`find`], among the processes of `proc`.
+/// As [`find`], among the processes of `proc`, with other settings.
 ///
 /// # Errors
 /// As for [`find`].
-pub fn find_in(proc: &ProcRoot, id: &str) -> Result<Target, FindError> {
-    let mut candidates = scan(proc).map_err(|source| FindError::List { source })?;
-    let pids = pids_of(&candidates, id);
-    match pids.as_slice() {
-        &[pid] => {
-            candidates.retain(|candidate| candidate.process.pid() == pid);
-            let only = candidates.first().ok_or_else(|| unknown(id, &[]))?;
-            describe(proc, only, Wanted::ALL)
-        }
-        [] if is_valid_id(id) => Err(unknown(id, &candidates)),
+pub fn find_in(proc: &ProcRoot, id: &str, config: &DiscoverConfig) -> Result<Target, FindError> {
+    let (found, _) = sightings(proc, config).map_err(|source| FindError::List { source })?;
+    let matching: Vec<_> = found.iter().filter(|it| it.answers_to(id)).collect();
+    match matching.as_slice() {
+        [only] => only.describe(proc, config, Instant::now() + config.patience),
+        [] if is_valid_id(id) => Err(unknown(id, &found)),
         [] => Err(FindError::InvalidId { id: id.to_owned() }),
-        _ => Err(FindError::Ambiguous {
+        several => Err(FindError::Ambiguous {
             id: id.to_owned(),
-            pids,
+            pids: several.iter().map(|it| it.pid()).collect(),
         }),
     }
 }
 
-fn pids_of(candidates: &[Candidate], id: &str) -> Vec<u32> {
-    let matching = candidates.iter().filter(|it| it.answers_to(id));
-    matching.map(|it| it.process.pid()).collect()
-}
-
-fn unknown(id: &str, candidates: &[Candidate]) -> FindError {
-    let found: Vec<Found> = candidates.iter().map(Candidate::found).collect();
+fn unknown(id: &str, sightings: &[Sighting]) -> FindError {
+    let found: Vec<Found> = sightings.iter().map(Sighting::found).collect();
     FindError::Unknown {
         id: id.to_owned(),
         found,
     }
-}
-
-/// Everything about one VMM.
-pub(crate) fn describe(
-    proc: &ProcRoot,
-    candidate: &Candidate,
-    wanted: Wanted,
-) -> Result<Target, FindError> {
-    let claims = candidate.claims();
-    let seen = inspect(proc, &candidate.process, &claims, wanted);
-    // What was read through the process' own directory is its own; its start
-    // time is compared once more for what was looked up by its pid.
-    let process = &candidate.process;
-    let now = proc.process(process.pid());
-    if !now.is_ok_and(|now| now.start_ticks() == process.start_ticks()) {
-        return Err(FindError::Ended {
-            id: candidate.id.clone(),
-            pid: process.pid(),
-        });
-    }
-    let mut coverage = claims.coverage;
-    coverage.extend(seen.coverage);
-    Ok(Target {
-        sandbox_id: candidate.id.clone(),
-        agent_id: claims.agent_id,
-        provider: candidate.kind(),
-        vmm: Some(candidate.identity()),
-        taps: seen.taps,
-        disks: seen.disks,
-        overlay: None,
-        coverage,
-        netns_path: seen.netns_path,
-    })
 }

@@ -7,6 +7,7 @@ use sandtrace_sys::netdev;
 use sandtrace_sys::netns::within;
 use sandtrace_sys::process::{Access, Descriptor, DescriptorKind, FileId, Process};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn missing(&mut self, layer: Layer, missing: impl Into<String>) {
+    pub(crate) fn missing(&mut self, layer: Layer, missing: impl Into<String>) {
         self.coverage.push(coverage(layer, missing));
     }
 }
@@ -39,7 +40,12 @@ impl Wanted {
     };
 }
 
-pub(crate) fn inspect(proc: &ProcRoot, process: &Process, claims: &Claims, wanted: Wanted) -> Seen {
+pub(crate) fn inspect(
+    namespaces: &Namespaces<'_>,
+    process: &Process,
+    claims: &Claims,
+    wanted: Wanted,
+) -> Seen {
     let mut seen = Seen::default();
     let limited = |seen: &mut Seen, why: &str| {
         if wanted.taps {
@@ -68,7 +74,7 @@ pub(crate) fn inspect(proc: &ProcRoot, process: &Process, claims: &Claims, wante
         );
     }
     if wanted.taps {
-        look_for_taps(&mut seen, proc, process, &open.open, claims);
+        look_for_taps(&mut seen, namespaces, process, &open.open, claims);
     }
     if wanted.disks {
         look_for_disks(&mut seen, process, &open.open, claims);
@@ -78,7 +84,7 @@ pub(crate) fn inspect(proc: &ProcRoot, process: &Process, claims: &Claims, wante
 
 fn look_for_taps(
     seen: &mut Seen,
-    proc: &ProcRoot,
+    namespaces: &Namespaces<'_>,
     process: &Process,
     open: &[Descriptor],
     claims: &Claims,
@@ -104,7 +110,7 @@ fn look_for_taps(
         seen.missing(Layer::Network, "the process has no tap open");
         return;
     }
-    let place = match place(proc, process) {
+    let place = match namespaces.place(process) {
         Ok(place) => place,
         Err(error) => {
             let why = format!(
@@ -132,20 +138,44 @@ pub(crate) struct Place {
     pub(crate) path: Option<PathBuf>,
 }
 
-pub(crate) fn place(proc: &ProcRoot, process: &Process) -> io::Result<Place> {
-    let id = process.net_namespace()?;
-    if proc.own_net_namespace()? == id {
-        let (name, path) = (None, None);
-        return Ok(Place { name, path });
+/// The named network namespaces of a host, listed once.
+pub(crate) struct Namespaces<'a> {
+    proc: &'a ProcRoot,
+    own: io::Result<FileId>,
+    named: io::Result<Vec<(OsString, FileId)>>,
+}
+
+impl<'a> Namespaces<'a> {
+    pub(crate) fn of(proc: &'a ProcRoot) -> Self {
+        Self {
+            proc,
+            own: proc.own_net_namespace(),
+            named: proc.named_net_namespaces(),
+        }
     }
-    let path = process.path("ns/net");
-    let named = proc.named_net_namespaces()?;
-    let name = named.into_iter().find(|(_, other)| *other == id);
-    let name = name.and_then(|(name, _)| name.into_string().ok());
-    Ok(Place {
-        name: name.or_else(|| Some(path.display().to_string())),
-        path: Some(path),
-    })
+
+    pub(crate) fn proc(&self) -> &'a ProcRoot {
+        self.proc
+    }
+
+    /// Where a process is. A name that could not be looked up is not known,
+    /// which is no error.
+    pub(crate) fn place(&self, process: &Process) -> io::Result<Place> {
+        let id = process.net_namespace()?;
+        let own = self.own.as_ref();
+        if *own.map_err(|error| io::Error::from(error.kind()))? == id {
+            let (name, path) = (None, None);
+            return Ok(Place { name, path });
+        }
+        let path = process.path("ns/net");
+        let mut named = self.named.iter().flatten();
+        let name = named.find(|(_, other)| *other == id);
+        let name = name.and_then(|(name, _)| name.to_str());
+        Ok(Place {
+            name: Some(name.map_or_else(|| path.display().to_string(), str::to_owned)),
+            path: Some(path),
+        })
+    }
 }
 
 fn tap(place: &Place, name: &str) -> Result<TapIdentity, String> {

@@ -7,21 +7,30 @@
 //! files) is hostile: it is bounded, and what counts is what the kernel shows
 //! the process to have open.
 
-mod candidate;
 mod claims;
+mod cloud_hypervisor;
+mod config;
+mod daytona;
+mod describe;
 mod discover;
+mod e2b;
 mod error;
 mod firecracker;
+mod http;
 mod ids;
 mod inspect;
 mod manual;
 mod qemu;
+mod sighting;
 mod target;
 
-pub use discover::{Discovery, Problem, discover, find, find_in};
+pub use config::DiscoverConfig;
+pub use daytona::DockerError;
+pub use discover::{Discovery, Problem, discover, find, find_in, sightings};
 pub use error::{FindError, Found};
 pub use ids::is_valid_id;
 pub use manual::{ManualSpec, manual, manual_in};
 pub use sandtrace_event::Coverage;
 pub use sandtrace_sys::process::ProcRoot;
+pub use sighting::Sighting;
 pub use target::{Disk, ProviderKind, Target};

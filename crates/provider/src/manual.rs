@@ -1,19 +1,21 @@
 //! A sandbox that the operator names piece by piece.
 
-use crate::candidate::{Candidate, base_name, identity};
 use crate::claims::{Claims, coverage};
-use crate::discover::describe;
+use crate::describe::describe;
 use crate::ids::is_valid_agent_id;
-use crate::inspect::{HEAD, Place, Wanted, content_kind, disk_identity, inspect, place};
-use crate::{Disk, FindError, ProcRoot, ProviderKind, Target, is_valid_id};
+use crate::inspect::{HEAD, Namespaces, Place, Wanted, content_kind, disk_identity, inspect};
+use crate::sighting::{Sighting, base_name, identity};
+use crate::{DiscoverConfig, Disk, FindError, ProcRoot, ProviderKind, Target, is_valid_id};
 use sandtrace_event::{Layer, TapIdentity};
 use sandtrace_sys::netdev;
 use sandtrace_sys::netns::within;
 use sandtrace_sys::process::FileId;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// What the operator names. Whatever is given replaces what its process
 /// shows; whatever is not given is taken from the process, if there is one.
@@ -82,6 +84,8 @@ fn bare() -> Target {
     Target {
         sandbox_id: String::new(),
         agent_id: None,
+        template: None,
+        labels: BTreeMap::new(),
         provider: ProviderKind::Manual,
         vmm: None,
         taps: Vec::new(),
@@ -101,13 +105,16 @@ fn from_process(proc: &ProcRoot, pid: u32, spec: &ManualSpec) -> Result<Target, 
     };
     let failed = |source| FindError::Process { pid, source };
     let process = proc.process(pid).map_err(failed)?;
-    if let Some(candidate) = Candidate::of(process).map_err(failed)? {
-        return describe(proc, &candidate, wanted);
+    let namespaces = Namespaces::of(proc);
+    if let Some(sighting) = Sighting::of(process).map_err(failed)? {
+        let config = DiscoverConfig::default();
+        let deadline = Instant::now() + config.patience;
+        return describe(&sighting, &namespaces, wanted, &config, deadline);
     }
     let process = proc.process(pid).map_err(failed)?;
     let arguments = process.arguments().map_err(failed)?;
     let name = base_name(arguments.first().map(Vec::as_slice).unwrap_or_default());
-    let seen = inspect(proc, &process, &Claims::default(), wanted);
+    let seen = inspect(&namespaces, &process, &Claims::default(), wanted);
     Ok(Target {
         vmm: Some(identity(&process, name)),
         taps: seen.taps,
@@ -131,7 +138,7 @@ fn name_tap(
         },
         (None, Some(pid)) => {
             let process = proc.process(pid);
-            let place = process.and_then(|process| place(proc, &process));
+            let place = process.and_then(|process| Namespaces::of(proc).place(&process));
             place.map_err(|source| FindError::Process { pid, source })?
         }
         (None, None) => Place {

@@ -1,14 +1,24 @@
 //! What a provider hands on.
 
-use sandtrace_event::{Coverage, DiskIdentity, SandboxAttached, TapIdentity, VmmIdentity};
+use sandtrace_event::{
+    Coverage, DiskIdentity, EvidenceTier, SandboxAttached, TapIdentity, VmmIdentity,
+};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// The adapter that found a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProviderKind {
     /// A Firecracker process, jailed or not.
     Firecracker,
+    /// A Firecracker process of E2B's orchestrator.
+    E2b,
+    /// A container of Daytona's runner.
+    Daytona,
+    /// A Cloud Hypervisor process.
+    CloudHypervisor,
     /// A QEMU system emulator.
     Qemu,
     /// Named by the operator.
@@ -16,11 +26,23 @@ pub enum ProviderKind {
 }
 
 impl ProviderKind {
+    /// Every kind that can be looked for.
+    pub const DISCOVERED: [Self; 5] = [
+        Self::Firecracker,
+        Self::E2b,
+        Self::Daytona,
+        Self::CloudHypervisor,
+        Self::Qemu,
+    ];
+
     /// The word that the trail uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firecracker => "firecracker",
+            Self::E2b => "e2b",
+            Self::Daytona => "daytona",
+            Self::CloudHypervisor => "cloud-hypervisor",
             Self::Qemu => "qemu",
             Self::Manual => "manual",
         }
@@ -33,6 +55,21 @@ impl fmt::Display for ProviderKind {
     }
 }
 
+impl FromStr for ProviderKind {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let known = Self::DISCOVERED.into_iter();
+        known
+            .clone()
+            .find(|kind| kind.as_str() == word)
+            .ok_or_else(|| {
+                let known: Vec<_> = known.map(Self::as_str).collect();
+                format!("not a provider: use one of {}", known.join(", "))
+            })
+    }
+}
+
 /// One sandbox, as far as its host can see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -40,6 +77,11 @@ pub struct Target {
     pub sandbox_id: String,
     /// The agent, where metadata from outside of the guest names one.
     pub agent_id: Option<String>,
+    /// What it was made from, where its provider says so.
+    pub template: Option<String>,
+    /// What its provider calls it beside its id. Never taken from where
+    /// secrets are kept.
+    pub labels: BTreeMap<String, String>,
     /// Who found it.
     pub provider: ProviderKind,
     /// Its process. Pid and start time name it for good; see
@@ -49,7 +91,7 @@ pub struct Target {
     pub taps: Vec<TapIdentity>,
     /// Its writable disks.
     pub disks: Vec<Disk>,
-    /// Upper dir of its overlay; only ever named by the operator.
+    /// Upper dir of its overlay.
     pub overlay: Option<Disk>,
     /// What cannot be seen of it, and why.
     pub coverage: Vec<Coverage>,
@@ -71,6 +113,17 @@ pub struct Disk {
 }
 
 impl Target {
+    /// From where what is captured of it is seen: a VM from outside of its
+    /// guest, a container by the kernel that it shares.
+    #[must_use]
+    pub fn tier(&self) -> EvidenceTier {
+        if self.provider == ProviderKind::Daytona || self.overlay.is_some() {
+            EvidenceTier::Kernel
+        } else {
+            EvidenceTier::Hypervisor
+        }
+    }
+
     /// The record that says that this sandbox is being watched.
     #[must_use]
     pub fn attached(&self) -> SandboxAttached {
@@ -78,8 +131,10 @@ impl Target {
         SandboxAttached {
             coverage: self.coverage.clone(),
             disks: disks.map(|disk| disk.identity.clone()).collect(),
+            labels: self.labels.clone(),
             provider: self.provider.as_str().to_owned(),
             taps: self.taps.clone(),
+            template: self.template.clone(),
             vmm: self.vmm.clone(),
         }
     }

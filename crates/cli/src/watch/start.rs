@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure};
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
-use sandtrace_event::{BackendInForce, Digest, EvidenceTier, Layer, TapIdentity, TrailStart};
+use sandtrace_event::{BackendInForce, Digest, Layer, TapIdentity, TrailStart};
 use sandtrace_provider::Target;
 use sandtrace_sys::netns;
 use sandtrace_sys::ring::{RingConfig, RingError};
@@ -21,7 +21,7 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
         NetworkCollector::attach(NetworkTarget {
             interface: tap.interface.clone(),
             netns: settings.target.netns_path.clone(),
-            tier: tier(&settings.target),
+            tier: settings.target.tier(),
             flows: FlowConfig {
                 accepted_resolvers: settings.resolvers.clone(),
                 ..FlowConfig::default()
@@ -48,19 +48,10 @@ fn network_failure(error: NetworkError) -> Failure {
     }
 }
 
-/// A VM's facts are seen outside the guest; a container shares our kernel.
-fn tier(target: &Target) -> EvidenceTier {
-    if target.overlay.is_some() {
-        EvidenceTier::Kernel
-    } else {
-        EvidenceTier::Hypervisor
-    }
-}
-
 /// The sandbox's disks and overlay.
 pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
     let target = &settings.target;
-    let tier = tier(target);
+    let tier = target.tier();
     let images = target.disks.iter().map(|disk| FileSource {
         source: Source::Image {
             path: disk.open_path.clone(),

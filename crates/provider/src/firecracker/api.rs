@@ -5,20 +5,25 @@
 
 use super::arguments::Arguments;
 use super::config::{VmConfig, agent_id};
-use super::http::{Answer, Client, HttpError};
 use crate::claims::{Claims, quoted};
+use crate::http::{Answer, Client, HttpError};
 use sandtrace_sys::process::Process;
 use serde::Deserialize;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for all answers together.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Longest answer.
+const MAX_BODY: usize = 1 << 20;
+
 /// Why the API's word cannot be had or used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
+    #[error("there was no time left to ask it")]
+    NoTime,
     #[error("connect: {0}")]
     Connect(io::Error),
     #[error("process {0} listens there, not the VMM")]
@@ -39,21 +44,27 @@ struct InstanceInfo {
     id: String,
 }
 
+/// What it says, and its metadata, which may hold secrets.
 pub(super) fn claims(
     process: &Process,
     arguments: &Arguments,
     socket: &Path,
-) -> Result<Claims, ApiError> {
+    deadline: Instant,
+) -> Result<(Claims, Option<Vec<u8>>), ApiError> {
+    let patience = deadline.saturating_duration_since(Instant::now());
+    if patience.is_zero() {
+        return Err(ApiError::NoTime);
+    }
     let (stream, listener) = process.connect(socket).map_err(ApiError::Connect)?;
     // A socket whose path was taken over by another process says nothing of this VM.
     if listener != process.pid() {
         return Err(ApiError::OtherListener(listener));
     }
-    let mut client = Client::new(stream, PATIENCE);
+    let mut client = Client::new(stream, patience.min(PATIENCE), MAX_BODY);
     let info = get(&mut client, "/")?;
     let info: InstanceInfo =
         serde_json::from_slice(&info.body).map_err(|error| ApiError::Json("/", error))?;
-    if info.id != arguments.id {
+    if info.id != arguments.instance_id() {
         return Err(ApiError::OtherInstance(info.id));
     }
     let config = get(&mut client, "/vm/config")?;
@@ -61,10 +72,9 @@ pub(super) fn claims(
         VmConfig::parse(&config.body).map_err(|error| ApiError::Json("/vm/config", error))?;
     let mut claims = config.claims();
     // 400 where there is no metadata; nothing else of it is looked at.
-    claims.agent_id = get(&mut client, "/mmds")
-        .ok()
-        .and_then(|answer| agent_id(&answer.body));
-    Ok(claims)
+    let metadata = get(&mut client, "/mmds").ok().map(|answer| answer.body);
+    claims.agent_id = metadata.as_deref().and_then(agent_id);
+    Ok((claims, metadata))
 }
 
 fn get(client: &mut Client, path: &'static str) -> Result<Answer, ApiError> {

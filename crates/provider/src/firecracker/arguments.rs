@@ -32,8 +32,10 @@ const WITH_VALUE: [&[u8]; 13] = [
 /// What the command line says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
-    /// Lossy where it is not UTF-8, and then no valid id.
-    pub(crate) id: String,
+    /// `--id`. Lossy where it is not UTF-8, and then no valid id.
+    pub(crate) claimed_id: Option<String>,
+    /// What it is called by its working directory, without an id.
+    place: Option<String>,
     /// `None` with `--no-api`.
     pub(crate) api_socket: Option<PathBuf>,
     pub(crate) config_file: Option<PathBuf>,
@@ -72,11 +74,40 @@ impl Arguments {
         let id = id.map(|id| String::from_utf8_lossy(id).into_owned());
         let socket = api_socket.map_or_else(|| DEFAULT_SOCKET.into(), path);
         Self {
-            id: id.unwrap_or_else(|| DEFAULT_ID.to_owned()),
+            claimed_id: id,
+            place: None,
             api_socket: (!no_api).then_some(socket),
             config_file: config_file.map(path),
             metadata: metadata.map(path),
         }
+    }
+
+    /// What the VM calls itself.
+    pub(crate) fn instance_id(&self) -> &str {
+        self.claimed_id.as_deref().unwrap_or(DEFAULT_ID)
+    }
+
+    /// What it is called here.
+    pub(crate) fn id(&self) -> &str {
+        self.place.as_deref().unwrap_or(self.instance_id())
+    }
+
+    /// Without an id, firecracker-containerd's VMs are called by the
+    /// directory they run in, `…/shim-base/<namespace>#<vm id>`.
+    pub(crate) fn name_by(&mut self, working_directory: impl FnOnce() -> Option<PathBuf>) {
+        let relative = self
+            .api_socket
+            .as_ref()
+            .is_some_and(|socket| socket.is_relative());
+        if self.claimed_id.is_some() || !relative {
+            return;
+        }
+        let id = working_directory().and_then(|path| {
+            let base = path.parent()?.file_name()?;
+            let (_, id) = path.file_name()?.to_str()?.split_once('#')?;
+            (base == "shim-base").then(|| id.to_owned())
+        });
+        self.place = id;
     }
 }
 
@@ -87,18 +118,24 @@ fn path(bytes: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[track_caller]
     fn check(line: &str, id: &str, socket: Option<&str>, config: Option<&str>) {
         let words = line.split(' ').filter(|word| !word.is_empty());
         let words: Vec<_> = words.map(|word| word.as_bytes().to_vec()).collect();
-        let expected = Arguments {
-            id: id.to_owned(),
-            api_socket: socket.map(PathBuf::from),
-            config_file: config.map(PathBuf::from),
-            metadata: None,
-        };
-        assert_eq!(Arguments::parse(&words), expected, "{line}");
+        let parsed = Arguments::parse(&words);
+        assert_eq!(parsed.id(), id, "{line}");
+        assert_eq!(
+            parsed.api_socket.as_deref(),
+            socket.map(Path::new),
+            "{line}"
+        );
+        assert_eq!(
+            parsed.config_file.as_deref(),
+            config.map(Path::new),
+            "{line}"
+        );
     }
 
     #[test]
@@ -137,6 +174,25 @@ mod tests {
     #[test]
     fn an_id_that_is_not_text_stays_recognisable_as_such() {
         let words = [b"--id".to_vec(), b"vm\xff".to_vec()];
-        assert_eq!(Arguments::parse(&words).id, "vm\u{fffd}");
+        assert_eq!(Arguments::parse(&words).id(), "vm\u{fffd}");
+    }
+
+    #[track_caller]
+    fn check_place(line: &str, directory: &str, id: &str) {
+        let words = line.split_whitespace().map(|word| word.as_bytes().to_vec());
+        let mut parsed = Arguments::parse(&words.collect::<Vec<_>>());
+        parsed.name_by(|| Some(directory.into()));
+        assert_eq!(parsed.id(), id, "{line} in {directory}");
+        let anonymous = parsed.claimed_id.is_none();
+        assert_eq!(parsed.instance_id() == DEFAULT_ID, anonymous);
+    }
+
+    #[test]
+    fn containerds_vms_are_called_by_their_directory() {
+        let directory = "/var/lib/firecracker-containerd/shim-base/default#vm7";
+        check_place("--api-sock firecracker.sock", directory, "vm7");
+        check_place("--api-sock firecracker.sock --id own", directory, "own");
+        check_place("--api-sock /run/f.sock", directory, DEFAULT_ID);
+        check_place("--api-sock firecracker.sock", "/home/me#x", DEFAULT_ID);
     }
 }

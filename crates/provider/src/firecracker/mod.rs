@@ -3,7 +3,6 @@
 mod api;
 mod arguments;
 mod config;
-mod http;
 
 pub(crate) use arguments::Arguments;
 
@@ -11,15 +10,20 @@ use crate::claims::Claims;
 use sandtrace_event::Layer;
 use sandtrace_sys::process::Process;
 use std::path::Path;
+use std::time::Instant;
 
-/// Largest configuration file or API answer that is read.
+/// Largest configuration file that is read.
 const MAX_DOCUMENT: u64 = 1 << 20;
 
 /// What its configuration says: by its API, or with `--no-api` by the files
-/// that it was started with.
-pub(crate) fn claims(process: &Process, arguments: &Arguments) -> Claims {
+/// that it was started with. And its metadata, which may hold secrets.
+pub(crate) fn claims(
+    process: &Process,
+    arguments: &Arguments,
+    deadline: Instant,
+) -> (Claims, Option<Vec<u8>>) {
     let result = match &arguments.api_socket {
-        Some(socket) => api::claims(process, arguments, socket).map_err(|error| {
+        Some(socket) => api::claims(process, arguments, socket, deadline).map_err(|error| {
             format!(
                 "the API socket {} gives no answer that can be used: {error}",
                 socket.display()
@@ -37,11 +41,14 @@ pub(crate) fn claims(process: &Process, arguments: &Arguments) -> Claims {
             Layer::Filesystem,
             format!("{why}; drives that are neither block devices nor ext4 are not recognised"),
         );
-        claims
+        (claims, None)
     })
 }
 
-fn from_files(process: &Process, arguments: &Arguments) -> Result<Claims, String> {
+fn from_files(
+    process: &Process,
+    arguments: &Arguments,
+) -> Result<(Claims, Option<Vec<u8>>), String> {
     let Some(path) = &arguments.config_file else {
         return Err("started without an API and without a configuration file".to_owned());
     };
@@ -52,8 +59,8 @@ fn from_files(process: &Process, arguments: &Arguments) -> Result<Claims, String
     let config = config::VmConfig::parse(&read(path)?)
         .map_err(|error| format!("configuration file {}: {error}", path.display()))?;
     let mut claims = config.claims();
-    if let Some(metadata) = &arguments.metadata {
-        claims.agent_id = read(metadata).ok().and_then(|json| config::agent_id(&json));
-    }
-    Ok(claims)
+    let metadata = arguments.metadata.as_deref();
+    let metadata = metadata.and_then(|path| read(path).ok());
+    claims.agent_id = metadata.as_deref().and_then(config::agent_id);
+    Ok((claims, metadata))
 }

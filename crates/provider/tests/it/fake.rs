@@ -1,11 +1,19 @@
 //! A directory that looks like `/proc`, whose one VMM is this very test: its
 //! API socket is real, and its listener has the pid that it should have.
 
-use sandtrace_provider::ProcRoot;
+use sandtrace_provider::{DiscoverConfig, ProcRoot};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+/// Without a Docker.
+pub(crate) fn config() -> DiscoverConfig {
+    DiscoverConfig {
+        docker_socket: "/nonexistent/docker.sock".into(),
+        ..DiscoverConfig::default()
+    }
+}
 
 pub(crate) struct Fake {
     dir: TempDir,

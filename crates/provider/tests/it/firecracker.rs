@@ -1,4 +1,5 @@
 use crate::fake::Fake;
+use crate::fake::config;
 use sandtrace_event::Layer;
 use sandtrace_provider::{FindError, Problem, ProviderKind, Target, discover, find_in};
 use std::io::{Read, Write};
@@ -69,7 +70,7 @@ fn missing(target: &Target, layer: Layer) -> String {
 fn a_jailed_vm_is_described_from_recorded_answers() {
     let fake = Fake::new(&JAILED);
     serve(&fake, recorded);
-    let target = find_in(&fake.proc(), "vm-001").unwrap();
+    let target = find_in(&fake.proc(), "vm-001", &config()).unwrap();
     assert_eq!(target.sandbox_id, "vm-001");
     assert_eq!(target.agent_id.as_deref(), Some("billing"));
     assert_eq!(target.provider, ProviderKind::Firecracker);
@@ -112,7 +113,7 @@ fn a_configuration_file_stands_in_for_the_api() {
     ]);
     std::fs::write(fake.jail("run/vm.json"), CONFIG).unwrap();
     std::fs::write(fake.jail("run/mmds.json"), MMDS).unwrap();
-    let target = find_in(&fake.proc(), "anonymous-instance").unwrap();
+    let target = find_in(&fake.proc(), "anonymous-instance", &config()).unwrap();
     assert_eq!(target.agent_id.as_deref(), Some("billing"));
     assert_eq!(target.disks.len(), 1);
     assert!(missing(&target, Layer::Network).contains("vsock"));
@@ -124,7 +125,7 @@ fn check_bad_api(handle: impl FnMut(&str, &mut UnixStream) + Send + 'static, why
     let fake = Fake::new(&JAILED);
     serve(&fake, handle);
     let started = Instant::now();
-    let target = find_in(&fake.proc(), "vm-001").unwrap();
+    let target = find_in(&fake.proc(), "vm-001", &config()).unwrap();
     assert!(started.elapsed() < Duration::from_secs(3));
     let network = missing(&target, Layer::Network);
     assert!(network.contains(why), "{network}");
@@ -201,7 +202,7 @@ fn a_socket_that_another_process_took_over_is_not_asked() {
     let fake = Fake::new(&["not-a-vm"]);
     fake.process(4_000_001, &JAILED);
     serve(&fake, |_, _| panic!("asked"));
-    let target = find_in(&fake.proc(), "vm-001").unwrap();
+    let target = find_in(&fake.proc(), "vm-001", &config()).unwrap();
     let network = missing(&target, Layer::Network);
     let why = format!("process {} listens there, not the VMM", std::process::id());
     assert!(network.contains(&why), "{network}");
@@ -211,7 +212,7 @@ fn a_socket_that_another_process_took_over_is_not_asked() {
 #[test]
 fn no_socket_at_all() {
     let fake = Fake::new(&JAILED);
-    let target = find_in(&fake.proc(), "vm-001").unwrap();
+    let target = find_in(&fake.proc(), "vm-001", &config()).unwrap();
     let network = missing(&target, Layer::Network);
     assert!(network.contains("/run/firecracker.socket"), "{network}");
     assert_eq!((target.taps.len(), target.disks.len()), (1, 1));
@@ -228,7 +229,7 @@ fn metadata_other_than_the_agent_is_never_kept() {
             recorded(request, stream);
         }
     });
-    let target = find_in(&fake.proc(), "vm-001").unwrap();
+    let target = find_in(&fake.proc(), "vm-001", &config()).unwrap();
     assert_eq!(target.agent_id.as_deref(), Some("a"));
     assert!(!format!("{target:?}").contains("CANARY"));
 }
@@ -247,7 +248,7 @@ fn only_what_can_be_a_disk_is_one() {
     // The same image a second time.
     let image = fake.jail("var/lib/vm/rootfs.ext4");
     fake.descriptor(23, &image, "flags:\t02100002\n");
-    let target = find_in(&fake.proc(), "vm-001").unwrap();
+    let target = find_in(&fake.proc(), "vm-001", &config()).unwrap();
     let disks: Vec<_> = target.disks.iter().map(|disk| &disk.open_path).collect();
     assert_eq!(disks.len(), 2, "{disks:?}");
     assert!(
@@ -262,7 +263,7 @@ fn a_drive_that_is_no_file_system_is_a_disk_by_its_configuration() {
     serve(&fake, recorded);
     let image = fake.jail("var/lib/vm/rootfs.ext4");
     std::fs::write(&image, [b"QFI\xfb".as_slice(), &[0; 4092]].concat()).unwrap();
-    let target = find_in(&fake.proc(), "vm-001").unwrap();
+    let target = find_in(&fake.proc(), "vm-001", &config()).unwrap();
     assert_eq!(target.disks[0].identity.kind, "qcow2");
     let filesystem = missing(&target, Layer::Filesystem);
     assert!(
@@ -283,13 +284,13 @@ fn unknown_ids_list_what_there_is() {
         &["/usr/bin/vim", "firecracker", "--id", "not-a-vm"],
     );
     fake.process(4_000_003, &["firecracker-helper", "--id", "not-a-vm"]);
-    let error = find_in(&fake.proc(), "not-a-vm").unwrap_err();
+    let error = find_in(&fake.proc(), "not-a-vm", &config()).unwrap_err();
     let pid = std::process::id();
     let expected = format!(
         "no sandbox \"not-a-vm\" on this host; found: vm-001 (firecracker, pid {pid}), box (qemu, pid 4000001)"
     );
     assert_eq!(error.to_string(), expected);
-    let error = find_in(&fake.proc(), "../../etc").unwrap_err();
+    let error = find_in(&fake.proc(), "../../etc", &config()).unwrap_err();
     assert!(matches!(error, FindError::InvalidId { .. }), "{error}");
 }
 
@@ -297,13 +298,13 @@ fn unknown_ids_list_what_there_is() {
 fn ids_that_two_processes_have_are_ambiguous() {
     let fake = Fake::new(&JAILED);
     fake.process(4_000_001, &["firecracker", "--id", "vm-001"]);
-    let error = find_in(&fake.proc(), "vm-001").unwrap_err();
+    let error = find_in(&fake.proc(), "vm-001", &config()).unwrap_err();
     let expected = vec![std::process::id(), 4_000_001];
     assert!(
         matches!(&error, FindError::Ambiguous { pids, .. } if *pids == expected),
         "{error}"
     );
-    let discovery = discover(&fake.proc());
+    let discovery = discover(&fake.proc(), &config());
     assert_eq!(discovery.targets.len(), 2);
     assert_eq!(discovery.problems.len(), 1);
 }
@@ -311,7 +312,7 @@ fn ids_that_two_processes_have_are_ambiguous() {
 #[test]
 fn hostile_ids_get_a_name_that_is_safe() {
     let fake = Fake::new(&["firecracker", "--id", "../../etc/passwd\n"]);
-    let discovery = discover(&fake.proc());
+    let discovery = discover(&fake.proc(), &config());
     let id = format!("firecracker-{}", std::process::id());
     assert_eq!(discovery.targets[0].sandbox_id, id);
     let [Problem::UnusableId { claimed, .. }] = discovery.problems.as_slice() else {
@@ -319,6 +320,6 @@ fn hostile_ids_get_a_name_that_is_safe() {
     };
     assert_eq!(claimed, "../../etc/passwd\n");
     assert!(!discovery.problems[0].to_string().contains('\n'));
-    assert!(find_in(&fake.proc(), &id).is_ok());
-    assert!(find_in(&fake.proc(), "../../etc/passwd\n").is_ok());
+    assert!(find_in(&fake.proc(), &id, &config()).is_ok());
+    assert!(find_in(&fake.proc(), "../../etc/passwd\n", &config()).is_ok());
 }

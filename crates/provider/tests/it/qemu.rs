@@ -1,6 +1,6 @@
 //! A real QEMU in a real network namespace, stopped before its first instruction.
 
-use sandtrace_provider::{ProcRoot, ProviderKind, Target, discover, find};
+use sandtrace_provider::{DiscoverConfig, ProcRoot, ProviderKind, Target, discover, find};
 use sandtrace_sys::process::Pidfd;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -34,7 +34,7 @@ fn a_real_qemu_is_found_with_tap_namespace_and_disk() {
     let image = std::fs::read(lab.image()).unwrap();
     assert_eq!(std::fs::read(&disk.open_path).unwrap(), image);
 
-    let everything = discover(&ProcRoot::host());
+    let everything = discover(&ProcRoot::host(), &DiscoverConfig::default());
     assert!(everything.targets.contains(&target), "{everything:?}");
 
     let pidfd = Pidfd::open(vmm.pid, vmm.start_ticks.0).unwrap();

@@ -1,0 +1,86 @@
+//! Everything about one sandbox.
+
+use crate::claims::Claims;
+use crate::daytona;
+use crate::inspect::{Namespaces, Seen, Wanted, inspect};
+use crate::sighting::{Form, Sighting};
+use crate::{DiscoverConfig, FindError, Target};
+use sandtrace_event::Layer;
+use sandtrace_sys::process::Process;
+use std::time::Instant;
+
+pub(crate) fn describe(
+    sighting: &Sighting,
+    namespaces: &Namespaces<'_>,
+    wanted: Wanted,
+    config: &DiscoverConfig,
+    deadline: Instant,
+) -> Result<Target, FindError> {
+    let process = &sighting.process;
+    let claims = sighting.claims(deadline);
+    let mut overlay = None;
+    let seen = match &sighting.form {
+        Form::Daytona(container) => {
+            let mut seen = Seen::default();
+            if wanted.taps {
+                daytona::look(&mut seen, namespaces, process, container);
+            }
+            if wanted.disks {
+                match daytona::overlay(process, container) {
+                    Ok(upper) => overlay = Some(upper),
+                    Err(why) => seen.missing(Layer::Filesystem, why),
+                }
+            }
+            seen
+        }
+        _ => inspect(namespaces, process, &claims, wanted),
+    };
+    if !is_still_itself(sighting, namespaces, config, deadline) {
+        return Err(FindError::Ended {
+            id: sighting.id.clone(),
+            pid: process.pid(),
+        });
+    }
+    let mut target = assemble(sighting, claims, seen);
+    target.overlay = overlay;
+    Ok(target)
+}
+
+fn assemble(sighting: &Sighting, claims: Claims, seen: Seen) -> Target {
+    let mut coverage = claims.coverage;
+    coverage.extend(seen.coverage);
+    Target {
+        sandbox_id: sighting.id.clone(),
+        agent_id: claims.agent_id,
+        template: claims.template,
+        labels: claims.labels,
+        provider: sighting.provider(),
+        vmm: Some(sighting.identity()),
+        taps: seen.taps,
+        disks: seen.disks,
+        overlay: None,
+        coverage,
+        netns_path: seen.netns_path,
+    }
+}
+
+/// What was read through the process' own directory is its own; its start
+/// time is compared once more for what was looked up by its pid. Of a
+/// container the pid is Docker's word, which may have been old already when
+/// the process was taken hold of: Docker is asked once more.
+fn is_still_itself(
+    sighting: &Sighting,
+    namespaces: &Namespaces<'_>,
+    config: &DiscoverConfig,
+    deadline: Instant,
+) -> bool {
+    let process: &Process = &sighting.process;
+    let now = namespaces.proc().process(process.pid());
+    let lives = now.is_ok_and(|now| now.start_ticks() == process.start_ticks());
+    match &sighting.form {
+        Form::Daytona(container) => {
+            lives && daytona::is_same(&config.docker_socket, container, deadline)
+        }
+        _ => lives,
+    }
+}
