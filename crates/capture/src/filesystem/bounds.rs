@@ -64,6 +64,11 @@ impl Budget {
         }
     }
 
+    /// Leaves at most `bytes` to hash.
+    pub(crate) fn cap(&mut self, bytes: u64) {
+        self.hash_bytes = self.hash_bytes.min(bytes);
+    }
+
     /// Takes `bytes` from what is left to hash; false, and nothing taken, if
     /// that is less.
     pub(crate) fn spend(&mut self, bytes: u64) -> bool {

@@ -154,13 +154,20 @@ impl FsCollector {
         let Walked {
             problems, budget, ..
         } = walked;
+        let max_paths = self.config.max_paths;
         let changes = match &self.disk {
-            Disk::Overlay(overlay) => diff(before, after, &mut overlay.base(budget), problems),
-            Disk::Image(_) => diff(before, after, &mut Nothing, problems),
+            Disk::Overlay(overlay) => diff(
+                before,
+                after,
+                max_paths,
+                &mut overlay.base(budget),
+                problems,
+            ),
+            Disk::Image(_) => diff(before, after, max_paths, &mut Nothing, problems),
         };
         let mut emitted = 0;
         for change in &changes {
-            if emitted >= self.config.max_paths as u64 {
+            if emitted >= max_paths as u64 {
                 problems
                     .unreported(|| format!("from {} on: too many changes", shown(&change.path)));
                 continue;

@@ -46,7 +46,8 @@ pub(crate) fn digest(source: &mut dyn ReadAt, size: u64, budget: &mut Budget) ->
         return Content::Skipped;
     }
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
+    let largest = usize::try_from(size).unwrap_or(CHUNK);
+    let mut buffer = vec![0; largest.min(CHUNK)];
     for (offset, len) in parts {
         if let Err(reason) = feed(&mut hash, source, offset, len, &mut buffer) {
             return Content::Unreadable(reason.into());

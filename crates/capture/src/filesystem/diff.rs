@@ -43,24 +43,25 @@ pub(crate) struct Change {
 
 /// The changes from `before` to `after`, in the order of paths, every one with
 /// its content read. Paths that `after` could not look at are taken over from
-/// `before`; those that `before` could not look at are no change.
+/// `before`, up to `max_paths` in all; those that `before` could not look at are no change.
 pub(crate) fn diff(
     before: &Tree,
     after: &mut Tree,
+    max_paths: usize,
     base: &mut dyn Base,
     problems: &mut Problems,
 ) -> Vec<Change> {
-    take_over(before, after);
+    take_over(before, after, max_paths, problems);
     let mut differ = Differ {
         base,
         problems,
         changes: Vec::new(),
     };
     for (path, was, is) in union(before, after) {
-        if was.is_none() && before.skips(path) {
-            continue;
+        let is_unknown = was.is_none() && before.skips(path) || is.is_none() && after.skips(path);
+        if !is_unknown {
+            differ.compare(path, was, is);
         }
-        differ.compare(path, was, is);
     }
     let Differ {
         base, mut changes, ..
@@ -78,7 +79,7 @@ pub(crate) fn diff(
     changes
 }
 
-fn take_over(before: &Tree, after: &mut Tree) {
+fn take_over(before: &Tree, after: &mut Tree, max_paths: usize, problems: &mut Problems) {
     if after.skipped.is_empty() {
         return;
     }
@@ -89,7 +90,13 @@ fn take_over(before: &Tree, after: &mut Tree) {
     let unseen: Vec<_> = unseen
         .map(|(path, node)| (path.clone(), node.clone()))
         .collect();
-    after.nodes.extend(unseen);
+    for (path, node) in unseen {
+        if after.has_room(&path, max_paths) {
+            after.insert(path, node);
+        } else {
+            problems.bounded(|| format!("{}: too many paths", shown(&path)));
+        }
+    }
 }
 
 type Node<'a> = Option<&'a Option<Entry>>;

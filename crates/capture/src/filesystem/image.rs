@@ -4,7 +4,7 @@ use super::bounds::{Budget, Problems};
 use super::config::FsError;
 use super::content::{self, Content, ReadAt};
 use super::ext4::{DirEntry, Ext4Error, Inode, InodeKind, Step, Volume};
-use super::tree::{Attributes, Entry, Identity, MAX_PATH, PathBytes, Tree, join, shown};
+use super::tree::{Attributes, Entry, Identity, PathBytes, Tree, join, shown};
 use rustix::fs::{Mode, OFlags};
 use sandtrace_event::FileKind;
 use std::collections::{HashMap, HashSet};
@@ -15,6 +15,11 @@ use std::path::Path;
 /// How often a file system is read again that was both moving and unsound.
 const ATTEMPTS: usize = 3;
 const ROOT: u32 = 2;
+/// Files cannot hold more than the disk: beyond twice that, this many bytes
+/// of holes are hashed, so that a small disk cannot cost much time.
+const HOLES: u64 = 1 << 30;
+/// Blocks of all directories together: as the disk has, and at most these.
+const MAX_DIRECTORY_BLOCKS: u64 = 1 << 24;
 
 /// A raw image or a block device.
 #[derive(Debug)]
@@ -80,8 +85,10 @@ impl Image {
         if let Some(left_out) = volume.unreplayed() {
             problems.unreadable(|| left_out.to_owned());
         }
+        let size = volume.blocks().saturating_mul(volume.block_size());
+        budget.cap(size.saturating_mul(2).saturating_add(HOLES));
         let walk = Walk {
-            blocks_left: volume.blocks(),
+            blocks_left: volume.blocks().min(MAX_DIRECTORY_BLOCKS),
             volume: &volume,
             budget,
             problems,
@@ -149,7 +156,7 @@ impl Walk<'_> {
         }
         for entry in entries {
             let child = join(path, &entry.name);
-            if child.len() > MAX_PATH || self.tree.nodes.len() >= self.budget.max_paths {
+            if !self.tree.has_room(&child, self.budget.max_paths) {
                 self.bound(path);
                 continue;
             }
@@ -191,7 +198,7 @@ impl Walk<'_> {
                 self.skip(&path, "a directory that is in two places");
             }
         }
-        self.tree.nodes.insert(path, Some(entry));
+        self.tree.insert(path, Some(entry));
     }
 
     /// The name is known, what it names is not.
@@ -208,7 +215,7 @@ impl Walk<'_> {
             settled: false,
             content: Content::Unreadable(error.to_string().into()),
         };
-        self.tree.nodes.insert(path, Some(entry));
+        self.tree.insert(path, Some(entry));
     }
 
     fn content(&mut self, inode: &Inode) -> Content {

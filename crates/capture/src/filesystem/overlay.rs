@@ -17,10 +17,11 @@ use super::content::Content;
 use super::diff::Base;
 use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Target};
 use super::layers::{is_device_whiteout, is_dir};
-use super::tree::{Entry, MAX_PATH, PathBytes, Tree, join, parent, shown};
+use super::tree::{Entry, PathBytes, Tree, join, parent, shown};
 use read::Reader;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx};
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -151,7 +152,7 @@ impl Walk<'_> {
     fn add_root(&mut self, fd: &OwnedFd) {
         if let Ok(stat) = super::layers::stat_fd(fd) {
             let entry = self.reader.directory(&stat, None);
-            self.tree.nodes.insert((*b"/").into(), Some(entry));
+            self.tree.insert((*b"/").into(), Some(entry));
         }
     }
 
@@ -162,10 +163,16 @@ impl Walk<'_> {
         let mut marked_whiteouts = false;
         let mut dir = None;
         if let Some(at) = &visit.upper {
-            let fd = self
-                .layers
-                .open_dir(at)
-                .map_err(|errno| errno.to_string())?;
+            let fd = match self.layers.open_dir(at) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT) => {
+                    // It went away since its parent was listed; the next scan
+                    // tells what became of it.
+                    self.tree.skipped.insert(visit.view.clone());
+                    return Ok(());
+                }
+                Err(errno) => return Err(errno.to_string()),
+            };
             upper_names
                 .add(&fd, room)
                 .map_err(|errno| errno.to_string())?;
@@ -211,11 +218,9 @@ impl Walk<'_> {
         entry: &InUpper<'_>,
         view: &PathBytes,
     ) -> Result<(), Failed> {
-        let stat = match rustix::fs::statx(entry.dir, entry.name, AtFlags::SYMLINK_NOFOLLOW, STAT) {
-            Ok(stat) => stat,
-            // It went away since the directory was listed.
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(errno.to_string()),
+        // Nothing if it went away since the directory was listed.
+        let Some(stat) = entry.stat()? else {
+            return Ok(());
         };
         if entry.is_whiteout(self.layers, &stat)? {
             return self.add_whiteout(visit, entry.name, view);
@@ -227,7 +232,10 @@ impl Walk<'_> {
         let file = self
             .reader
             .upper_file(&entry.at, &stat, known, &visit.below, self.budget);
-        self.tree.nodes.insert(view.clone(), Some(file));
+        if matches!(file.content, Content::Unreadable(_)) && entry.stat()?.is_none() {
+            return Ok(());
+        }
+        self.tree.insert(view.clone(), Some(file));
         self.hide_lower_directory(visit, entry.name, view)
     }
 
@@ -242,7 +250,7 @@ impl Walk<'_> {
         {
             return Ok(());
         }
-        self.tree.nodes.insert(view.clone(), None);
+        self.tree.insert(view.clone(), None);
         self.hide_lower_directory(visit, name, view)
     }
 
@@ -266,7 +274,9 @@ impl Walk<'_> {
             // The lower layers do not change: the last scan's answer holds.
             let hidden = self.previous.below(view).filter(|(_, node)| node.is_none());
             let hidden: Vec<_> = hidden.map(|(path, _)| (path.clone(), None)).collect();
-            self.tree.nodes.extend(hidden);
+            for (path, node) in hidden {
+                self.tree.insert(path, node);
+            }
             return Ok(());
         }
         if let Some(Found {
@@ -294,7 +304,7 @@ impl Walk<'_> {
         };
         let origin = redirected.as_ref().and_then(|stack| stack.first());
         let directory = self.reader.directory(stat, origin);
-        self.tree.nodes.insert(view.clone(), Some(directory));
+        self.tree.insert(view.clone(), Some(directory));
         let elsewhere = marks.opaque || redirected.is_some();
         if elsewhere && !visit.whole && !plain.is_empty() {
             self.hidden.push((view.clone(), plain.clone()));
@@ -332,7 +342,7 @@ impl Walk<'_> {
             Ok(None) => {}
             Ok(Some(found)) => {
                 let entry = self.reader.lower_entry(&found, &visit.below);
-                self.tree.nodes.insert(view.clone(), Some(entry));
+                self.tree.insert(view.clone(), Some(entry));
                 if let Some(below) = found.dir {
                     self.visits.push(Visit {
                         view,
@@ -362,7 +372,9 @@ impl Walk<'_> {
             let Some(found) = self.layers.child(stack, name)? else {
                 continue;
             };
-            self.tree.nodes.entry(path.clone()).or_insert(None);
+            if !self.tree.nodes.contains_key(&path) {
+                self.tree.insert(path.clone(), None);
+            }
             if let Some(dir) = found.dir {
                 self.hidden.push((path, dir));
             }
@@ -371,7 +383,7 @@ impl Walk<'_> {
     }
 
     fn has_room(&mut self, dir: &PathBytes, path: &PathBytes) -> bool {
-        let fits = path.len() <= MAX_PATH && self.tree.nodes.len() < self.budget.max_paths;
+        let fits = self.tree.has_room(path, self.budget.max_paths);
         if !fits {
             self.bound(dir.clone());
         }
@@ -400,6 +412,15 @@ struct InUpper<'a> {
 }
 
 impl InUpper<'_> {
+    /// `None` if there is no such entry (any more).
+    fn stat(&self) -> Result<Option<Statx>, Failed> {
+        match rustix::fs::statx(self.dir, self.name, AtFlags::SYMLINK_NOFOLLOW, STAT) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.to_string()),
+        }
+    }
+
     fn is_whiteout(&self, layers: &Layers, stat: &Statx) -> Result<bool, Failed> {
         if is_device_whiteout(stat) {
             return Ok(true);

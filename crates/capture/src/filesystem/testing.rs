@@ -1,5 +1,7 @@
 //! What the tests of this module share.
 
+pub(super) mod oracle;
+
 use super::{FsCollector, ScanSummary};
 use sandtrace_event::{CaptureGap, FileChange, Payload, QuiesceMethod, Timestamp, WallTime};
 use std::path::{Path, PathBuf};

@@ -12,6 +12,9 @@ pub(crate) type PathBytes = Box<[u8]>;
 
 /// Longest path that is looked at, as the kernel's PATH_MAX.
 pub(crate) const MAX_PATH: usize = 4096;
+/// Bytes of path and target that an index takes for each path it may hold, on
+/// average.
+const MEAN_TEXT: usize = 256;
 
 /// Mode and owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +74,27 @@ pub(crate) struct Tree {
     pub(crate) nodes: BTreeMap<PathBytes, Option<Entry>>,
     /// Directories of which not everything below was looked at.
     pub(crate) skipped: BTreeSet<PathBytes>,
+    /// Bytes of all paths and links' targets.
+    text: usize,
 }
 
 impl Tree {
+    pub(crate) fn insert(&mut self, path: PathBytes, node: Option<Entry>) {
+        let target = match node.as_ref().map(|entry| &entry.content) {
+            Some(Content::Link(target)) => target.len(),
+            _ => 0,
+        };
+        self.text += path.len() + target;
+        self.nodes.insert(path, node);
+    }
+
+    /// Whether one more path may enter an index of at most `max_paths`.
+    pub(crate) fn has_room(&self, path: &[u8], max_paths: usize) -> bool {
+        path.len() <= MAX_PATH
+            && self.nodes.len() < max_paths
+            && self.text <= max_paths.saturating_mul(MEAN_TEXT)
+    }
+
     pub(crate) fn get(&self, path: &[u8]) -> Option<&Option<Entry>> {
         self.nodes.get(path)
     }

@@ -26,18 +26,16 @@ fn file(ino: u64, content: u8) -> Entry {
 }
 
 fn tree(nodes: &[(&str, Entry)]) -> Tree {
-    let nodes = nodes.iter().cloned();
-    Tree {
-        nodes: nodes
-            .map(|(path, entry)| (path.as_bytes().into(), Some(entry)))
-            .collect(),
-        ..Tree::default()
+    let mut tree = Tree::default();
+    for (path, entry) in nodes {
+        tree.insert(path.as_bytes().into(), Some(entry.clone()));
     }
+    tree
 }
 
 fn list(before: &Tree, after: &mut Tree) -> Vec<String> {
     let mut problems = Problems::default();
-    let changes = diff(before, after, &mut Nothing, &mut problems);
+    let changes = diff(before, after, 100, &mut Nothing, &mut problems);
     assert_eq!(problems, Problems::default());
     let show = |change: &Change| {
         let from = change

@@ -120,6 +120,10 @@ impl Superblock {
                 u64::from(self.first_data_block) < self.blocks,
                 "first data block",
             ),
+            (
+                self.blocks.checked_mul(self.block_size.into()).is_some(),
+                "number of blocks",
+            ),
             (self.journal != Some(0), "the journal is on another device"),
         ];
         match sound.into_iter().find(|(sound, _)| !sound) {

@@ -8,6 +8,7 @@ use super::superblock::{self, Superblock};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
@@ -18,6 +19,8 @@ const CACHED: usize = 32;
 pub(in super::super) struct Volume<'a> {
     image: &'a File,
     pub(super) superblock: Superblock,
+    /// Bytes of the image.
+    image_size: u64,
     replay: Replay,
     cache: RefCell<VecDeque<(u64, Rc<[u8]>)>>,
 }
@@ -27,8 +30,14 @@ impl<'a> Volume<'a> {
     pub(in super::super) fn open(image: &'a File) -> Result<Self, Ext4Error> {
         let mut bytes = [0; superblock::SIZE];
         read_exact(image, superblock::OFFSET, &mut bytes)?;
+        let mut end = image;
+        let size = end.seek(SeekFrom::End(0)).map_err(|error| Ext4Error::Io {
+            offset: 0,
+            reason: error.to_string(),
+        });
         let mut volume = Self {
             image,
+            image_size: size?,
             superblock: Superblock::parse(&bytes)?,
             replay: Replay::default(),
             cache: RefCell::default(),
@@ -57,7 +66,8 @@ impl<'a> Volume<'a> {
 
     /// Blocks that the file system or the image has, whichever is less.
     pub(in super::super) fn blocks(&self) -> u64 {
-        self.superblock.blocks
+        let in_image = self.image_size / self.block_size();
+        self.superblock.blocks.min(in_image)
     }
 
     pub(in super::super) fn block_size(&self) -> u64 {

@@ -1,4 +1,4 @@
-use super::super::testing::{Report, corpora, run};
+use super::super::testing::{Dice, Report, corpora, is_root, oracle, run};
 use super::super::{FsCollector, FsConfig, Source};
 use sandtrace_event::{Digest, FileOp, GapCause, HashScope, QuiesceMethod};
 use sha2::Digest as _;
@@ -16,7 +16,10 @@ struct Made {
 impl Made {
     fn new(options: &[&str], fill: impl FnOnce(&std::path::Path)) -> Self {
         let made = Self {
-            dir: tempfile::tempdir().unwrap(),
+            // In memory where possible: a guest's flushes are many.
+            dir: tempfile::tempdir_in("/dev/shm")
+                .or_else(|_| tempfile::tempdir())
+                .unwrap(),
         };
         let root = made.dir.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -260,6 +263,43 @@ fn a_name_with_a_slash_is_a_gap() {
     );
 }
 
+#[test]
+fn a_directory_inside_itself_is_walked_once() {
+    let made = Made::new(&[], home);
+    let mut collector = made.attach();
+    made.debugfs(&["ln <2> home/root", "ln <2> again"]);
+    let report = scan(&mut collector);
+    assert_eq!(
+        report.lines(),
+        ["Created Dir /again", "Created Dir /home/root"]
+    );
+    assert!(report.gaps[0].detail.contains("in two places"));
+    assert_eq!(report.gaps[0].count.0, 2);
+}
+
+/// What is not understood is said by name, of each file or of the whole disk.
+#[test]
+fn features_that_are_not_supported_are_named() {
+    let made = Made::new(&["-O", "inline_data"], |_| ());
+    let mut collector = made.attach();
+    made.write("/small", b"tiny");
+    made.debugfs(&["mkdir /dir"]);
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Created Dir /dir", "Created File /small"]);
+    let small = report.change("/small").unreadable.as_deref();
+    assert_eq!(small, Some("ext4 feature not supported: inline_data"));
+    let gap = &report.gaps[0].detail;
+    assert!(gap.contains("/dir") && gap.contains("inline_data"), "{gap}");
+
+    let made = Made::new(&["-O", "meta_bg,^resize_inode"], home);
+    let report = scan(&mut made.attach());
+    let gap = &report.gaps[0].detail;
+    assert!(
+        gap.contains("whole disk") && gap.contains("meta_bg"),
+        "{gap}"
+    );
+}
+
 /// One file whose inode fails its checksum is reported; the rest is read.
 #[test]
 fn an_unreadable_inode_is_a_change_of_its_own() {
@@ -312,4 +352,89 @@ fn damaged_images_neither_crash_nor_hang() {
     // Far above what it takes: other tests run beside it.
     assert!(slowest.0 < Duration::from_secs(60), "{slowest:?}");
     assert!(read > 80, "{read}");
+}
+
+/// An image that a kernel has mounted, as a guest's would: nothing that is
+/// under test mounts anything.
+struct Guest {
+    made: Made,
+    mount: PathBuf,
+}
+
+impl Guest {
+    fn new(format: &[&str], options: &str) -> Self {
+        let made = Made::new(format, oracle::fill);
+        let mount = made.dir.path().join("mount");
+        fs::create_dir(&mount).unwrap();
+        let options = format!("loop,{options}");
+        let (image, at) = (made.path(), mount.to_str().unwrap());
+        run(
+            "mount",
+            &["-t", "ext4", "-o", &options, image.to_str().unwrap(), at],
+        );
+        Self { made, mount }
+    }
+
+    /// Brings what the page cache holds to the disk. With a journal, what is
+    /// not content goes to the journal alone, as it does in a guest.
+    fn flush(&self, has_journal: bool) {
+        if !has_journal {
+            return run("sync", &["-f", self.mount.to_str().unwrap()]);
+        }
+        let mut visits = vec![self.mount.clone()];
+        while let Some(path) = visits.pop() {
+            let kind = path.symlink_metadata().unwrap().file_type();
+            if kind.is_dir() {
+                let entries = fs::read_dir(&path).unwrap();
+                visits.extend(entries.map(|entry| entry.unwrap().path()));
+            }
+            if kind.is_dir() || kind.is_file() {
+                fs::File::open(path).unwrap().sync_all().unwrap();
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg(&self.mount)
+            .output();
+    }
+}
+
+/// A kernel writes, with its own journal going round; a scan of the image
+/// beneath it tells the difference of two walks.
+#[test]
+fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
+    if !is_root("a_scan_of_a_mounted_image_is_the_difference_of_two_walks") {
+        return;
+    }
+    let mut dice = Dice::new();
+    // The small journals go round and round, and revoke what they logged.
+    for (format, options, steps) in [
+        (&[][..], "rw", 30),
+        (&["-J", "size=4", "-b", "4096"], "rw", 60),
+        (&["-J", "size=1", "-b", "1024"], "data=journal", 150),
+        (&["-O", "^metadata_csum"], "nodelalloc,data=journal", 40),
+        (&["-O", "^extent,^64bit"], "data=writeback", 30),
+        (&["-O", "^has_journal"], "rw", 30),
+    ] {
+        let guest = Guest::new(format, options);
+        let has_journal = !format.contains(&"^has_journal");
+        guest.flush(has_journal);
+        let mut before = oracle::view(&guest.mount);
+        let mut collector = guest.made.attach();
+        let mut story = vec![format!("{format:?} {options}")];
+        for _ in 0..steps {
+            for _ in 0..=dice.below(6) {
+                story.push(oracle::operate(&guest.mount, &mut dice));
+            }
+            guest.flush(has_journal);
+            let after = oracle::view(&guest.mount);
+            let report = scan(&mut collector);
+            oracle::check(&report, &before, &after, &story);
+            before = after;
+        }
+    }
 }

@@ -1,4 +1,4 @@
-use super::super::testing::{Report, is_root, run, set_xattr};
+use super::super::testing::{Dice, Report, is_root, oracle, run, set_xattr};
 use super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
 use super::mount_for_upper;
 use sandtrace_event::{Digest, FileOp, GapCause, QuiesceMethod};
@@ -6,8 +6,6 @@ use sha2::Digest as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-
-mod oracle;
 
 /// An overlay on a tmpfs of its own, unmounted when dropped.
 struct Mounted {
@@ -536,4 +534,43 @@ fn the_kernels_own_mountinfo_is_understood() {
     let found = mount_for_upper(&text, &mounted.path("upper")).unwrap();
     assert_eq!(found.lowers, odd);
     assert_eq!(found.mount_point, mounted.path("merged"));
+}
+
+fn fill_deeper(root: &Path) {
+    for dir in ["home/a/home", "a/a"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    for file in ["home/a/file", "home/a/home/x y", "a/a/a", "etc"] {
+        fs::write(root.join(file), format!("deeper {file}")).unwrap();
+    }
+}
+
+#[test]
+fn a_scan_is_the_difference_of_two_walks() {
+    if !is_root("a_scan_is_the_difference_of_two_walks") {
+        return;
+    }
+    const STEPS: usize = 60;
+    let mut dice = Dice::new();
+    for options in OPTIONS.into_iter().cycle().take(4 * OPTIONS.len()) {
+        let mounted = Mounted::new(options, &[&oracle::fill, &fill_deeper]);
+        let root = mounted.path("merged");
+        let start = oracle::view(&root);
+        let mut before = start.clone();
+        let mut collector = mounted.attach(Baseline::AtAttach);
+        let mut story = vec![options.to_owned()];
+        for _ in 0..STEPS {
+            for _ in 0..=dice.below(4) {
+                story.push(oracle::operate(&root, &mut dice));
+            }
+            let after = oracle::view(&root);
+            let report = Report::of(&mut collector, QuiesceMethod::Live);
+            oracle::check(&report, &before, &after, &story);
+            before = after;
+        }
+        story.push("all at once, against the lower layers".to_owned());
+        let mut collector = mounted.attach(Baseline::Lowers);
+        let report = Report::of(&mut collector, QuiesceMethod::Detached);
+        oracle::check(&report, &start, &before, &story);
+    }
 }

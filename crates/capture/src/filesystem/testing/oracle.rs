@@ -1,9 +1,8 @@
-//! Random operations on real overlays; the collector's answer must be the
-//! difference of two full walks of the merged view.
+//! Random operations on a real file system, and two full walks of it: their
+//! difference must be the collector's answer.
 
-use super::super::super::testing::{Dice, Report, is_root};
-use super::{Baseline, Mounted, OPTIONS};
-use sandtrace_event::{FileChange, FileOp, QuiesceMethod};
+use super::{Dice, Report};
+use sandtrace_event::{FileChange, FileOp};
 use sha2::Digest as _;
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// What a path is to somebody in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
+pub(in super::super) struct Seen {
     /// Kind, content or target or device number: what `modified` is about.
     content: (&'static str, Vec<u8>),
     /// What `metadata` is about.
@@ -22,9 +21,10 @@ struct Seen {
     size: u64,
 }
 
-type View = BTreeMap<String, Seen>;
+pub(in super::super) type View = BTreeMap<String, Seen>;
 
-fn view(root: &Path) -> View {
+/// Everything below `root`.
+pub(in super::super) fn view(root: &Path) -> View {
     let mut view = View::new();
     let mut visits = vec![root.to_owned()];
     while let Some(path) = visits.pop() {
@@ -53,6 +53,14 @@ fn view(root: &Path) -> View {
         view.insert(format!("/{name}"), seen);
     }
     view
+}
+
+/// Compares what a scan said with the difference of two walks.
+#[track_caller]
+pub(in super::super) fn check(report: &Report, before: &View, after: &View, story: &[String]) {
+    assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+    let said = reported(report, before, after);
+    assert_eq!(said, difference(before, after), "{}", story.join("\n"));
 }
 
 /// The difference of two walks, without any notion of renaming.
@@ -127,7 +135,7 @@ fn check_fields(change: &FileChange, before: &View, after: &View) {
 }
 
 /// A random operation; one that fails does no harm.
-fn operate(root: &Path, dice: &mut Dice) -> String {
+pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
     const NAMES: [&str; 7] = ["a", "b", "c", "home", "etc", "file", "x y"];
     let mut path = || {
         let mut path = PathBuf::new();
@@ -193,7 +201,8 @@ fn truncate(path: &Path, len: u64) -> std::io::Result<()> {
     fs::File::options().write(true).open(path)?.set_len(len)
 }
 
-fn fill(root: &Path) {
+/// What is there before the first operation.
+pub(in super::super) fn fill(root: &Path) {
     for dir in ["home/a/b", "home/etc", "etc/a", "c"] {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
@@ -216,60 +225,4 @@ fn fill(root: &Path) {
         .unwrap();
     }
     symlink("../file", root.join("home/c")).unwrap();
-}
-
-fn fill_deeper(root: &Path) {
-    for dir in ["home/a/home", "a/a"] {
-        fs::create_dir_all(root.join(dir)).unwrap();
-    }
-    for file in ["home/a/file", "home/a/home/x y", "a/a/a", "etc"] {
-        fs::write(root.join(file), format!("deeper {file}")).unwrap();
-    }
-}
-
-#[test]
-fn a_scan_is_the_difference_of_two_walks() {
-    if !is_root("a_scan_is_the_difference_of_two_walks") {
-        return;
-    }
-    const STEPS: usize = 60;
-    let mut dice = Dice::new();
-    for round in 0..4 {
-        for options in OPTIONS {
-            let mounted = Mounted::new(options, &[&fill, &fill_deeper]);
-            let root = mounted.path("merged");
-            let mut before = view(&root);
-            let start = before.clone();
-            let mut collector = mounted.attach(Baseline::AtAttach);
-            let mut done = Vec::new();
-            for _ in 0..STEPS {
-                for _ in 0..=dice.below(4) {
-                    done.push(operate(&root, &mut dice));
-                }
-                let after = view(&root);
-                let report = Report::of(&mut collector, QuiesceMethod::Live);
-                assert!(report.gaps.is_empty(), "{:?}", report.gaps);
-                let said = reported(&report, &before, &after);
-                let expected = difference(&before, &after);
-                assert_eq!(
-                    said,
-                    expected,
-                    "{options} round {round}\n{}",
-                    done.join("\n")
-                );
-                before = after;
-            }
-            // And all at once, against the lower layers.
-            let mut collector = mounted.attach(Baseline::Lowers);
-            let report = Report::of(&mut collector, QuiesceMethod::Detached);
-            let said = reported(&report, &start, &before);
-            let expected = difference(&start, &before);
-            assert_eq!(
-                said,
-                expected,
-                "{options} from the lower layers\n{}",
-                done.join("\n")
-            );
-        }
-    }
 }
