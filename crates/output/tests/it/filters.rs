@@ -1,3 +1,5 @@
+//! Which events a filter admits.
+
 use crate::events::{denied, end};
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::Filter;

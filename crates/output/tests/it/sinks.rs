@@ -1,3 +1,5 @@
+//! Sinks that work, are slow, and fail.
+
 use crate::events::{denied, end};
 use sandtrace_event::{AuditEvent, VerdictResult};
 use sandtrace_output::terminal::{self, Look};

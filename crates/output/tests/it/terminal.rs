@@ -1,3 +1,5 @@
+//! Readable lines of whole events.
+
 use crate::events::{denied, end, event, file, flow, verdict, with};
 use sandtrace_event::{AuditEvent, Payload};
 use sandtrace_output::terminal::{Look, line, summary};

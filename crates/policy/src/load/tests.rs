@@ -1,3 +1,5 @@
+//! Manifests that load, and the errors of those that do not.
+
 use crate::testing::{SEED, policy};
 use crate::{MAX_MANIFEST_BYTES, Policy};
 

@@ -1,3 +1,5 @@
+//! Targets that the operator names.
+
 use crate::fake::{Fake, ext4};
 use sandtrace_event::Layer;
 use sandtrace_provider::{FindError, ManualSpec, ProviderKind, manual, manual_in};

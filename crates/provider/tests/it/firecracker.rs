@@ -1,3 +1,5 @@
+//! Firecracker processes and their API.
+
 use crate::fake::Fake;
 use crate::fake::config;
 use sandtrace_event::Layer;

@@ -1,3 +1,5 @@
+//! Processes through /proc.
+
 use super::descriptors::{access, tap};
 use super::*;
 use std::io::Write;

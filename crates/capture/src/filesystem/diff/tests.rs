@@ -1,3 +1,5 @@
+//! Differences of two trees.
+
 use super::*;
 use crate::filesystem::tree::{Attributes, Identity};
 use sandtrace_event::Digest;

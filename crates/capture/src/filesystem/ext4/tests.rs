@@ -1,3 +1,5 @@
+//! Reading ext4 structures.
+
 use super::super::bounds::{Budget, Problems};
 use super::super::content::Content;
 use super::super::image::Image;

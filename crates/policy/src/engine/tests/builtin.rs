@@ -1,3 +1,5 @@
+//! Rules that every policy has.
+
 use crate::testing::*;
 use sandtrace_event::{Count, Flow, IngressFlow, Limits, Protocol};
 

@@ -1,3 +1,5 @@
+//! Verdicts on DNS questions.
+
 use crate::testing::*;
 
 const RULES: &str = r#"

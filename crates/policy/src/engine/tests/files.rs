@@ -1,3 +1,5 @@
+//! Verdicts on file changes.
+
 use crate::testing::*;
 use sandtrace_event::{Bytes64, Count, FileChange, FileKind, FileOp};
 

@@ -1,3 +1,5 @@
+//! Bounds on calls, conversations and connections.
+
 use crate::testing::*;
 use sandtrace_event::{Count, Flow, FlowPhase, IngressFlow, Limits};
 

@@ -1,3 +1,5 @@
+//! What evidence for a name is worth.
+
 use crate::testing::*;
 use sandtrace_event::{Count, Flow, FlowPhase};
 

@@ -1,3 +1,5 @@
+//! Verdicts on conversations.
+
 use crate::testing::*;
 use sandtrace_event::Protocol;
 

@@ -1,3 +1,5 @@
+//! Where application data begins in a TLS stream.
+
 use super::*;
 use crate::testing::tls::{hello_records, message, record, server_hello_record};
 use proptest::prelude::*;
