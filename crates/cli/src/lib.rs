@@ -30,7 +30,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) if is_broken_pipe(&failure.error) => Exit::Success.into(),
         Err(failure) => {
-            show::tell(&format!("sandtrace: {}", told(&failure.error)));
+            show::tell(&format!("sandtrace: {}", one_line(&failure.error)));
             failure.exit.into()
         }
     }
@@ -62,33 +62,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     exit.into()
 }
 
-/// An error with its causes. Many errors name their cause themselves, so what
-/// was said already is not said again.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
-/// An error with its causes. Some errors name their cause themselves; it is
-/// not said twice.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.ends_with(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    line
-}
-
 /// The reader of our output went away: it has what it wanted.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -96,44 +69,4 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             .downcast_ref::<io::Error>()
             .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use anyhow::Context as _;
-
-    #[test]
-    fn nothing_is_told_twice() {
-        let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let plain = Err::<(), _>(missing()).context("open x").unwrap_err();
-        assert_eq!(told(&plain), "open x: entity not found");
-        let named = format!("open x: {}", missing());
-        let named = Err::<(), _>(missing()).context(named).unwrap_err();
-        assert_eq!(told(&named), "open x: entity not found");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use anyhow::anyhow;
-
-    #[track_caller]
-    fn check(error: &anyhow::Error, line: &str) {
-        assert_eq!(one_line(error), line);
-    }
-
-    #[test]
-    fn a_cause_is_said_once() {
-        check(&anyhow!("no room"), "no room");
-        check(
-            &anyhow!("no room").context("write trail t"),
-            "write trail t: no room",
-        );
-        check(
-            &anyhow!("no room").context("write trail t: no room"),
-            "write trail t: no room",
-        );
-    }
 }
