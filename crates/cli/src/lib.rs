@@ -62,6 +62,20 @@ fn usage(error: &clap::Error) -> ExitCode {
     exit.into()
 }
 
+/// An error with its causes. Some errors name their cause themselves; it is
+/// not said twice.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
 /// The reader of our output went away: it has what it wanted.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -69,4 +83,28 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             .downcast_ref::<io::Error>()
             .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[track_caller]
+    fn check(error: &anyhow::Error, line: &str) {
+        assert_eq!(one_line(error), line);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        check(&anyhow!("no room"), "no room");
+        check(
+            &anyhow!("no room").context("write trail t"),
+            "write trail t: no room",
+        );
+        check(
+            &anyhow!("no room").context("write trail t: no room"),
+            "write trail t: no room",
+        );
+    }
 }
