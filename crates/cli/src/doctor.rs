@@ -2,6 +2,7 @@
 
 use crate::args::DoctorArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
+use anyhow::Context as _;
 use sandtrace_sys::ring::{PacketRing, RingConfig, RingError};
 use serde_json::json;
 use std::fs::OpenOptions;
@@ -27,7 +28,9 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         kvm(),
     ];
     let print = if args.json { print_json } else { print_text };
-    print(&findings).or_exit(Exit::Io)?;
+    print(&findings)
+        .context("write to standard output")
+        .or_exit(Exit::Io)?;
     Ok(Exit::Success)
 }
 

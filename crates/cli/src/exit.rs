@@ -77,6 +77,17 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The process lacks a capability.
+    pub(crate) fn not_permitted(error: &dyn std::error::Error, capability: &str) -> Self {
+        let message = format!(
+            "{error} (needs {capability}: run as root, or grant it with \
+             `setcap cap_net_raw,cap_sys_admin,cap_sys_ptrace+ep` on the sandtrace binary)"
+        );
+        Self::new(Exit::NoPermission, message)
+    }
+}
+
 /// Gives an error the exit code that it ends the process with.
 pub(crate) trait OrExit<T> {
     /// # Errors

@@ -44,7 +44,9 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// `sandtrace policy check FILE`.
 pub(crate) fn check(args: &PolicyCheckArgs) -> Result<Exit, Failure> {
     let loaded = load(&args.file)?;
-    describe(&loaded).or_exit(Exit::Io)?;
+    describe(&loaded)
+        .context("write to standard output")
+        .or_exit(Exit::Io)?;
     Ok(Exit::Success)
 }
 

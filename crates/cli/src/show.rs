@@ -4,7 +4,7 @@ use crate::args::ShowArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
 use sandtrace_output::terminal::{Charset, Look, Text};
 use sandtrace_output::{Config, Fanout, Form, Target, WhenBusy};
-use std::io::{IsTerminal as _, stdout};
+use std::io::{IsTerminal as _, Write as _, stdout};
 
 /// Opens the outputs that were asked for. Where none of them is standard
 /// output, that gets readable lines.
@@ -44,6 +44,25 @@ pub(crate) fn escaped(text: &str) -> String {
     Text::new(text.as_bytes(), Charset::Printable).whole()
 }
 
+/// Tells people something on standard error. Control characters are shown as
+/// escapes; where nobody listens any more, nothing happens.
+pub(crate) fn tell(text: &str) {
+    let _nobody_listens = writeln!(anstream::stderr(), "{}", tame(text));
+}
+
+/// Lines stay lines; nothing else in them steers a terminal.
+fn tame(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c != '\n' && c.is_control() {
+            safe.extend(c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
 /// A number with its thousands set apart: `42,118`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -60,6 +79,14 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_steers_no_terminal() {
+        assert_eq!(
+            tame("a\nb \u{1b}[31m\u{9b}2J\r"),
+            "a\nb \\u{1b}[31m\\u{9b}2J\\u{d}"
+        );
+    }
 
     #[test]
     fn thousands_are_set_apart() {

@@ -8,12 +8,16 @@ use crate::show;
 use anyhow::Context as _;
 use sandtrace_audit_chain::{Line, ReadError, TrailReader};
 use sandtrace_event::EventType;
-use sandtrace_output::{Fanout, Record, State, WhenBusy};
+use sandtrace_output::{Fanout, Record, SinkError, State, WhenBusy};
 use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 /// How often a growing trail is looked at again.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Lines that are no records and are told one by one; more are counted.
+const TOLD: u64 = 3;
 
 pub(crate) fn run(args: &StreamArgs) -> Result<Exit, Failure> {
     let file = File::open(&args.trail)
@@ -22,10 +26,15 @@ pub(crate) fn run(args: &StreamArgs) -> Result<Exit, Failure> {
     let mut streamer = Streamer {
         sinks: show::sinks(&args.show, WhenBusy::Wait)?,
         exit: Exit::Success,
+        no_records: 0,
     };
     let mut reader = TrailReader::new(file);
     loop {
-        match reader.next_line().or_exit(Exit::Malformed)? {
+        let line = reader
+            .next_line()
+            .with_context(|| format!("read trail {}", args.trail.display()))
+            .or_exit(Exit::Malformed)?;
+        match line {
             Some(line) => {
                 let last = streamer.forward(&line);
                 if streamer.sinks.state() != State::Open || (last && args.follow) {
@@ -36,17 +45,11 @@ pub(crate) fn run(args: &StreamArgs) -> Result<Exit, Failure> {
                 streamer.sinks.flush();
                 std::thread::sleep(FOLLOW_INTERVAL);
             }
-            None => break,
+            None => {
+                streamer.leave_out(&args.trail, &reader);
+                break;
+            }
         }
-    }
-    if !args.follow && reader.partial_bytes() > 0 {
-        anstream::eprintln!(
-            "sandtrace: {}: {} bytes of an unfinished line at byte {} were left out",
-            args.trail.display(),
-            reader.partial_bytes(),
-            reader.byte_offset()
-        );
-        streamer.exit = Exit::Incomplete;
     }
     streamer.finish()
 }
@@ -54,6 +57,8 @@ pub(crate) fn run(args: &StreamArgs) -> Result<Exit, Failure> {
 struct Streamer {
     sinks: Fanout,
     exit: Exit,
+    /// Lines that are no records.
+    no_records: u64,
 }
 
 impl Streamer {
@@ -78,16 +83,40 @@ impl Streamer {
 
     /// A line that is no record: the ones after it can still be read.
     fn report(&mut self, error: &ReadError) {
-        anstream::eprintln!("sandtrace: {}", show::escaped(&error.to_string()));
         self.exit = Exit::Malformed;
+        self.no_records += 1;
+        if self.no_records <= TOLD {
+            show::tell(&format!("sandtrace: {error}"));
+        }
+    }
+
+    /// Bytes after the last line feed are no line yet.
+    fn leave_out(&mut self, trail: &Path, reader: &TrailReader<File>) {
+        if reader.partial_bytes() == 0 {
+            return;
+        }
+        show::tell(&format!(
+            "sandtrace: {}: {} bytes of an unfinished line at byte {} were left out",
+            trail.display(),
+            reader.partial_bytes(),
+            reader.byte_offset()
+        ));
+        if self.exit == Exit::Success {
+            self.exit = Exit::Incomplete;
+        }
     }
 
     fn finish(mut self) -> Result<Exit, Failure> {
-        let reports = self.sinks.finish();
-        for problem in self.sinks.take_problems() {
-            anstream::eprintln!("sandtrace: {problem}");
+        if let more @ 1.. = self.no_records.saturating_sub(TOLD) {
+            show::tell(&format!("sandtrace: {more} more lines are not records"));
         }
-        if reports.iter().any(|report| report.dropped > 0) {
+        let reports = self.sinks.finish();
+        let problems = self.sinks.take_problems();
+        for problem in &problems {
+            show::tell(&format!("sandtrace: {problem}"));
+        }
+        let overcome = |problem: &SinkError| matches!(problem, SinkError::Unreachable { .. });
+        if reports.iter().any(|report| report.dropped > 0) || !problems.iter().all(overcome) {
             return Ok(Exit::Io);
         }
         Ok(self.exit)

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +59,8 @@ pub(crate) fn ends_within(pid: u32, timeout: Duration) -> io::Result<bool> {
     let pidfd = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
     let timeout = Timespec::try_from(timeout).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&timeout))? > 0)
+    // A signal that is handled elsewhere is no end of this wait.
+    Ok(retry_on_intr(|| poll(&mut fds, Some(&timeout)))? > 0)
 }
 
 /// Field 22 of proc_pid_stat(5); the name in field 2 may itself hold spaces and brackets.

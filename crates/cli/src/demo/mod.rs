@@ -13,6 +13,8 @@ use anyhow::Context as _;
 use narrate::Narrator;
 use sandtrace_lab::Scenario;
 use stage::Stage;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -22,13 +24,13 @@ const POLICY: &str = include_str!("../../../../policies/stripe-exfil.yaml");
 /// Runs the scenario, tells what happened, verifies, and says what to try next.
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let interrupted = watch::interruptions()?;
+    let stage = Stage::set(args.sandbox)?;
     let keep = Keep::new(args.keep.as_deref())?;
     let policy_path = keep.path("policy.yaml");
-    std::fs::write(&policy_path, POLICY)
+    keep_policy(&policy_path)
         .with_context(|| format!("write {}", policy_path.display()))
         .or_exit(Exit::CannotCreate)?;
     let policy = policy_file::load(&policy_path)?;
-    let stage = Stage::set(args.sandbox)?;
     let narrator = Narrator;
     let mut exit = Exit::Success;
     for (scenario, name) in runs(args.scenario) {
@@ -52,6 +54,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let written: Vec<_> = trails.into_iter().filter(|trail| trail.exists()).collect();
     narrator.suggest(&written, &policy_path)?;
     Ok(exit)
+}
+
+/// Writes the demo's policy; somebody else's file of that name is left as it is.
+fn keep_policy(path: &Path) -> io::Result<()> {
+    match std::fs::read(path) {
+        Ok(kept) if kept == POLICY.as_bytes() => Ok(()),
+        _ => File::create_new(path)?.write_all(POLICY.as_bytes()),
+    }
 }
 
 fn verify_args(trail: PathBuf) -> VerifyArgs {

@@ -50,12 +50,15 @@ impl Stage {
     /// Makes the lab, its world and the root file system.
     pub(super) fn set(kind: DemoSandbox) -> Result<Self, Failure> {
         let unavailable = |error: LabError| Failure {
-            exit: Exit::Unavailable,
+            exit: match error {
+                LabError::NotRoot => Exit::NoPermission,
+                _ => Exit::Unavailable,
+            },
             error: error.into(),
         };
+        let lab = Lab::new(&LabConfig::default()).map_err(unavailable)?;
         // Leftovers of a demo that was killed with kill -9.
         Lab::sweep().map_err(unavailable)?;
-        let lab = Lab::new(&LabConfig::default()).map_err(unavailable)?;
         let world = World::start(lab.netns()).or_exit(Exit::Unavailable)?;
         let tree = scenario::base_tree();
         let root = match kind {

@@ -44,32 +44,34 @@ pub(crate) fn interruptions() -> Result<PipeReader, Failure> {
 
 fn announce(settings: &Settings) {
     let target = &settings.target;
-    anstream::eprintln!(
+    show::tell(&format!(
         "watching {} ({}), trail {}; Ctrl-C ends",
         target.sandbox_id,
         target.provider,
         settings.trail.display()
-    );
+    ));
     for missing in &target.coverage {
-        anstream::eprintln!("  not visible: {}", missing.missing);
+        show::tell(&format!("  not visible: {}", missing.missing));
     }
     if settings.policy.is_none() {
-        anstream::eprintln!("  no policy given: events are recorded, not judged");
+        show::tell("  no policy given: events are recorded, not judged");
     }
 }
 
 fn summarise(settings: &Settings, finished: &Finished) {
-    anstream::eprintln!("{}", terminal::summary(&finished.end));
+    show::tell(&terminal::summary(&finished.end));
     for output in finished.outputs.iter().filter(|output| output.dropped > 0) {
-        anstream::eprintln!(
+        show::tell(&format!(
             "output {}: {} events were not delivered; the trail has them all",
-            output.name,
-            output.dropped
-        );
+            output.name, output.dropped
+        ));
     }
     let trail = settings.trail.display();
     if let Some(head) = &finished.head {
-        anstream::eprintln!("{trail}: {} records, head {}", head.seq, head.record_hash);
+        show::tell(&format!(
+            "{trail}: {} records, head {}",
+            head.seq, head.record_hash
+        ));
     }
-    anstream::eprintln!("next: sandtrace verify {trail}");
+    show::tell(&format!("next: sandtrace verify {trail}"));
 }

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use sandtrace_audit_chain::TrailIdentity;
 use sandtrace_policy::Engine;
 use sandtrace_provider::{FindError, ManualSpec, Target};
+use sandtrace_sys::netns::NetnsError;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -118,16 +119,29 @@ fn find(args: &WatchArgs) -> Result<Target, Failure> {
     } else {
         sandtrace_provider::find(&args.sandbox_id)
     };
-    found.map_err(|error| Failure {
-        exit: exit_of(&error),
-        error: error.into(),
-    })
+    found.map_err(failure_of)
 }
 
-fn exit_of(error: &FindError) -> Exit {
-    match error {
+fn failure_of(error: FindError) -> Failure {
+    let exit = match &error {
         FindError::InvalidId { .. } | FindError::InvalidAgentId { .. } => Exit::Usage,
-        _ if error.is_permission() => Exit::NoPermission,
+        _ if error.is_permission() => {
+            return Failure::not_permitted(&error, capability_for(&error));
+        }
         _ => Exit::Unavailable,
+    };
+    Failure {
+        exit,
+        error: error.into(),
+    }
+}
+
+/// What it takes to do what was not permitted.
+fn capability_for(error: &FindError) -> &'static str {
+    match error {
+        FindError::Netns(NetnsError::Enter { .. }) => "CAP_SYS_ADMIN",
+        FindError::Netns(_) | FindError::Disk { .. } => "CAP_DAC_READ_SEARCH",
+        FindError::Interface { .. } => "CAP_NET_RAW",
+        _ => "CAP_SYS_PTRACE",
     }
 }

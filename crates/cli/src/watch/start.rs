@@ -8,11 +8,11 @@ use sandtrace_capture::filesystem::{FsConfig, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
 use sandtrace_event::{BackendInForce, Digest, Layer, TapIdentity, TrailStart};
 use sandtrace_provider::Target;
-use sandtrace_sys::netns;
+use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::{RingConfig, RingError};
 use sandtrace_wire::FlowConfig;
 use sha2::{Digest as _, Sha256};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::Path;
 
 /// Opens a ring on each of the sandbox's interfaces.
@@ -36,9 +36,11 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
 fn network_failure(error: NetworkError) -> Failure {
     let exit = match &error {
         NetworkError::Ring(RingError::NotPermitted { .. }) => Exit::NoPermission,
-        NetworkError::Netns(netns::NetnsError::Enter { .. })
-        | NetworkError::Ring(RingError::Netns(netns::NetnsError::Enter { .. })) => {
-            Exit::NoPermission
+        NetworkError::Netns(NetnsError::Enter { source, .. })
+        | NetworkError::Ring(RingError::Netns(NetnsError::Enter { source, .. }))
+            if source.kind() == ErrorKind::PermissionDenied =>
+        {
+            return Failure::not_permitted(&error, "CAP_SYS_ADMIN");
         }
         _ => Exit::Unavailable,
     };

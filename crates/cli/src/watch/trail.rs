@@ -1,5 +1,6 @@
 //! The thread that owns the trail: it alone appends, commits, and then tells the sinks.
 
+use crate::show;
 use sandtrace_audit_chain::{Head, Sealed, TrailIdentity, TrailWriter, WriteError};
 use sandtrace_event::{
     EndReason, EvidenceTier, Judged, Observation, Reconciliation, Timestamp, TrailEnd,
@@ -129,7 +130,7 @@ impl Appender {
         }
         self.sinks.flush();
         for problem in self.sinks.take_problems() {
-            anstream::eprintln!("sandtrace: {problem}");
+            show::tell(&format!("sandtrace: {problem}"));
         }
         Ok(())
     }
