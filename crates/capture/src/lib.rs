@@ -6,6 +6,7 @@
 
 pub mod filesystem;
 pub mod network;
+pub mod syscall;
 
 use sandtrace_event::{Limits, Observation};
 

@@ -1,0 +1,366 @@
+//! From counts and facts to observations.
+
+use super::groups::{self, VmmKind};
+use super::{
+    CallKey, Counts, Fact, FactKind, Loss, LossKind, RawCall, SyscallSource, Tally, ThreadInfo,
+    comm, confinement, decode, known, names,
+};
+use crate::Observer;
+use sandtrace_event::{
+    CallCount, CallSummary, CallingProcess, CaptureGap, Count, EvidenceTier, GapCause, GapUnit,
+    Layer, Observation, Payload, RareCall, SyscallAbi, SyscallActivity, SyscallBackend,
+    SyscallFinding, SyscallFindingKind, SyscallSubject, Timestamp,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Kinds of calls in one record.
+const CALLS_PER_RECORD: usize = 128;
+
+/// Different rare calls that one interval reports one by one.
+const RARE_PER_INTERVAL: usize = 256;
+
+/// Exit status of Firecracker when a thread met a forbidden call
+/// (`FcExitCode::BadSyscall`).
+const BAD_SYSCALL: i32 = 148;
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct SyscallConfig {
+    /// The VMM's process.
+    pub pid: u32,
+    /// Which VMM it is, where that is known.
+    pub vmm: Option<VmmKind>,
+    /// Paths of the sandbox's disks: opening them is the VMM's work.
+    pub disks: Vec<Vec<u8>>,
+    /// Name of what is watched in gap records.
+    pub name: String,
+}
+
+/// Turns what a source sees into observations.
+pub struct SyscallCollector {
+    config: SyscallConfig,
+    source: Box<dyn SyscallSource>,
+    interval_began: Timestamp,
+    /// Rare calls of this interval, and how often each was repeated since its record.
+    rare: BTreeMap<RareKey, Repeated>,
+    /// Rare calls beyond the bound.
+    unreported: u64,
+    violated: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RareKey {
+    tid: u32,
+    abi: SyscallAbi,
+    number: u32,
+    arguments: [u64; 6],
+    path: Option<Vec<u8>>,
+    address: Option<Vec<u8>>,
+}
+
+struct Repeated {
+    record: SyscallActivity,
+    call: RareCall,
+    times: u64,
+}
+
+impl SyscallCollector {
+    /// A collector of what `source` sees from `now` on.
+    #[must_use]
+    pub fn new(config: SyscallConfig, source: Box<dyn SyscallSource>, now: Timestamp) -> Self {
+        Self {
+            config,
+            source,
+            interval_began: now,
+            rare: BTreeMap::new(),
+            unreported: 0,
+            violated: false,
+        }
+    }
+
+    /// Reports how the VMM is confined.
+    pub fn look_at_confinement(&mut self, at: Timestamp, observer: &mut impl Observer) {
+        // A process that is no VMM was never said to be confined.
+        for finding in confinement::findings(self.config.pid) {
+            let thread = ThreadInfo {
+                pid: self.config.pid,
+                name: comm(self.config.pid),
+            };
+            let mut record = self.record(&thread, self.config.pid);
+            record.backend = SyscallBackend::Proc;
+            record.finding = Some(finding);
+            report(at, record, observer);
+        }
+    }
+
+    /// Reports rare calls. Cheap where there are none: to be called often.
+    pub fn poll(&mut self, now: Timestamp, observer: &mut impl Observer) {
+        for fact in self.source.facts() {
+            self.fact(&fact, now, observer);
+        }
+    }
+
+    /// Reports the counts of the interval that ends now.
+    pub fn end_interval(&mut self, now: Timestamp, observer: &mut impl Observer) {
+        self.poll(now, observer);
+        let Counts { calls, losses } = self.source.counts();
+        for record in self.summaries(calls, now.micros_since(self.interval_began)) {
+            report(now, record, observer);
+        }
+        for repeated in std::mem::take(&mut self.rare).into_values() {
+            if repeated.times > 0 {
+                let mut record = repeated.record;
+                record.call = Some(RareCall {
+                    repeats: Count(repeated.times),
+                    ..repeated.call
+                });
+                report(now, record, observer);
+            }
+        }
+        for loss in losses {
+            self.gap(&loss, now, observer);
+        }
+        let unreported = std::mem::take(&mut self.unreported);
+        if unreported > 0 {
+            let detail = format!(
+                "more than {RARE_PER_INTERVAL} different security-relevant calls in one interval"
+            );
+            let (cause, unit) = (GapCause::CallBound, GapUnit::Calls);
+            self.report_gap(cause, unit, unreported, detail, now, observer);
+        }
+        self.interval_began = now;
+    }
+
+    /// Whether every process of the VMM has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.source.has_ended()
+    }
+
+    /// Lets go of the VMM and reports the last interval.
+    pub fn finish(mut self, now: Timestamp, observer: &mut impl Observer) {
+        self.source.detach();
+        self.end_interval(now, observer);
+    }
+
+    fn fact(&mut self, fact: &Fact, now: Timestamp, observer: &mut impl Observer) {
+        let at = moment(fact.at_us, now);
+        match &fact.what {
+            FactKind::Call(call) => self.call(fact, call, at, observer),
+            FactKind::Sigsys(number) => {
+                let call = number.map_or_else(
+                    || "a call".to_owned(),
+                    |number| names::name(SyscallAbi::Native, number),
+                );
+                let detail = format!("a seccomp filter met {call}: SIGSYS");
+                let kind = SyscallFindingKind::SeccompViolation;
+                self.finding(fact, kind, detail, at, observer);
+            }
+            FactKind::Ends(BAD_SYSCALL) => {
+                if fact.thread.pid == self.config.pid
+                    && !std::mem::replace(&mut self.violated, true)
+                {
+                    let detail = format!(
+                        "exit status {BAD_SYSCALL}: Firecracker's word for a forbidden call"
+                    );
+                    self.finding(fact, SyscallFindingKind::SeccompExit, detail, at, observer);
+                }
+            }
+            FactKind::Ends(_) => {}
+        }
+    }
+
+    fn finding(
+        &self,
+        fact: &Fact,
+        kind: SyscallFindingKind,
+        detail: String,
+        at: Timestamp,
+        observer: &mut impl Observer,
+    ) {
+        let mut record = self.record(&fact.thread, fact.tid);
+        record.finding = Some(SyscallFinding {
+            detail,
+            kind,
+            tid: Some(fact.tid),
+        });
+        report(at, record, observer);
+    }
+
+    fn call(&mut self, fact: &Fact, call: &RawCall, at: Timestamp, observer: &mut impl Observer) {
+        if known::opens_known(call, &self.config.disks) {
+            return;
+        }
+        let Some(decoded) = decode::decode(fact.tid, call) else {
+            return;
+        };
+        let key = RareKey {
+            tid: fact.tid,
+            abi: call.abi,
+            number: call.number,
+            arguments: call.arguments,
+            path: call.path.clone().flatten().map(|path| path.bytes),
+            address: call.address.clone().flatten().map(|address| address.bytes),
+        };
+        if let Some(repeated) = self.rare.get_mut(&key) {
+            repeated.times = repeated.times.saturating_add(1);
+            return;
+        }
+        if self.rare.len() >= RARE_PER_INTERVAL {
+            self.unreported = self.unreported.saturating_add(1);
+            return;
+        }
+        let mut record = self.record(&fact.thread, fact.tid);
+        record.call = Some(decoded.clone());
+        report(at, record.clone(), observer);
+        let repeated = Repeated {
+            record,
+            call: decoded,
+            times: 0,
+        };
+        self.rare.insert(key, repeated);
+    }
+
+    /// A record of this thread's group that says nothing yet.
+    fn record(&self, thread: &ThreadInfo, tid: u32) -> SyscallActivity {
+        let child = thread.pid != self.config.pid;
+        let group = if child {
+            "child"
+        } else {
+            groups::group(self.config.vmm, &thread.name, tid == thread.pid)
+        };
+        SyscallActivity {
+            backend: self.source.backend(),
+            call: None,
+            finding: None,
+            group: group.to_owned(),
+            process: CallingProcess {
+                name: String::from_utf8_lossy(&thread.name).into_owned(),
+                pid: thread.pid,
+                started_by_vmm: child,
+            },
+            subject: SyscallSubject::Vmm,
+            summary: None,
+            vmm: self.config.vmm.map(|vmm| vmm.as_str().to_owned()),
+        }
+    }
+
+    /// One record (or more, where there are many kinds of calls) per process and group.
+    fn summaries(
+        &self,
+        calls: Vec<(CallKey, ThreadInfo, Tally)>,
+        interval_us: u64,
+    ) -> Vec<SyscallActivity> {
+        let mut groups: BTreeMap<(u32, String), Group> = BTreeMap::new();
+        for (key, thread, tally) in calls {
+            let record = self.record(&thread, key.tid);
+            let group = groups
+                .entry((thread.pid, record.group.clone()))
+                .or_insert_with(|| Group::of(record));
+            group.threads.insert(key.tid);
+            let call = group.calls.entry((key.abi, key.number)).or_default();
+            call.merge(tally);
+        }
+        let records = groups.into_values();
+        records
+            .flat_map(|group| group.records(interval_us))
+            .collect()
+    }
+
+    fn gap(&self, loss: &Loss, now: Timestamp, observer: &mut impl Observer) {
+        let (cause, unit) = match loss.kind {
+            LossKind::Counts => (GapCause::TableFull, GapUnit::Calls),
+            LossKind::Threads => (GapCause::TableFull, GapUnit::Threads),
+            LossKind::Facts => (GapCause::RingDrop, GapUnit::Calls),
+            LossKind::Tracing => (GapCause::TraceLost, GapUnit::Threads),
+        };
+        self.report_gap(cause, unit, loss.count, loss.detail.clone(), now, observer);
+    }
+
+    fn report_gap(
+        &self,
+        cause: GapCause,
+        unit: GapUnit,
+        count: u64,
+        detail: String,
+        now: Timestamp,
+        observer: &mut impl Observer,
+    ) {
+        let gap = CaptureGap {
+            cause,
+            count: Count(count),
+            detail,
+            first_at: self.interval_began.wall,
+            last_at: now.wall,
+            layer: Layer::Syscall,
+            source: self.config.name.clone(),
+            unit,
+        };
+        observer.observe(Observation {
+            at: now,
+            payload: gap.into(),
+            tier: EvidenceTier::Kernel,
+        });
+    }
+}
+
+struct Group {
+    record: SyscallActivity,
+    threads: BTreeSet<u32>,
+    calls: HashMap<(SyscallAbi, u32), Tally>,
+}
+
+impl Group {
+    fn of(record: SyscallActivity) -> Self {
+        Self {
+            record,
+            threads: BTreeSet::new(),
+            calls: HashMap::new(),
+        }
+    }
+
+    fn records(self, interval_us: u64) -> Vec<SyscallActivity> {
+        let calls = self
+            .calls
+            .into_iter()
+            .map(|((abi, number), tally)| CallCount {
+                abi,
+                count: Count(tally.count),
+                errors: Count(tally.errors),
+                interrupted: Count(tally.interrupted),
+                name: names::name(abi, number),
+                time_ns: Count(tally.time_ns),
+            });
+        let mut calls: Vec<_> = calls.collect();
+        calls.sort_by(|a, b| (&a.name, a.abi).cmp(&(&b.name, b.abi)));
+        let threads = u64::try_from(self.threads.len()).unwrap_or(u64::MAX);
+        let chunks = calls.chunks(CALLS_PER_RECORD);
+        let records = chunks.map(|calls| SyscallActivity {
+            summary: Some(CallSummary {
+                calls: calls.to_vec(),
+                interval_us: Count(interval_us),
+                threads: Count(threads),
+            }),
+            ..self.record.clone()
+        });
+        records.collect()
+    }
+}
+
+fn report(at: Timestamp, record: SyscallActivity, observer: &mut impl Observer) {
+    observer.observe(Observation {
+        at,
+        payload: Payload::from(record),
+        tier: EvidenceTier::Kernel,
+    });
+}
+
+/// A moment of the boot clock, on both clocks.
+fn moment(at_us: u64, now: Timestamp) -> Timestamp {
+    let ago_us = now.mono_us.saturating_sub(at_us);
+    let wall = now.wall.0.saturating_sub(ago_us.saturating_mul(1000));
+    Timestamp {
+        mono_us: at_us.min(now.mono_us),
+        wall: sandtrace_event::WallTime(wall),
+    }
+}

@@ -1,0 +1,96 @@
+//! What the tracing thread has seen, and what others take from it.
+
+use crate::syscall::{CallKey, Counts, Fact, Loss, LossKind, Tally, ThreadInfo};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+/// Facts that wait to be taken; more are counted as lost.
+const MAX_FACTS: usize = 16_384;
+
+/// Kinds of calls, over all threads, between two looks.
+const MAX_KEYS: usize = 262_144;
+
+/// Between the tracing thread and those who take.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) seen: Mutex<Seen>,
+    /// The tracing thread shall detach and end.
+    pub(super) stop: AtomicBool,
+    /// It has ended.
+    pub(super) ended: AtomicBool,
+}
+
+/// What was seen since it was last taken.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) facts: Vec<Fact>,
+    calls: HashMap<CallKey, Tally>,
+    /// Threads that live, and those that ended since counts were taken.
+    pub(super) threads: HashMap<u32, ThreadInfo>,
+    pub(super) ended: Vec<u32>,
+    uncounted: u64,
+    dropped: u64,
+    /// Threads that could not be traced.
+    pub(super) untraced: u64,
+    pub(super) trouble: Option<String>,
+}
+
+impl Seen {
+    pub(super) fn count(&mut self, key: CallKey, value: i64, is_error: bool, time_ns: u64) {
+        if self.calls.len() >= MAX_KEYS && !self.calls.contains_key(&key) {
+            self.uncounted = self.uncounted.saturating_add(1);
+            return;
+        }
+        let tally = self.calls.entry(key).or_default();
+        tally.add(value, is_error, time_ns);
+    }
+
+    pub(super) fn fact(&mut self, fact: Fact) {
+        if self.facts.len() >= MAX_FACTS {
+            self.dropped = self.dropped.saturating_add(1);
+        } else {
+            self.facts.push(fact);
+        }
+    }
+
+    pub(super) fn take_counts(&mut self) -> Counts {
+        let threads = &self.threads;
+        let calls = self.calls.drain().map(|(key, tally)| {
+            let thread = threads.get(&key.tid).cloned();
+            let thread = thread.unwrap_or(ThreadInfo {
+                pid: key.tid,
+                name: Vec::new(),
+            });
+            (key, thread, tally)
+        });
+        let calls = calls.collect();
+        for tid in self.ended.drain(..) {
+            self.threads.remove(&tid);
+        }
+        Counts {
+            calls,
+            losses: self.take_losses(),
+        }
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        let uncounted = Loss {
+            kind: LossKind::Counts,
+            count: std::mem::take(&mut self.uncounted),
+            detail: "too many threads made too many kinds of calls".to_owned(),
+        };
+        let dropped = Loss {
+            kind: LossKind::Facts,
+            count: std::mem::take(&mut self.dropped),
+            detail: "security-relevant calls came faster than they were taken".to_owned(),
+        };
+        let untraced = Loss {
+            kind: LossKind::Tracing,
+            count: std::mem::take(&mut self.untraced),
+            detail: self.trouble.take().unwrap_or_default(),
+        };
+        let losses = [uncounted, dropped, untraced];
+        losses.into_iter().filter(|loss| loss.count > 0).collect()
+    }
+}

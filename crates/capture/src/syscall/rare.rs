@@ -1,0 +1,134 @@
+//! Which calls are reported one by one, and what their arguments point to.
+
+use super::names;
+use sandtrace_event::SyscallAbi;
+use std::collections::HashMap;
+
+/// Which arguments of a call are pointers worth following.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Argument that points to a path.
+    pub(crate) path: Option<u8>,
+    /// Argument that points to a socket address; its length is in the next.
+    pub(crate) address: Option<u8>,
+    /// Argument that points to a list of strings.
+    pub(crate) argv: Option<u8>,
+}
+
+const fn path(argument: u8) -> Shape {
+    Shape {
+        path: Some(argument),
+        address: None,
+        argv: None,
+    }
+}
+
+const PLAIN: Shape = Shape {
+    path: None,
+    address: None,
+    argv: None,
+};
+
+const ADDRESS: Shape = Shape {
+    address: Some(1),
+    ..PLAIN
+};
+
+/// Calls that a VMM in its work has next to no use for, and an intruder has.
+const RARE: &[(&str, Shape)] = &[
+    ("acct", path(0)),
+    ("add_key", PLAIN),
+    ("bind", ADDRESS),
+    ("bpf", PLAIN),
+    ("capset", PLAIN),
+    ("chroot", path(0)),
+    ("connect", ADDRESS),
+    ("creat", path(0)),
+    ("delete_module", path(0)),
+    (
+        "execve",
+        Shape {
+            argv: Some(1),
+            ..path(0)
+        },
+    ),
+    (
+        "execveat",
+        Shape {
+            argv: Some(2),
+            ..path(1)
+        },
+    ),
+    ("exit_group", PLAIN),
+    ("finit_module", PLAIN),
+    ("fsmount", PLAIN),
+    ("fsopen", path(0)),
+    ("init_module", PLAIN),
+    ("io_uring_setup", PLAIN),
+    ("ioperm", PLAIN),
+    ("iopl", PLAIN),
+    ("kexec_file_load", PLAIN),
+    ("kexec_load", PLAIN),
+    ("keyctl", PLAIN),
+    ("memfd_create", path(0)),
+    ("mount", path(1)),
+    ("mount_setattr", path(1)),
+    ("move_mount", path(3)),
+    ("name_to_handle_at", path(1)),
+    ("open", path(0)),
+    ("open_by_handle_at", PLAIN),
+    ("open_tree", path(1)),
+    ("openat", path(1)),
+    ("openat2", path(1)),
+    ("perf_event_open", PLAIN),
+    ("pidfd_getfd", PLAIN),
+    ("pivot_root", path(0)),
+    ("prctl", PLAIN),
+    ("process_vm_readv", PLAIN),
+    ("process_vm_writev", PLAIN),
+    ("ptrace", PLAIN),
+    ("reboot", PLAIN),
+    ("request_key", PLAIN),
+    ("seccomp", PLAIN),
+    ("setgid", PLAIN),
+    ("setns", PLAIN),
+    ("setresgid", PLAIN),
+    ("setresuid", PLAIN),
+    ("setuid", PLAIN),
+    ("socketcall", PLAIN),
+    ("swapon", path(0)),
+    ("umount2", path(0)),
+    ("unshare", PLAIN),
+    ("userfaultfd", PLAIN),
+];
+
+/// Rare calls of one table of numbers.
+pub(crate) fn table(abi: SyscallAbi) -> HashMap<u32, Shape> {
+    let known = RARE
+        .iter()
+        .filter_map(|(name, shape)| Some((names::number(abi, name)?, *shape)));
+    known.collect()
+}
+
+/// What the arguments of a call point to; nothing for one that is not rare.
+pub(crate) fn shape(abi: SyscallAbi, number: u32) -> Shape {
+    let name = names::name(abi, number);
+    let rare = RARE.iter().find(|(rare, _)| *rare == name);
+    rare.map_or(PLAIN, |(_, shape)| *shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_call_of_some_table() {
+        for (name, _) in RARE {
+            let number = names::number(SyscallAbi::Native, name)
+                .or_else(|| names::number(SyscallAbi::I386, name));
+            assert!(number.is_some(), "{name}");
+        }
+        assert_eq!(table(SyscallAbi::Native)[&257].path, Some(1));
+        assert_eq!(table(SyscallAbi::I386)[&5].path, Some(0));
+    }
+}

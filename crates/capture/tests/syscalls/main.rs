@@ -1,0 +1,10 @@
+//! VMM system calls against strace, and what tracing does to the traced.
+//!
+//! These tests need root; without it they say so and pass.
+
+#[cfg(test)]
+mod against_strace;
+#[cfg(test)]
+mod attach;
+#[cfg(test)]
+mod program;

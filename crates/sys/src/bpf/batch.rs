@@ -1,0 +1,119 @@
+//! Reading whole hash tables at once (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+
+use aya::maps::MapFd;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+const LOOKUP_BATCH: libc::c_int = 24;
+const DELETE_ELEM: libc::c_int = 3;
+
+/// Entries per call. The kernel hands out whole buckets, of which none is as
+/// large as this by far.
+const ENTRIES: u32 = 4096;
+
+/// `union bpf_attr` for batches (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` for one element.
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Calls `each` with key and value of every entry. `key` and `value` are
+/// their sizes in bytes; a value has one part per possible CPU in a per-CPU table.
+pub(super) fn read(
+    fd: &MapFd,
+    key: usize,
+    value: usize,
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    let entries = usize::try_from(ENTRIES).unwrap_or_default();
+    let mut keys = vec![0_u8; key * entries];
+    let mut values = vec![0_u8; value * entries];
+    // The kernel's place in the table: a bucket's number for hash tables.
+    let mut from = [0_u8; 8];
+    let mut to = [0_u8; 8];
+    let mut first = true;
+    loop {
+        let mut batch = Batch {
+            in_batch: if first { 0 } else { address(from.as_mut_ptr()) },
+            out_batch: address(to.as_mut_ptr()),
+            keys: address(keys.as_mut_ptr()),
+            values: address(values.as_mut_ptr()),
+            count: ENTRIES,
+            map_fd: number(fd),
+            ..Batch::default()
+        };
+        let size = size_of::<Batch>();
+        // SAFETY: the kernel writes at most `count` keys and values, for which
+        // the vectors have room, at most eight bytes to `out_batch`, and
+        // `count` within `batch`, all of which outlive the call; the size is
+        // that of `batch`.
+        let status = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size) };
+        let error = (status != 0).then(io::Error::last_os_error);
+        let last = match &error {
+            None => false,
+            Some(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Some(_) => return Err(error.unwrap_or_else(io::Error::last_os_error)),
+        };
+        let got = usize::try_from(batch.count)
+            .unwrap_or_default()
+            .min(entries);
+        for (key, value) in keys
+            .chunks_exact(key)
+            .zip(values.chunks_exact(value))
+            .take(got)
+        {
+            each(key, value);
+        }
+        if last {
+            return Ok(());
+        }
+        first = false;
+        from = to;
+    }
+}
+
+/// Removes an entry, if it is there.
+pub(super) fn delete(fd: &MapFd, key: &[u8]) {
+    let element = Element {
+        map_fd: number(fd),
+        key: address(key.as_ptr().cast_mut()),
+        ..Element::default()
+    };
+    // SAFETY: the kernel reads a key of the table's key size behind `key`;
+    // the only caller passes one of exactly that size.
+    let _missing = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            DELETE_ELEM,
+            &raw const element,
+            size_of::<Element>(),
+        )
+    };
+}
+
+fn number(fd: &MapFd) -> u32 {
+    u32::try_from(fd.as_fd().as_raw_fd()).unwrap_or(u32::MAX)
+}
+
+fn address(pointer: *mut u8) -> u64 {
+    u64::try_from(pointer.expose_provenance()).unwrap_or_default()
+}
