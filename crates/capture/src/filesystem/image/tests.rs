@@ -1,3 +1,5 @@
+//! Scans of images that mkfs.ext4 made and debugfs changed.
+
 use super::super::testing::{Dice, Report, corpora, is_root, oracle, run};
 use super::super::{FsCollector, FsConfig, Source};
 use sandtrace_event::{Digest, FileOp, GapCause, HashScope, QuiesceMethod};

@@ -1,3 +1,5 @@
+//! Scans of real overlay mounts.
+
 use super::super::testing::{Dice, Report, is_root, oracle, run, set_xattr};
 use super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
 use super::mount_for_upper;
