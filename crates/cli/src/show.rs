@@ -11,10 +11,11 @@ use std::io::{IsTerminal as _, Write as _, stdout};
 pub(crate) fn sinks(args: &ShowArgs, when_busy: WhenBusy) -> Result<Fanout, Failure> {
     let mut fanout = Fanout::new(args.filter());
     for target in &args.output {
-        let config = Config {
-            form: Form::Line,
-            when_busy,
+        let form = match target {
+            Target::Stdout if stdout().is_terminal() => Form::AsciiLine,
+            _ => Form::Line,
         };
+        let config = Config { form, when_busy };
         fanout.open(target, config).or_exit(Exit::CannotCreate)?;
     }
     if !args.output.contains(&Target::Stdout) {

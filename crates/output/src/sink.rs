@@ -108,6 +108,9 @@ pub enum Form {
     /// The trail's own line.
     #[default]
     Line,
+    /// The trail's own line, safe on a terminal: what is not printable ASCII is
+    /// escaped as JSON escapes it, which leaves every value as it is.
+    AsciiLine,
     /// One readable line.
     Readable(Look),
 }
@@ -178,11 +181,19 @@ impl Form {
     /// Appends what a sink of this form writes for `record`, LF included.
     pub(crate) fn render(self, record: &Record<'_>, out: &mut Vec<u8>) {
         match self {
-            Self::Line => out.extend(record.line.strip_suffix(b"\n").unwrap_or(record.line)),
+            Self::Line => out.extend(without_feed(record.line)),
+            Self::AsciiLine => {
+                let line = String::from_utf8_lossy(without_feed(record.line));
+                out.extend(terminal::ascii_json(&line).bytes());
+            }
             Self::Readable(look) => out.extend(terminal::line(record.event, look).bytes()),
         }
         out.push(b'\n');
     }
+}
+
+fn without_feed(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\n").unwrap_or(line)
 }
 
 /// A sink on the caller's own thread.

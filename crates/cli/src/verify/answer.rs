@@ -6,6 +6,7 @@ use crate::show::{escaped, grouped};
 use sandtrace_audit_chain::verify::Incomplete;
 use sandtrace_audit_chain::{Outcome, Report};
 use sandtrace_event::VerdictResult;
+use sandtrace_output::terminal::ascii_json;
 use serde_json::json;
 use std::io::{self, Write};
 
@@ -181,6 +182,7 @@ impl Answer<'_> {
                 "judged_again": self.rejudged.map(rejudged_json),
             },
         });
+        let answer = ascii_json(&answer.to_string());
         writeln!(io::stdout().lock(), "{answer}")
     }
 }

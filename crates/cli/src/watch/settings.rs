@@ -8,6 +8,7 @@ use sandtrace_audit_chain::TrailIdentity;
 use sandtrace_policy::Engine;
 use sandtrace_provider::{FindError, ManualSpec, Target};
 use sandtrace_sys::netns::NetnsError;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,11 +60,7 @@ impl Settings {
 
     /// Gives the session its identity.
     pub(crate) fn resolve(request: Request) -> Result<Self, Failure> {
-        let mut nonce = [0; 8];
-        rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
-            .context("get random bytes for the trail's nonce")
-            .or_exit(Exit::Internal)?;
-        let nonce = u64::from_le_bytes(nonce);
+        let nonce = random_nonce()?;
         let target = request.target;
         let agent_id = request
             .agent_id
@@ -102,6 +99,15 @@ impl Settings {
     }
 }
 
+/// What sets one trail apart from all others.
+pub(crate) fn random_nonce() -> Result<u64, Failure> {
+    let mut nonce = [0; 8];
+    rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
+        .context("get random bytes for the trail's nonce")
+        .or_exit(Exit::Internal)?;
+    Ok(u64::from_le_bytes(nonce))
+}
+
 /// By hand where anything is given by hand, else among the running VMMs.
 fn find(args: &WatchArgs) -> Result<Target, Failure> {
     let by_hand =
@@ -119,7 +125,35 @@ fn find(args: &WatchArgs) -> Result<Target, Failure> {
     } else {
         sandtrace_provider::find(&args.sandbox_id)
     };
-    found.map_err(failure_of)
+    let target = found.map_err(failure_of)?;
+    check_visible(&target)?;
+    Ok(target)
+}
+
+/// A watch that cannot see anything would only pretend.
+fn check_visible(target: &Target) -> Result<(), Failure> {
+    let sees_nothing =
+        target.taps.is_empty() && target.disks.is_empty() && target.overlay.is_none();
+    if !sees_nothing {
+        return Ok(());
+    }
+    let hidden = target.vmm.as_ref().is_some_and(|vmm| {
+        let opened = std::fs::read_dir(format!("/proc/{}/fd", vmm.pid));
+        opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    });
+    let exit = if hidden {
+        Exit::NoPermission
+    } else {
+        Exit::Unavailable
+    };
+    let mut reasons: Vec<_> = target.coverage.iter().map(|c| c.missing.as_str()).collect();
+    reasons.dedup();
+    let message = format!(
+        "nothing of sandbox {} can be captured: {}",
+        target.sandbox_id,
+        reasons.join("; ")
+    );
+    Err(Failure::new(exit, message))
 }
 
 fn failure_of(error: FindError) -> Failure {

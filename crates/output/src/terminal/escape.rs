@@ -142,6 +142,25 @@ fn render(pieces: &[Piece]) -> String {
     pieces.iter().map(Piece::to_string).collect()
 }
 
+/// JSON text with everything that is not printable ASCII escaped (RFC 8259
+/// section 7): it spells the same values, and a terminal only shows it.
+#[must_use]
+pub fn ascii_json(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if matches!(c, ' '..='~') {
+            ascii.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut units) {
+                // Writing to a String cannot fail.
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
+        }
+    }
+    ascii
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +186,18 @@ mod tests {
         check(b"caf\xe9/\xff", "caf\\xe9/\\xff");
         check(b"it's \"here\"", "it's \"here\"");
         check(br"\u{1b}", r"\\u{1b}");
+    }
+
+    #[test]
+    fn json_keeps_its_values() {
+        let nasty = "a\"\\ \u{7f}\u{9b}2J \u{202e}é \u{1f980}";
+        let json = serde_json::to_string(nasty).unwrap();
+        let ascii = ascii_json(&json);
+        assert!(
+            ascii.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+            "{ascii}"
+        );
+        assert_eq!(serde_json::from_str::<String>(&ascii).unwrap(), nasty);
     }
 
     #[test]

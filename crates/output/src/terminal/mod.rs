@@ -13,7 +13,7 @@ mod size;
 mod summary;
 mod syscall;
 
-pub use escape::{Charset, Text};
+pub use escape::{Charset, Text, ascii_json};
 pub use size::size;
 pub use summary::summary;
 

@@ -1,0 +1,27 @@
+//! The program as its users run it: real sandboxes, real trails, real mistakes.
+//!
+//! What needs root says `skipped: …` to a plain user and fails in CI.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail and tell as tests do"
+)]
+
+mod bad_files;
+mod bad_sandboxes;
+mod demo;
+mod ending;
+mod full_disk;
+mod hostile_guest;
+mod leftovers;
+mod outputs;
+mod rights;
+mod support;
+mod tampering;
+mod terminal;
+mod watch;
+mod words;
