@@ -3,7 +3,7 @@
 use crate::nextest::{self, Counts};
 use crate::repo::{Repo, find_program, in_ci, is_root};
 use crate::setup::{self, Purpose};
-use crate::step::{on_terminal, quiet, streamed, teed};
+use crate::step::{collected, on_terminal, quiet, streamed, teed};
 use crate::{step, tidy};
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
@@ -136,11 +136,12 @@ impl Gates {
             command.args(["--profile", "ci", "--no-fail-fast"]);
             command.args(["--color", if on_terminal() { "always" } else { "never" }]);
             command.env("SANDTRACE_GUEST", repo.guest());
-            let report = nextest::Report::forget_earlier(&repo.target)?;
+            let report = nextest::Report::forget_earlier(&repo.root)?;
             let (output, succeeded) = teed(&mut command)?;
             let Some(ran) = nextest::summary(&output) else {
                 bail!("nextest ran no test");
             };
+            counts = ran;
             let skipped = report.skipped_by_themselves()?;
             for line in &skipped {
                 println!("    {line}");
@@ -158,7 +159,7 @@ impl Gates {
         let mut counts = Counts::default();
         self.check("doctests", || {
             let mut command = repo.cargo(["test", "--doc", "--workspace", "--locked", "--quiet"]);
-            let (output, succeeded) = teed(&mut command)?;
+            let (output, succeeded) = collected(&mut command)?;
             counts = nextest::doctest_summary(&output);
             if !succeeded {
                 bail!("{} of the doctests failed", counts.failed);

@@ -101,9 +101,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Removes the file of an earlier run.
-    pub(crate) fn forget_earlier(target: &Path) -> Result<Self> {
-        let path = target.join("nextest/ci/junit.xml");
+    /// Removes the file of an earlier run. Its place is below the workspace's
+    /// own `target`, wherever cargo builds.
+    pub(crate) fn forget_earlier(root: &Path) -> Result<Self> {
+        let path = root.join("target/nextest/ci/junit.xml");
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("removing {}", path.display()))

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -23,19 +23,32 @@ pub(crate) fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T
 
 /// Runs a command whose output matters only if it fails: then its tail is shown.
 pub(crate) fn quiet(command: &mut Command) -> Result<()> {
-    let name = spelled(command);
-    let (mut tail, status) = watch(command, &name)?;
+    let (output, status) = watch(command)?;
     if status.success() {
         return Ok(());
     }
-    let shown = tail.split_off(tail.len().saturating_sub(TAIL_LINES));
-    if !tail.is_empty() {
-        println!("    … {} lines before", tail.len());
+    show_tail(&output);
+    bail!("`{}` ended with {status}", spelled(command))
+}
+
+/// The same, for a command whose output is read by the caller; with whether
+/// it succeeded.
+pub(crate) fn collected(command: &mut Command) -> Result<(String, bool)> {
+    let (output, status) = watch(command)?;
+    if !status.success() {
+        show_tail(&output);
     }
-    for line in shown {
+    Ok((output.join("\n"), status.success()))
+}
+
+fn show_tail(lines: &[String]) {
+    let before = lines.len().saturating_sub(TAIL_LINES);
+    if before > 0 {
+        println!("    … {before} lines before");
+    }
+    for line in lines.iter().skip(before) {
         println!("    {line}");
     }
-    bail!("`{name}` ended with {status}")
 }
 
 /// Runs a command that talks to the person directly.
@@ -80,7 +93,8 @@ pub(crate) fn on_terminal() -> bool {
 }
 
 /// Collects a command's output line by line, and says now and then that it runs.
-fn watch(command: &mut Command, name: &str) -> Result<(Vec<String>, std::process::ExitStatus)> {
+fn watch(command: &mut Command) -> Result<(Vec<String>, ExitStatus)> {
+    let name = spelled(command);
     let (reader, writer) = io::pipe().context("making a pipe")?;
     let mut child = command
         .stdin(Stdio::null())
