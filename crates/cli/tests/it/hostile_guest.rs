@@ -70,9 +70,9 @@ fn garbage(number: u64, chance: &mut Chance) -> Vec<u8> {
     };
     let room = frame.len().min(12 + start.len());
     frame[12..room].copy_from_slice(&start[..room - 12]);
-    if number % 16 == 0 && frame.len() > 40 {
+    if number.is_multiple_of(16) && frame.len() > 40 {
         // TCP or UDP to the ports that parsers wait on.
-        frame[23] = if number % 32 == 0 { 6 } else { 17 };
+        frame[23] = if number.is_multiple_of(32) { 6 } else { 17 };
         let port = [53_u16, 443, 80, 123][usize::try_from(number / 16 % 4).unwrap()];
         frame[36..38].copy_from_slice(&port.to_be_bytes());
     }
