@@ -41,6 +41,8 @@ impl Index {
                         names.add(Slot { rule, item }, pattern);
                     }
                 }
+                // Few, and judged by their names: looked at one by one.
+                Body::Syscalls(_) => {}
                 Body::Files(files) => {
                     for pattern in &files.paths {
                         paths.add(rule, pattern)?;

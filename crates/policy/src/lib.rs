@@ -19,6 +19,7 @@ mod path;
 mod policy;
 mod ports;
 mod print;
+mod profile;
 mod reach;
 mod suggest;
 mod summary;

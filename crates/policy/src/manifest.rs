@@ -4,6 +4,7 @@ use crate::cidr::Cidr;
 use crate::host::HostPattern;
 use crate::path::PathPattern;
 use crate::ports::Ports;
+use crate::profile::{CHILD, Profile};
 use sandtrace_event::Protocol;
 use std::net::IpAddr;
 
@@ -14,11 +15,13 @@ pub(crate) trait Word: Copy + 'static {
 
 macro_rules! words {
     ($type:ty { $($word:literal => $value:expr,)* }) => {
-        impl Word for $type {
+        impl $crate::manifest::Word for $type {
             const ALL: &'static [(&'static str, Self)] = &[$(($word, $value),)*];
         }
     };
 }
+
+pub(crate) use words;
 
 /// The word for a value.
 pub(crate) fn word<T: Word + PartialEq>(value: T) -> &'static str {
@@ -41,6 +44,9 @@ pub(crate) struct Defaults {
     pub(crate) network: Fallback,
     /// The same for file system changes.
     pub(crate) filesystem: Fallback,
+    /// VMM system calls where there is neither a rule nor a profile; an
+    /// anomaly if the manifest does not say.
+    pub(crate) syscall: Option<Fallback>,
     /// For rules that do not say it themselves.
     pub(crate) min_name_evidence: MinEvidence,
 }
@@ -104,6 +110,7 @@ pub(crate) enum Body {
     Files(Files),
     /// Names that may (not) be looked up.
     Dns(Vec<HostPattern>),
+    Syscalls(Syscalls),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +119,7 @@ pub(crate) enum RuleType {
     Ingress,
     Files,
     Dns,
+    Syscalls,
 }
 
 words!(RuleType {
@@ -119,6 +127,7 @@ words!(RuleType {
     "network_ingress" => Self::Ingress,
     "filesystem" => Self::Files,
     "dns_query" => Self::Dns,
+    "syscall" => Self::Syscalls,
 });
 
 impl Body {
@@ -128,6 +137,7 @@ impl Body {
             Self::Ingress(_) => RuleType::Ingress,
             Self::Files(_) => RuleType::Files,
             Self::Dns(_) => RuleType::Dns,
+            Self::Syscalls(_) => RuleType::Syscalls,
         }
     }
 }
@@ -215,6 +225,42 @@ impl Peer {
         who && ports && (self.protocol.is_none() || self.protocol == other.protocol)
     }
 }
+
+/// What the VMM may ask of the host's kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Syscalls {
+    /// Findings about the VMM's confinement that are as they should be.
+    pub(crate) accept: Vec<Acceptable>,
+    pub(crate) allow: Vec<String>,
+    pub(crate) deny: Vec<String>,
+    pub(crate) profile: Option<Profile>,
+    /// Thread groups that the rule is about; empty: all of the VMM's own.
+    pub(crate) threads: Vec<String>,
+}
+
+impl Syscalls {
+    /// Whether the rule is about a thread group. Processes that the VMM
+    /// started are meant only where a rule names them, or denies.
+    pub(crate) fn concerns(&self, group: &str) -> bool {
+        if self.threads.is_empty() {
+            group != CHILD || self.allow.is_empty() && self.profile.is_none()
+        } else {
+            self.threads.iter().any(|own| own == group)
+        }
+    }
+}
+
+/// A finding that a rule can accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acceptable {
+    NoSeccomp,
+    NewPrivsPossible,
+}
+
+words!(Acceptable {
+    "no_seccomp" => Self::NoSeccomp,
+    "new_privs_possible" => Self::NewPrivsPossible,
+});
 
 /// Paths and what may happen to them.
 #[derive(Clone, Debug, PartialEq, Eq)]

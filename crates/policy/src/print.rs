@@ -1,7 +1,7 @@
 //! A manifest in its canonical text, which reads back as the same manifest.
 
 use crate::manifest::{
-    Access, Action, Body, Defaults, Files, Manifest, Network, Peer, Rule, Who, Word, word,
+    Access, Action, Body, Defaults, Files, Manifest, Network, Peer, Rule, Syscalls, Who, Word, word,
 };
 use std::fmt::{self, Formatter, Write as _};
 
@@ -29,6 +29,9 @@ fn print_defaults(defaults: Defaults, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "defaults:")?;
     writeln!(f, "  network: {}", word(defaults.network))?;
     writeln!(f, "  filesystem: {}", word(defaults.filesystem))?;
+    if let Some(fallback) = defaults.syscall {
+        writeln!(f, "  syscall: {}", word(fallback))?;
+    }
     writeln!(
         f,
         "  min_name_evidence: {}",
@@ -46,6 +49,7 @@ fn print_rule(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
         Body::Egress(network) => print_network("destinations", network, f),
         Body::Ingress(network) => print_network("sources", network, f),
         Body::Files(files) => print_files(files, f),
+        Body::Syscalls(syscalls) => print_syscalls(syscalls, f),
         Body::Dns(names) => {
             writeln!(f, "    names:")?;
             names
@@ -96,6 +100,27 @@ fn print_files(files: &Files, f: &mut Formatter<'_>) -> fmt::Result {
     let access = Some(files.access).filter(|access| *access != Access::default());
     print_word("access", access, f)?;
     print_number("max_file_bytes", files.max_file_bytes, f)
+}
+
+fn print_syscalls(syscalls: &Syscalls, f: &mut Formatter<'_>) -> fmt::Result {
+    print_names("threads", &syscalls.threads, f)?;
+    print_word("profile", syscalls.profile, f)?;
+    print_names("allow", &syscalls.allow, f)?;
+    print_names("deny", &syscalls.deny, f)?;
+    let accept: Vec<_> = syscalls.accept.iter().map(|own| word(*own)).collect();
+    print_names("accept", &accept, f)
+}
+
+/// A list of names that need no escape, if there is any.
+fn print_names(key: &str, names: &[impl AsRef<str>], f: &mut Formatter<'_>) -> fmt::Result {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = names
+        .iter()
+        .map(|name| format!("\"{}\"", name.as_ref()))
+        .collect();
+    writeln!(f, "    {key}: [{}]", names.join(", "))
 }
 
 fn print_number(key: &str, number: Option<u64>, f: &mut Formatter<'_>) -> fmt::Result {
@@ -194,6 +219,10 @@ mod tests {
                     "type: filesystem, paths: [{paths}], access: {access}{bytes}"
                 )),
             names.prop_map(|names| format!("type: dns_query, names: [{names}]")),
+            prop::collection::vec("[a-z_]{1,8}", 1..4).prop_map(|calls| format!(
+                "type: syscall, threads: [vcpu], profile: qemu, accept: [no_seccomp], allow: [\"{}\"]",
+                calls.join("\", \"")
+            )),
         ]
     }
 

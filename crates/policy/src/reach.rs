@@ -43,6 +43,7 @@ impl<'a> Seen<'a> {
             Body::Files(files) => self
                 .paths
                 .extend(files.paths.iter().map(|path| (index, path))),
+            Body::Syscalls(_) => {}
             Body::Dns(names) => {
                 for name in names {
                     self.hosts
@@ -83,6 +84,8 @@ impl<'a> Seen<'a> {
                 let covers = |(_, own): &&(usize, &PathPattern)| own.covers(path);
                 self.paths.iter().find(covers).map(|(index, _)| *index)
             })),
+            // Their lists add up rather than shadow each other.
+            Body::Syscalls(_) => None,
             Body::Dns(names) => last_of(
                 names
                     .iter()

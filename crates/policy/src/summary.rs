@@ -1,6 +1,6 @@
 //! A rule in one line, for people.
 
-use crate::manifest::{Access, Action, Body, Files, Network, Peer, Rule, Who, word};
+use crate::manifest::{Access, Action, Body, Files, Network, Peer, Rule, Syscalls, Who, word};
 use std::fmt;
 
 /// Items that are listed before the rest is only counted.
@@ -40,6 +40,7 @@ impl RuleSummary {
                     .collect(),
                 file_limits(files),
             ),
+            Body::Syscalls(own) => (syscalls(own), Vec::new()),
             Body::Dns(names) => (names.iter().map(ToString::to_string).collect(), Vec::new()),
         };
         let action = match rule.action {
@@ -57,6 +58,24 @@ impl RuleSummary {
             description,
         }
     }
+}
+
+fn syscalls(own: &Syscalls) -> Vec<String> {
+    let threads = match own.threads.as_slice() {
+        [] => "every VMM thread".to_owned(),
+        threads => threads.join(", "),
+    };
+    let profile = own
+        .profile
+        .map(|profile| format!("profile {}", word(profile)));
+    let deny = (!own.deny.is_empty()).then(|| format!("but not {}", own.deny.join(", ")));
+    let items = profile
+        .into_iter()
+        .chain(own.allow.iter().cloned())
+        .chain(deny);
+    std::iter::once(format!("of {threads}:"))
+        .chain(items)
+        .collect()
 }
 
 fn listed(items: &[String]) -> String {

@@ -81,6 +81,6 @@ fn decides(rule: &Rule, item: usize, name: &HostName<'_>) -> bool {
             (rule.action == Action::Allow || whole_host)
                 && matches!(&peer.who, Who::Host(pattern) if pattern.matches(name))
         }),
-        Body::Ingress(_) | Body::Files(_) => false,
+        Body::Ingress(_) | Body::Files(_) | Body::Syscalls(_) => false,
     }
 }

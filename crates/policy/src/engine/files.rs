@@ -90,7 +90,7 @@ fn touched(change: &FileChange) -> impl Iterator<Item = Touched<'_>> {
 fn with_files(rule: &Rule) -> Option<(&Rule, &Files)> {
     match &rule.body {
         Body::Files(files) => Some((rule, files)),
-        Body::Egress(_) | Body::Ingress(_) | Body::Dns(_) => None,
+        Body::Egress(_) | Body::Ingress(_) | Body::Dns(_) | Body::Syscalls(_) => None,
     }
 }
 

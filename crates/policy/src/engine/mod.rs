@@ -8,6 +8,7 @@ mod files;
 mod findings;
 mod network;
 mod reason;
+mod syscalls;
 
 pub(crate) use reason::{Shown, grouped};
 
@@ -63,6 +64,7 @@ impl Engine {
             Payload::NetworkIngress(flow) => self.ingress(&flow.0),
             Payload::DnsQuery(query) => self.dns(query).unbounded(),
             Payload::FilesystemChange(change) => self.file(change).unbounded(),
+            Payload::SyscallActivity(activity) => self.syscalls(activity).unbounded(),
             _ => Judgement {
                 verdict: None,
                 limits: Limits::default(),

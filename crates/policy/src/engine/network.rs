@@ -219,7 +219,7 @@ fn resolve(policy: &Policy, slot: Slot) -> Option<(&Rule, &Network, &Peer)> {
         Body::Egress(network) | Body::Ingress(network) => {
             Some((rule, network, network.peers.get(slot.item)?))
         }
-        Body::Files(_) | Body::Dns(_) => None,
+        Body::Files(_) | Body::Dns(_) | Body::Syscalls(_) => None,
     }
 }
 

@@ -5,6 +5,7 @@ mod files;
 mod network;
 mod rule;
 mod scalar;
+mod syscalls;
 
 use crate::error::{Problem, Problems};
 use crate::manifest::{Defaults, Manifest, Rule};
@@ -111,6 +112,7 @@ fn load_defaults(node: &Node, problems: &mut Problems) -> Defaults {
     if let Some(fallback) = fields.word("filesystem", problems) {
         defaults.filesystem = fallback;
     }
+    defaults.syscall = fields.word("syscall", problems);
     if let Some(minimum) = fields.word("min_name_evidence", problems) {
         defaults.min_name_evidence = minimum;
     }

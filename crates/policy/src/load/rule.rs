@@ -1,11 +1,11 @@
 //! One rule.
 
 use super::fields::Fields;
-use super::{files, network, scalar};
+use super::{files, network, scalar, syscalls};
 use crate::error::{Problem, Problems};
 use crate::host::HostPattern;
 use crate::manifest::{Action, Body, Rule, RuleType};
-use crate::yaml::{Mark, Node, Value};
+use crate::yaml::{Mark, Node};
 
 /// Longest id in characters; it stands in every record that the rule decides.
 const MAX_ID: usize = 128;
@@ -27,7 +27,7 @@ pub(crate) fn load(node: &Node, problems: &mut Problems) -> Option<LoadedRule> {
     let id = id_node.and_then(|node| problems.keep(id(node)));
     let action = fields.word("action", problems).unwrap_or_default();
     let type_node = fields.required("type", problems);
-    let rule_type = type_node.and_then(|node| problems.keep(rule_type(node)))?;
+    let rule_type = type_node.and_then(|node| problems.keep(scalar::word(node, "type")))?;
     let body = load_body(rule_type, action, &mut fields, problems);
     fields.finish(problems);
     let body = body?;
@@ -35,6 +35,7 @@ pub(crate) fn load(node: &Node, problems: &mut Problems) -> Option<LoadedRule> {
         Body::Egress(network) | Body::Ingress(network) => network.peers.len(),
         Body::Files(files) => files.paths.len(),
         Body::Dns(names) => names.len(),
+        Body::Syscalls(own) => own.allow.len() + own.deny.len() + own.threads.len(),
     };
     Some(LoadedRule {
         rule: Rule {
@@ -65,6 +66,7 @@ fn load_body(
         RuleType::Ingress => network::ingress(action, fields, problems).map(Body::Ingress),
         RuleType::Files => files::load(action, fields, problems).map(Body::Files),
         RuleType::Dns => names(fields, problems).map(Body::Dns),
+        RuleType::Syscalls => syscalls::load(action, fields, problems).map(Body::Syscalls),
     }
 }
 
@@ -80,18 +82,6 @@ fn id(node: &Node) -> Result<String, Problem> {
             let message = format!("ids that begin with {prefix:?} are Sandtrace's own");
             Err(Problem::new(node.at, message).suggest("choose another prefix"))
         }
-    }
-}
-
-fn rule_type(node: &Node) -> Result<RuleType, Problem> {
-    match &node.value {
-        Value::Scalar { text, .. } if matches!(text.as_str(), "syscall" | "syscall_activity") => {
-            let message = "rules of type \"syscall\" are not supported yet";
-            let advice =
-                "this version judges network_egress, network_ingress, dns_query and filesystem";
-            Err(Problem::new(node.at, message).suggest(advice))
-        }
-        _ => scalar::word(node, "type"),
     }
 }
 

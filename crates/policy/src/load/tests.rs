@@ -166,9 +166,22 @@ fn rules_are_checked() {
         "policy.yaml:3:35: unknown key \"destination\" (did you mean \"destinations\"?)",
     );
     check(
+        "  - {id: a, type: syscall_activity, allow: [read]}\n",
+        "policy.yaml:3:19: type cannot be \"syscall_activity\" (use network_egress, \
+         network_ingress, filesystem, dns_query or syscall)",
+    );
+    check(
         "  - {id: a, type: syscall}\n",
-        "policy.yaml:3:19: rules of type \"syscall\" are not supported yet \
-         (this version judges network_egress, network_ingress, dns_query and filesystem)",
+        "policy.yaml:3:5: a syscall rule needs one of the keys allow, deny, profile and accept \
+         (such as `profile: firecracker`)",
+    );
+    check(
+        "  - {id: a, type: syscall, deny: [Read]}\n",
+        "policy.yaml:3:35: \"Read\" is no name of a system call or thread group (such as openat or vcpu)",
+    );
+    check(
+        "  - {id: a, type: syscall, profile: firecraker}\n",
+        "policy.yaml:3:37: profile cannot be \"firecraker\" (did you mean \"firecracker\"?)",
     );
     check(
         "  - {id: a, type: network_egres, destinations: []}\n",

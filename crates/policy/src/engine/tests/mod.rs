@@ -9,3 +9,4 @@ mod names;
 mod network;
 mod shipped;
 mod speed;
+mod syscalls;

@@ -30,7 +30,8 @@ fn the_manifests_of_the_documentation_load() {
     let text = include_str!("../../../../../docs/policy.md");
     let blocks = text.split("```yaml\n").skip(1);
     let manifests: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(manifests.len(), 2);
+    assert_eq!(manifests.len(), 3);
     assert_eq!(policy(manifests[0]), policy(SEED));
     policy(manifests[1]);
+    policy(manifests[2]);
 }

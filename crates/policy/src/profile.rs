@@ -1,0 +1,101 @@
+//! System calls that a VMM's threads make in their work, as data.
+//!
+//! A profile is a text: comments with its source, then a line per thread
+//! group, `group: name name …`; the group `*` stands for all of the VMM's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+/// A profile that comes with Sandtrace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Firecracker,
+    Qemu,
+    CloudHypervisor,
+}
+
+crate::manifest::words!(Profile {
+    "firecracker" => Self::Firecracker,
+    "qemu" => Self::Qemu,
+    "cloud-hypervisor" => Self::CloudHypervisor,
+});
+
+type Groups = BTreeMap<&'static str, BTreeSet<&'static str>>;
+
+impl Profile {
+    /// By the word that records use for a VMM.
+    pub(crate) fn of_vmm(vmm: &str) -> Option<Self> {
+        let all = <Self as crate::manifest::Word>::ALL;
+        all.iter()
+            .find(|(word, _)| *word == vmm)
+            .map(|(_, profile)| *profile)
+    }
+
+    /// Whether threads of a group make this call in their work. A process
+    /// that the VMM started is in no profile.
+    pub(crate) fn covers(self, group: &str, call: &str) -> bool {
+        let groups = self.groups();
+        let of_all = groups.get("*").filter(|_| group != CHILD);
+        let calls = groups.get(group).or(of_all);
+        calls.is_some_and(|calls| calls.contains(call))
+    }
+
+    fn groups(self) -> &'static Groups {
+        static FIRECRACKER: OnceLock<Groups> = OnceLock::new();
+        static QEMU: OnceLock<Groups> = OnceLock::new();
+        static CLOUD_HYPERVISOR: OnceLock<Groups> = OnceLock::new();
+        let (cell, text) = match self {
+            Self::Firecracker => (&FIRECRACKER, include_str!("../profiles/firecracker.txt")),
+            Self::Qemu => (&QEMU, include_str!("../profiles/qemu.txt")),
+            Self::CloudHypervisor => {
+                let text = include_str!("../profiles/cloud-hypervisor.txt");
+                (&CLOUD_HYPERVISOR, text)
+            }
+        };
+        cell.get_or_init(|| parse(text))
+    }
+}
+
+/// Group of every process that the VMM started.
+pub(crate) const CHILD: &str = "child";
+
+fn parse(text: &'static str) -> Groups {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let groups = lines.filter_map(|line| line.split_once(": "));
+    groups
+        .map(|(group, calls)| (group, calls.split_whitespace().collect()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(profile: Profile, group: &str, call: &str, expected: bool) {
+        assert_eq!(profile.covers(group, call), expected, "{group} {call}");
+    }
+
+    #[test]
+    fn profiles_cover_work_and_no_escape() {
+        check(Profile::Firecracker, "main", "epoll_pwait", true);
+        check(Profile::Firecracker, "vcpu", "ioctl", true);
+        check(Profile::Firecracker, "vcpu", "socket", false);
+        check(Profile::Firecracker, "worker", "read", false);
+        check(Profile::Qemu, "vcpu", "ioctl", true);
+        check(Profile::Qemu, "child", "read", false);
+        check(Profile::CloudHypervisor, "vmm", "read", true);
+        for profile in [
+            Profile::Firecracker,
+            Profile::Qemu,
+            Profile::CloudHypervisor,
+        ] {
+            assert!(!profile.groups().is_empty());
+            for group in ["main", "api", "vcpu", "worker", "child"] {
+                for call in ["execve", "ptrace", "mount", "setns", "bpf", "unshare"] {
+                    check(profile, group, call, false);
+                }
+            }
+        }
+    }
+}
