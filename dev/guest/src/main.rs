@@ -2,9 +2,11 @@
 //!
 //! Started without arguments as process 1 it boots the VM and then starts itself again as
 //! `agent --root /disk`. A namespace sandbox starts it as `agent` right away.
+//! Called `firecracker` or `cloud-hypervisor` it stands in for that VMM.
 
 mod init;
 mod play;
+mod standin;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -16,7 +18,12 @@ use sandtrace_guest::Message;
 const USAGE: &str = "usage: sandtrace-guest agent [--root DIR] < script.json";
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    if let Some(vmm) = standin::Vmm::called(&program) {
+        return standin::run(vmm, &args);
+    }
     let mode = Mode::from_args(&args, std::process::id());
     let outcome = match mode {
         Some(Mode::Init) => init::run(),

@@ -1,0 +1,167 @@
+//! The HTTP server of Firecracker's `micro_http`, as far as a client can
+//! tell: no reason phrase, connections kept alive, ten of them at most.
+
+use serde_json::Value;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Connections at the same time (`MAX_CONNECTIONS` of micro_http).
+const MAX_CONNECTIONS: usize = 10;
+
+/// What one more connection gets (`SERVER_FULL_ERROR_MESSAGE`).
+const FULL: &[u8] = b"HTTP/1.1 503\r\nServer: Firecracker API\r\nConnection: close\r\n\
+    Content-Length: 40\r\n\r\n{ \"error\": \"Too many open connections\" }";
+
+/// Longest request (`HTTP_MAX_PAYLOAD_SIZE`).
+const MAX_REQUEST: usize = 51_200;
+
+/// What to answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Option<Value>,
+}
+
+impl Answer {
+    pub(super) fn json(body: Value) -> Self {
+        let body = Some(body);
+        Self { status: 200, body }
+    }
+
+    pub(super) fn done(result: Result<(), String>) -> Self {
+        match result {
+            Ok(()) => Self {
+                status: 204,
+                body: None,
+            },
+            Err(why) => Self::fault(&why),
+        }
+    }
+
+    pub(super) fn fault(why: &str) -> Self {
+        Self {
+            status: 400,
+            body: Some(serde_json::json!({ "fault_message": why })),
+        }
+    }
+
+    fn bytes(&self, server: &str) -> Vec<u8> {
+        let mut text = format!(
+            "HTTP/1.1 {} \r\nServer: {server}\r\nConnection: keep-alive\r\n",
+            self.status
+        );
+        if let Some(body) = &self.body {
+            let body = body.to_string();
+            let length = body.len();
+            text += &format!(
+                "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+        } else {
+            text += "\r\n";
+        }
+        text.into_bytes()
+    }
+}
+
+/// One request.
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) body: Value,
+}
+
+/// Serves for ever. `answer` is called on several threads.
+pub(super) fn serve(
+    listener: &UnixListener,
+    server: &str,
+    answer: impl Fn(&Request) -> Answer + Sync,
+) {
+    let open = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            if open.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+                open.fetch_sub(1, Ordering::Relaxed);
+                // A client that is gone already needs no answer.
+                let _ = stream.write_all(FULL);
+                continue;
+            }
+            let (open, answer) = (&open, &answer);
+            scope.spawn(move || {
+                // Ends with the connection, in whichever way.
+                let _ = converse(stream, server, answer);
+                open.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    });
+}
+
+fn converse(
+    mut stream: UnixStream,
+    server: &str,
+    answer: &impl Fn(&Request) -> Answer,
+) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        if let Some((request, length)) = parse(&buffer) {
+            buffer.drain(..length);
+            stream.write_all(&answer(&request).bytes(server))?;
+            continue;
+        }
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk)?;
+        if read == 0 || buffer.len() > MAX_REQUEST {
+            return Ok(());
+        }
+        buffer.extend(chunk.iter().take(read));
+    }
+}
+
+/// A whole request and its length, once it is there.
+fn parse(bytes: &[u8]) -> Option<(Request, usize)> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(start) = head.parse(bytes).ok()? else {
+        return None;
+    };
+    let length = head.headers.iter().find_map(|header| {
+        let is_length = header.name.eq_ignore_ascii_case("content-length");
+        let text = std::str::from_utf8(header.value).ok()?;
+        is_length.then(|| text.trim().parse::<usize>().ok())?
+    });
+    let end = start.checked_add(length.unwrap_or(0))?;
+    let body = bytes.get(start..end)?;
+    let request = Request {
+        method: head.method?.to_owned(),
+        path: head.path?.to_owned(),
+        body: serde_json::from_slice(body).unwrap_or(Value::Null),
+    };
+    Some((request, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn answers_are_firecrackers_to_the_byte() {
+        let info = json!({"id": "vm-001"});
+        assert_eq!(
+            Answer::json(info).bytes("Firecracker API"),
+            b"HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\
+              Content-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"id\":\"vm-001\"}"
+        );
+        assert!(FULL.ends_with(b"connections\" }"));
+    }
+
+    #[test]
+    fn requests_come_in_pieces() {
+        let whole = b"PUT /mmds HTTP/1.1\r\nContent-Length: 7\r\n\r\n{\"a\":1}GET";
+        assert!(parse(&whole[..50]).is_none());
+        let (request, length) = parse(whole).unwrap();
+        assert_eq!((request.path.as_str(), length), ("/mmds", whole.len() - 3));
+        assert_eq!(request.body, json!({"a": 1}));
+    }
+}

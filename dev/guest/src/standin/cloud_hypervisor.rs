@@ -1,0 +1,83 @@
+//! Cloud Hypervisor's API (vmm/src/api/openapi/cloud-hypervisor.yaml).
+
+use super::api::{Answer, Request, serve};
+use super::machine::Machine;
+use super::option;
+use serde_json::{Value, json};
+use std::os::unix::net::UnixListener;
+use std::sync::{Mutex, PoisonError};
+
+#[derive(Default)]
+struct Vm {
+    config: Option<Value>,
+    state: &'static str,
+    machine: Machine,
+}
+
+pub(super) fn run(args: &[String]) -> Result<(), String> {
+    let socket = option(args, "--api-socket").ok_or("no --api-socket")?;
+    let socket = socket.strip_prefix("path=").unwrap_or(socket);
+    let listener = UnixListener::bind(socket).map_err(|error| format!("{socket}: {error}"))?;
+    let vm = Mutex::new(Vm::default());
+    serve(&listener, "Cloud Hypervisor API", |request| {
+        let mut vm = vm.lock().unwrap_or_else(PoisonError::into_inner);
+        vm.answer(request)
+    });
+    Ok(())
+}
+
+impl Vm {
+    fn answer(&mut self, request: &Request) -> Answer {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/api/v1/vm.info") => match &self.config {
+                Some(config) => Answer::json(json!({
+                    "config": config, "state": self.state, "memory_actual_size": 134_217_728,
+                })),
+                None => Answer {
+                    status: 500,
+                    body: Some(json!([
+                        "Error from API",
+                        "The VM info is not available",
+                        "VM is not created"
+                    ])),
+                },
+            },
+            ("PUT", "/api/v1/vm.create") => {
+                self.config = Some(request.body.clone());
+                self.state = "Created";
+                Answer::done(Ok(()))
+            }
+            ("PUT", "/api/v1/vm.boot") => Answer::done(self.boot()),
+            ("PUT", "/api/v1/vm.pause") => self.become_("Paused"),
+            ("PUT", "/api/v1/vm.resume") => self.become_("Running"),
+            _ => Answer {
+                status: 404,
+                body: None,
+            },
+        }
+    }
+
+    fn become_(&mut self, state: &'static str) -> Answer {
+        self.state = state;
+        Answer::done(Ok(()))
+    }
+
+    fn boot(&mut self) -> Result<(), String> {
+        let config = self.config.clone().ok_or("VM is not created")?;
+        let list = |name: &str| config.get(name).and_then(Value::as_array).cloned();
+        for disk in list("disks").unwrap_or_default() {
+            let path = disk.get("path").and_then(Value::as_str).ok_or("no path")?;
+            let read_only = disk.get("readonly") == Some(&Value::Bool(true));
+            self.machine.open_drive(path, read_only)?;
+        }
+        for net in list("net").unwrap_or_default() {
+            let tap = net.get("tap").and_then(Value::as_str).ok_or("no tap")?;
+            self.machine.open_tap(tap)?;
+        }
+        let line = config.pointer("/payload/cmdline").and_then(Value::as_str);
+        line.unwrap_or_default()
+            .clone_into(&mut self.machine.boot_args);
+        self.state = "Running";
+        self.machine.start()
+    }
+}

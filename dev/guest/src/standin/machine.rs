@@ -1,0 +1,104 @@
+//! What a VMM has open, and what its guest would send.
+
+use sandtrace_sys::tap::Tap;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// Taps and drives of one VM.
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    taps: Vec<Tap>,
+    drives: Vec<File>,
+    pub(super) boot_args: String,
+}
+
+impl Machine {
+    pub(super) fn open_drive(&mut self, path: &str, read_only: bool) -> Result<(), String> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(!read_only).open(path);
+        self.drives
+            .push(file.map_err(|error| format!("drive {path}: {error}"))?);
+        Ok(())
+    }
+
+    pub(super) fn open_tap(&mut self, name: &str) -> Result<(), String> {
+        let tap = Tap::open(name).map_err(|error| format!("tap {name}: {error}"))?;
+        self.taps.push(tap);
+        Ok(())
+    }
+
+    /// Starts what stands for the guest. Its kernel's command line says what
+    /// it sends: `standin.delay_ms`, `standin.gap_ms` and `standin.frames`.
+    pub(super) fn start(&self) -> Result<(), String> {
+        let number = |name: &str| {
+            let words = self.boot_args.split_whitespace();
+            let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            values.find_map(|value| value.parse::<u64>().ok())
+        };
+        let Some(tap) = self.taps.first() else {
+            return Ok(());
+        };
+        let tap = tap.as_fd().try_clone_to_owned();
+        let tap = File::from(tap.map_err(|error| error.to_string())?);
+        let delay = Duration::from_millis(number("standin.delay_ms").unwrap_or(50));
+        let gap = Duration::from_millis(number("standin.gap_ms").unwrap_or(1000));
+        let frames = number("standin.frames").unwrap_or(0);
+        std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            for number in 0..frames {
+                // A tap that is down takes nothing, as a wire would.
+                let _ = std::io::Write::write(&mut &tap, &frame(number));
+                std::thread::sleep(gap);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// A UDP datagram of 100 bytes from 169.254.0.21 to 203.0.113.7, its port
+/// another one every 16 frames.
+fn frame(number: u64) -> Vec<u8> {
+    const PAYLOAD: u16 = 100;
+    let port = 9000 + u16::try_from(number / 16 % 1000).unwrap_or(0);
+    let mut ip = vec![0x45, 0];
+    ip.extend((28 + PAYLOAD).to_be_bytes());
+    ip.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    ip.extend([169, 254, 0, 21, 203, 0, 113, 7]);
+    let sum = checksum(&ip);
+    ip.splice(10..12, sum.to_be_bytes());
+    let mut frame = vec![2, 0xfc, 0, 0, 0, 1, 2, 0xfc, 0, 0, 0, 5, 8, 0];
+    frame.extend(ip);
+    frame.extend(40_000_u16.to_be_bytes());
+    frame.extend(port.to_be_bytes());
+    frame.extend((8 + PAYLOAD).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.resize(frame.len() + usize::from(PAYLOAD), b'x');
+    frame
+}
+
+/// RFC 1071.
+fn checksum(header: &[u8]) -> u16 {
+    let (words, _) = header.as_chunks::<2>();
+    let sum: u32 = words
+        .iter()
+        .map(|word| u32::from(u16::from_be_bytes(*word)))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    !u16::try_from(folded).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_whole() {
+        let frame = frame(17);
+        assert_eq!(frame.len(), 14 + 20 + 8 + 100);
+        // A header with its checksum in it sums to zero.
+        assert_eq!(checksum(&frame[14..34]), 0);
+        assert_eq!(&frame[36..38], &9001_u16.to_be_bytes());
+    }
+}

@@ -1,0 +1,168 @@
+//! How each orchestrator starts its VMM.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change};
+use serde_json::{Value, json};
+
+use super::{StandInConfig, StandInForm, copy_or_link};
+use crate::error::{LabError, doing};
+use crate::guest_binary::guest_binary;
+use crate::lab::Inner;
+use crate::{kernel, places};
+
+/// Everything about one start.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) form: StandInForm,
+    pub(super) program: PathBuf,
+    pub(super) argv0: OsString,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) working_directory: PathBuf,
+    /// The API as this host names it.
+    pub(super) socket: PathBuf,
+    /// The new root of a jailed one.
+    pub(super) jail: Option<PathBuf>,
+    pub(super) disk: PathBuf,
+    /// The same as the VMM names it.
+    pub(super) disk_inside: PathBuf,
+    /// A kernel for the real program; the stand-in needs none.
+    pub(super) kernel: PathBuf,
+}
+
+impl Plan {
+    pub(super) fn make(lab: &Inner, config: &StandInConfig) -> Result<Self, LabError> {
+        let dir = lab.make_dir(&lab.name("vm"))?;
+        let name = match config.form {
+            StandInForm::CloudHypervisor => "cloud-hypervisor",
+            _ => "firecracker",
+        };
+        let (program, kernel) = match places::vmm_from_environment(name) {
+            Some(real) => (real, kernel::locate()?.vmlinuz),
+            None => (guest_binary()?, PathBuf::new()),
+        };
+        let socket = dir.join("api.sock");
+        let id = &config.sandbox_id;
+        let mut plan = Self {
+            form: config.form,
+            program,
+            argv0: dir.join(name).into(),
+            arguments: Vec::new(),
+            working_directory: dir.clone(),
+            socket,
+            jail: None,
+            disk: config.disk.clone(),
+            disk_inside: config.disk.clone(),
+            kernel,
+        };
+        match config.form {
+            StandInForm::Firecracker => plan.api(["--id".into(), id.into()]),
+            StandInForm::Jailed => plan.jail(&dir, id)?,
+            StandInForm::ConfigFile => plan.config_file(&dir, config)?,
+            StandInForm::Containerd => plan.containerd(&dir, id)?,
+            StandInForm::E2b => {
+                plan.socket = dir.join(format!("fc-{id}-x{}.sock", lab.name("r")));
+                plan.argv0 = dir.join("fc-versions/v1.10.1/firecracker").into();
+                plan.api([]);
+            }
+            StandInForm::CloudHypervisor => {
+                plan.socket = dir.join(format!("{id}.sock"));
+                let option = format!("path={}", plan.socket.display());
+                plan.arguments = vec!["--api-socket".into(), option.into()];
+            }
+        }
+        Ok(plan)
+    }
+
+    fn api<const N: usize>(&mut self, more: [OsString; N]) {
+        self.arguments = vec!["--api-sock".into(), self.socket.clone().into()];
+        self.arguments.extend(more);
+    }
+
+    /// docs/jailer.md of Firecracker: `<base>/firecracker/<id>/root`.
+    fn jail(&mut self, dir: &Path, id: &str) -> Result<(), LabError> {
+        let root = dir.join("firecracker").join(id).join("root");
+        let make = || {
+            fs::create_dir_all(root.join("dev/net"))?;
+            fs::create_dir_all(root.join("run"))?;
+            let tun = root.join("dev/net/tun");
+            let mode = Mode::from_raw_mode(0o600);
+            mknodat(CWD, &tun, FileType::CharacterDevice, mode, makedev(10, 200))?;
+            fs::copy(&self.program, root.join("firecracker"))?;
+            copy_or_link(&self.disk, &root.join("rootfs.ext4"))
+        };
+        make().map_err(doing(format!("make the jail {}", root.display())))?;
+        let words = "--start-time-us 1580 --start-time-cpu-us 1580 --parent-cpu-time-us 3";
+        self.arguments = vec!["--id".into(), id.into()];
+        self.arguments.extend(words.split(' ').map(OsString::from));
+        self.argv0 = "/firecracker".into();
+        self.program = "/firecracker".into();
+        self.working_directory = "/".into();
+        self.disk = root.join("rootfs.ext4");
+        self.disk_inside = "/rootfs.ext4".into();
+        self.socket = root.join("run/firecracker.socket");
+        self.jail = Some(root);
+        Ok(())
+    }
+
+    fn config_file(&mut self, dir: &Path, config: &StandInConfig) -> Result<(), LabError> {
+        let file = dir.join("vm.json");
+        let metadata = dir.join("metadata.json");
+        let mmds = json!({"version": "V2", "network_interfaces": ["eth0"]});
+        let body = json!({
+            "boot-source": {"kernel_image_path": self.kernel, "boot_args": config.boot_args},
+            "drives": [drive(&self.disk)],
+            "network-interfaces": [interface(&config.tap)],
+            "mmds-config": Some(mmds).filter(|_| !config.metadata.is_null()),
+        });
+        self.arguments = ["--no-api", "--config-file"].map(OsString::from).into();
+        self.arguments.push(file.clone().into());
+        self.arguments
+            .extend(["--id".into(), config.sandbox_id.clone().into()]);
+        if !config.metadata.is_null() {
+            self.arguments
+                .extend(["--metadata".into(), metadata.clone().into()]);
+            fs::write(&metadata, config.metadata.to_string())
+                .map_err(doing(format!("write {}", metadata.display())))?;
+        }
+        fs::write(&file, body.to_string()).map_err(doing(format!("write {}", file.display())))
+    }
+
+    fn containerd(&mut self, dir: &Path, id: &str) -> Result<(), LabError> {
+        let shim = dir.join("shim-base").join(format!("default#{id}"));
+        fs::create_dir_all(&shim).map_err(doing(format!("create {}", shim.display())))?;
+        self.arguments = ["--api-sock", "firecracker.sock"]
+            .map(OsString::from)
+            .into();
+        self.socket = shim.join("firecracker.sock");
+        self.argv0 = "firecracker".into();
+        self.working_directory = shim;
+        Ok(())
+    }
+}
+
+pub(super) fn drive(path: &Path) -> Value {
+    json!({
+        "drive_id": "rootfs", "path_on_host": path, "is_root_device": true,
+        "is_read_only": false, "cache_type": "Unsafe", "io_engine": "Sync",
+    })
+}
+
+pub(super) fn interface(tap: &str) -> Value {
+    json!({"iface_id": "eth0", "host_dev_name": tap, "guest_mac": "02:FC:00:00:00:05"})
+}
+
+/// As the jailer does: the jail becomes a mount and then the root.
+pub(super) fn enter_jail(root: &Path) -> io::Result<()> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private)?;
+    mount_bind(root, root)?;
+    rustix::process::chdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    Ok(rustix::process::chdir("/")?)
+}

@@ -1,0 +1,246 @@
+//! Stand-ins for VMMs whose binaries no registry has: the guest program under
+//! their name, with a real tap, image, API socket and namespaces, started as
+//! each orchestrator starts the real one. Where the environment names the
+//! real program, that runs instead.
+
+mod command;
+mod docker;
+mod http;
+
+pub use docker::{Container, Docker};
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandtrace_sys::netns::{path_of, within};
+use sandtrace_sys::unshare;
+use serde_json::{Value, json};
+
+use crate::error::{LabError, doing};
+use crate::lab::{Inner, Lab};
+use crate::run::check_id;
+use crate::{Network, netns};
+use command::Plan;
+
+/// How a VMM is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandInForm {
+    /// Firecracker with `--api-sock` and `--id`.
+    Firecracker,
+    /// Firecracker by its jailer: another root, no environment.
+    Jailed,
+    /// Firecracker with `--no-api` and `--config-file`.
+    ConfigFile,
+    /// Firecracker by firecracker-containerd: no id, a relative socket.
+    Containerd,
+    /// Firecracker by E2B's orchestrator: no id, a socket with a random name.
+    E2b,
+    /// Cloud Hypervisor.
+    CloudHypervisor,
+}
+
+impl StandInForm {
+    /// Every form.
+    pub const ALL: [Self; 6] = [
+        Self::Firecracker,
+        Self::Jailed,
+        Self::ConfigFile,
+        Self::Containerd,
+        Self::E2b,
+        Self::CloudHypervisor,
+    ];
+}
+
+/// What a stand-in is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandInConfig {
+    /// How it is started.
+    pub form: StandInForm,
+    /// Its id, as its orchestrator would give it.
+    pub sandbox_id: String,
+    /// Its writable drive.
+    pub disk: PathBuf,
+    /// Its tap, which is made in a namespace of its own.
+    pub tap: String,
+    /// MMDS; null for none.
+    pub metadata: Value,
+    /// Command line of its kernel; the stand-in sends by it
+    /// (`standin.frames=5 standin.gap_ms=100 standin.delay_ms=50`).
+    pub boot_args: String,
+}
+
+/// A running stand-in in its own PID, mount and network namespaces. Dropped,
+/// it is killed and its namespaces go.
+#[derive(Debug)]
+pub struct StandIn {
+    lab: Arc<Inner>,
+    child: Child,
+    netns: String,
+    plan: Plan,
+}
+
+impl Lab {
+    /// Starts a VMM and configures it; its guest does not run before
+    /// [`StandIn::start`], save in the form of a configuration file.
+    ///
+    /// # Errors
+    /// When the guest program is missing or the kernel refuses something.
+    pub fn stand_in(&self, config: &StandInConfig) -> Result<StandIn, LabError> {
+        let stand_in = self.stand_in_unconfigured(config)?;
+        stand_in.configure(config)?;
+        Ok(stand_in)
+    }
+
+    /// Starts a VMM that has neither tap nor drive yet.
+    ///
+    /// # Errors
+    /// As for [`Lab::stand_in`].
+    pub fn stand_in_unconfigured(&self, config: &StandInConfig) -> Result<StandIn, LabError> {
+        check_id(&config.sandbox_id)?;
+        let lab = Arc::clone(&self.inner);
+        let netns = lab.add_netns(&lab.name("vmm"))?;
+        let network = Network::behind_tap([169, 254, 0, 22].into());
+        netns::add_tap(&netns, &config.tap, network.gateway, network.prefix)?;
+        let plan = Plan::make(&lab, config)?;
+        let child = within(Some(&path_of(&netns)), || spawn(&plan))?
+            .map_err(doing(format!("start {}", plan.program.display())))?;
+        lab.adopt(child.id())?;
+        Ok(StandIn {
+            lab,
+            child,
+            netns,
+            plan,
+        })
+    }
+}
+
+impl StandIn {
+    /// Its process as this host sees it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The named network namespace with its tap.
+    #[must_use]
+    pub fn netns(&self) -> &str {
+        &self.netns
+    }
+
+    /// The drive's file as this host names it.
+    #[must_use]
+    pub fn disk(&self) -> &Path {
+        &self.plan.disk
+    }
+
+    /// Gives it its drive, its tap and its metadata.
+    ///
+    /// # Errors
+    /// When it does not answer or says no.
+    pub fn configure(&self, config: &StandInConfig) -> Result<(), LabError> {
+        let disk = &self.plan.disk_inside;
+        match config.form {
+            StandInForm::ConfigFile => Ok(()),
+            StandInForm::CloudHypervisor => {
+                let body = json!({
+                    "payload": {"kernel": self.plan.kernel, "cmdline": config.boot_args},
+                    "disks": [{"path": disk, "readonly": false}],
+                    "net": [{"tap": config.tap, "mac": "12:34:56:78:90:ab"}],
+                });
+                self.put("/api/v1/vm.create", &body)
+            }
+            _ => {
+                let boot = json!({
+                    "kernel_image_path": self.plan.kernel, "boot_args": config.boot_args,
+                });
+                self.put("/boot-source", &boot)?;
+                self.put("/drives/rootfs", &command::drive(disk))?;
+                self.put("/network-interfaces/eth0", &command::interface(&config.tap))?;
+                if !config.metadata.is_null() {
+                    let mmds = json!({"version": "V2", "network_interfaces": ["eth0"]});
+                    self.put("/mmds/config", &mmds)?;
+                    self.put("/mmds", &config.metadata)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets its guest run.
+    ///
+    /// # Errors
+    /// When it does not answer or says no.
+    pub fn start(&self) -> Result<(), LabError> {
+        match self.plan.form {
+            StandInForm::ConfigFile => Ok(()),
+            StandInForm::CloudHypervisor => self.put("/api/v1/vm.boot", &Value::Null),
+            _ => self.put("/actions", &json!({"action_type": "InstanceStart"})),
+        }
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(&mut self) {
+        // Where it ended by itself there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn put(&self, path: &str, body: &Value) -> Result<(), LabError> {
+        let failed = doing(format!(
+            "PUT {path} to the VMM at {}",
+            self.plan.socket.display()
+        ));
+        http::put(&self.plan.socket, path, body).map_err(failed)
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.kill();
+        self.lab.disown(self.child.id());
+        self.lab.remove_netns(&self.netns);
+    }
+}
+
+/// On a thread that has entered the network namespace and ends afterwards.
+fn spawn(plan: &Plan) -> io::Result<Child> {
+    unshare::mounts_and_children()?;
+    let mut command = Command::new(&plan.program);
+    command.arg0(&plan.argv0).args(&plan.arguments);
+    if let Some(root) = &plan.jail {
+        command::enter_jail(root)?;
+        command.env_clear();
+    }
+    command
+        .current_dir(&plan.working_directory)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+}
+
+/// Waits until a program listens at `path`.
+fn await_socket(path: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(stream) => return Ok(stream),
+        }
+    }
+}
+
+/// A copy that shares its bytes where the file system can.
+fn copy_or_link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(_) => fs::copy(from, to).map(drop),
+    }
+}
