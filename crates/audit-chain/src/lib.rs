@@ -12,6 +12,8 @@ mod counts;
 mod envelope;
 pub mod jcs;
 mod line;
+pub mod merkle;
+pub mod note;
 pub mod reader;
 pub mod verify;
 mod writer;

@@ -8,7 +8,7 @@ use std::{env, fs};
 
 /// A folder of the corpora; `None` where they are not there, which only a
 /// machine that is no CI may say.
-fn corpus(test: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn corpus(test: &str, name: &str) -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/corpora");
     let root = env::var_os("SANDTRACE_CORPORA").map_or_else(|| beside.into(), PathBuf::from);
     let folder = root.join(name);
