@@ -8,14 +8,16 @@ mod stage;
 
 use crate::args::{DemoArgs, DemoScenario, VerifyArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::watch::settings::random_nonce;
 use crate::{policy_file, verify, watch};
 use anyhow::Context as _;
 use narrate::Narrator;
 use sandtrace_lab::Scenario;
 use stage::Stage;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// The seed's manifest, which both scenarios are judged by.
@@ -91,12 +93,17 @@ struct Keep {
 impl Keep {
     /// A directory that is kept either way: the commands to try next need it.
     fn new(chosen: Option<&Path>) -> Result<Self, Failure> {
-        let dir = match chosen {
-            Some(dir) => dir.to_owned(),
-            None => std::env::temp_dir().join(format!("sandtrace-demo-{}", std::process::id())),
+        let (dir, made) = match chosen {
+            Some(dir) => (dir.to_owned(), std::fs::create_dir_all(dir)),
+            None => {
+                // Where everybody may write, it must be new and our own.
+                let name = format!("sandtrace-demo-{:016x}", random_nonce()?);
+                let dir = std::env::temp_dir().join(name);
+                let made = DirBuilder::new().mode(0o700).create(&dir);
+                (dir, made)
+            }
         };
-        std::fs::create_dir_all(&dir)
-            .with_context(|| format!("make directory {}", dir.display()))
+        made.with_context(|| format!("make directory {}", dir.display()))
             .or_exit(Exit::CannotCreate)?;
         Ok(Self { dir })
     }

@@ -86,3 +86,29 @@ fn check_against(trail: &str, policy: &str, events: &[sandtrace_event::AuditEven
     assert_eq!(json["exit_code"], code);
     assert_eq!(json["policy"]["judged_again"]["violations"], violations);
 }
+
+/// What is in the directory already stays as it is.
+#[test]
+fn nothing_kept_is_overwritten() {
+    if !privileged("nothing kept is overwritten") {
+        return;
+    }
+    let dir = Dir::new();
+    let out = dir.text("");
+    let policy = dir.file("policy.yaml", "mine");
+    let demo = ["demo", "--sandbox", "namespace", "--keep", &out];
+    run(&demo)
+        .expect(73)
+        .one_line(&["policy.yaml", "File exists"]);
+    assert_eq!(std::fs::read(&policy).unwrap(), b"mine");
+    std::fs::remove_file(policy).unwrap();
+    let trail = dir.file("trace.jsonl", "mine too");
+    let again = run(&demo).expect(73);
+    assert!(
+        again.stderr.contains("trace.jsonl exists"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(std::fs::read(trail).unwrap(), b"mine too");
+    assert_eq!(dir.names(), ["policy.yaml", "trace.jsonl"]);
+}
