@@ -5,12 +5,17 @@
 //! docs/trail-format.md has the bytes. [`TrailWriter`] appends, [`verify()`]
 //! checks a whole trail, [`TrailReader`] walks over one that may still grow.
 //!
+//! [`merkle`] proves that records are in a trail and that a trail only grew;
+//! [`note`] and [`checkpoint`] sign what is to be proved against.
+//!
 //! Nothing here asks for the time: the moments come with the events, and the
 //! clock of the group commit is an argument.
 
+pub mod checkpoint;
 mod counts;
 mod envelope;
 pub mod jcs;
+pub mod key_file;
 mod line;
 pub mod merkle;
 pub mod note;

@@ -12,6 +12,7 @@ use sandtrace_event::{
 };
 use std::io;
 use std::path::{Path, PathBuf};
+pub(crate) use store::sync_directory_of;
 use store::{FileStore, Store};
 
 /// Longest time that a record waits for its group commit, in microseconds.

@@ -87,7 +87,7 @@ impl Drop for FileStore {
 }
 
 /// A new name is durable once its directory is.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

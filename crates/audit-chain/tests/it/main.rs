@@ -9,6 +9,7 @@
 
 mod attacks;
 mod blocks;
+mod checkpoints;
 mod corpora;
 mod document;
 mod full_disk;
