@@ -80,8 +80,10 @@ fn install_nextest(repo: &Repo) -> Result<()> {
         println!("==> cargo-nextest is there");
         return Ok(());
     }
-    let mut install = repo.cargo(["install", "--locked", "--quiet", NEXTEST]);
-    // Its build is a large part of a cold set-up; nothing here is bound by its speed.
+    let mut install = repo.cargo(["install", "--locked", NEXTEST]);
+    // Its build is a large part of a cold set-up: leave out that it can update
+    // itself, and optimise little, for nothing here is bound by its speed.
+    install.args(["--no-default-features", "--features", "default-no-update"]);
     install.args(["--config", "profile.release.opt-level=1"]);
     install.args(["--config", "profile.release.lto=false"]);
     install.args(["--config", "profile.release.codegen-units=16"]);
