@@ -4,6 +4,7 @@ use super::fault::FaultKind;
 use crate::Counts;
 use crate::envelope::Envelope;
 use crate::line::MAX_LINE;
+use crate::merkle::CompactRange;
 use sandtrace_event::{
     AuditEvent, CaptureGap, Digest, EventType, GapUnit, Payload, TrailEnd, TrailStart,
 };
@@ -24,6 +25,9 @@ pub(super) struct Summary {
     pub(super) end: Option<TrailEnd>,
     /// Where the last good record begins.
     pub(super) last_at: u64,
+    /// The Merkle tree's part over the good records; `None` where it is not
+    /// wanted.
+    pub(super) tree: Option<CompactRange>,
     /// What stopped the reading of this block.
     pub(super) stop: Option<Stop>,
 }
@@ -63,8 +67,11 @@ pub(super) enum Stop {
 pub(super) const IDENTITY: [&str; 3] = ["agent_id", "sandbox_id", "trace_id"];
 
 /// Checks all lines of a block.
-pub(super) fn summarise(block: &[u8]) -> Summary {
-    let mut summary = Summary::default();
+pub(super) fn summarise(block: &[u8], with_tree: bool) -> Summary {
+    let mut summary = Summary {
+        tree: with_tree.then(CompactRange::default),
+        ..Summary::default()
+    };
     let mut chain = None;
     let mut rest = block;
     while !rest.is_empty() {
@@ -129,14 +136,14 @@ fn check_line<'a>(
     let envelope =
         Envelope::parse(line).map_err(|refusal| fault(None, refusal.at, refusal.kind))?;
     let seq = Some(envelope.seq);
-    check_hash(line, &envelope).map_err(|what| fault(seq, 0, what))?;
+    let hash = check_hash(line, &envelope).map_err(|what| fault(seq, 0, what))?;
     let payload = payload(line, &envelope).map_err(|what| fault(seq, 0, what))?;
     // Links come last, here as between blocks: the answer must not depend on
     // where a block ends.
     if let Some(chain) = chain {
         check_link(chain, &envelope).map_err(|what| fault(seq, 0, what))?;
     }
-    summary.note(&envelope, payload);
+    summary.note(&envelope, &hash, payload);
     match chain {
         None => {
             *chain = Some(Chain {
@@ -149,10 +156,10 @@ fn check_line<'a>(
     Ok(())
 }
 
-fn check_hash(line: &[u8], envelope: &Envelope<'_>) -> Result<(), FaultKind> {
+fn check_hash(line: &[u8], envelope: &Envelope<'_>) -> Result<Digest, FaultKind> {
     let computed = envelope.computed_hash(line);
     if computed.to_text() == envelope.record_hash {
-        return Ok(());
+        return Ok(computed);
     }
     Err(FaultKind::RecordHash {
         stated: String::from_utf8_lossy(envelope.record_hash).into_owned(),
@@ -217,8 +224,16 @@ fn payload(line: &[u8], envelope: &Envelope<'_>) -> Result<Option<Payload>, Faul
 }
 
 impl Summary {
-    fn note(&mut self, envelope: &Envelope<'_>, payload: Option<Payload>) {
+    fn note(&mut self, envelope: &Envelope<'_>, hash: &Digest, payload: Option<Payload>) {
         self.counts.add(envelope.event_type, envelope.verdict);
+        if let Some(tree) = &mut self.tree {
+            // The first good record says where the block stands in the tree;
+            // the joint with the block before it shows whether that is so.
+            if self.records == 0 {
+                *tree = CompactRange::starting_at(envelope.seq - 1);
+            }
+            tree.push_record(hash);
+        }
         match payload {
             Some(Payload::TrailStart(start)) => self.start = Some(start),
             Some(Payload::TrailEnd(end)) => self.end = Some(end),

@@ -2,6 +2,7 @@
 
 use crate::jcs::Flaw;
 use crate::line::MAX_LINE;
+use crate::merkle::NotAdjacent;
 use sandtrace_event::{Digest, SCHEMA_VERSION};
 
 /// The first thing that is wrong with a trail.
@@ -69,6 +70,15 @@ pub enum FaultKind {
     /// `trail_end` counts other records than the trail holds.
     #[error("trail_end does not count the records that are there")]
     Totals,
+}
+
+impl From<NotAdjacent> for FaultKind {
+    fn from(NotAdjacent { end, begin }: NotAdjacent) -> Self {
+        Self::Seq {
+            expected: end.saturating_add(1),
+            found: begin.saturating_add(1),
+        }
+    }
 }
 
 impl FaultKind {

@@ -3,6 +3,7 @@
 use super::block::{Ends, Record, Stop, Summary, digest, follows, same_identity};
 use super::{Fault, FaultKind, Identity, Incomplete, Mark, Outcome, Report};
 use crate::Counts;
+use crate::merkle::CompactRange;
 use sandtrace_event::{EventType, GapUnit, TrailEnd, TrailStart};
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub(super) struct Fold {
     ends: Option<Ends>,
     fault: Option<Fault>,
     partial_bytes: u64,
+    tree: CompactRange,
 }
 
 impl Fold {
@@ -60,6 +62,12 @@ impl Fold {
                 line: self.records + summary.records,
                 what,
             })?;
+        if let Some(tree) = &summary.tree {
+            // Cannot fail behind the check of the joint.
+            self.tree
+                .append(tree)
+                .map_err(|gap| self.next_line(Some(ends.first.seq), 0, gap.into()))?;
+        }
         self.records += summary.records;
         self.bytes += summary.bytes;
         self.counts.add_all(&summary.counts);
@@ -136,6 +144,7 @@ impl Fold {
             lost: self.lost,
             start: self.start,
             end: self.end,
+            tree: self.tree,
         }
     }
 

@@ -13,6 +13,7 @@ mod source;
 pub use fault::{Fault, FaultKind};
 
 use crate::Counts;
+use crate::merkle::CompactRange;
 use block::summarise;
 use fold::Fold;
 use sandtrace_event::{Digest, GapUnit, TrailEnd, TrailStart, WallTime};
@@ -32,6 +33,8 @@ pub struct VerifyOptions {
     pub live: bool,
     /// Threads to use; all cores by default.
     pub threads: Option<NonZero<usize>>,
+    /// Also computes the Merkle tree over the records.
+    pub tree: bool,
 }
 
 /// What a trail proves about itself.
@@ -59,6 +62,10 @@ pub struct Report {
     pub start: Option<TrailStart>,
     /// Payload of the last record, where the trail ended in order.
     pub end: Option<TrailEnd>,
+    /// The Merkle tree over the records before the first fault, in order to
+    /// compare its root with one that is known from elsewhere; empty where
+    /// [`VerifyOptions::tree`] does not ask for it.
+    pub tree: CompactRange,
 }
 
 /// The answer of [`verify()`].
@@ -134,6 +141,7 @@ pub fn verify<R: Read + Send>(input: R, options: &VerifyOptions) -> io::Result<R
         queue: Mutex::new(Queue::default()),
         moved: Condvar::new(),
         stop: AtomicBool::new(false),
+        with_tree: options.tree,
     };
     let mut block = Block::new();
     // Most trails fit into one block; no thread is worth starting for these.
@@ -170,6 +178,7 @@ struct Shared<R> {
     moved: Condvar,
     /// A fault was found; what follows does not matter.
     stop: AtomicBool,
+    with_tree: bool,
 }
 
 /// Puts summaries back into the order of the trail.
@@ -197,7 +206,7 @@ impl<R: Read> Shared<R> {
         drop(source);
         match filled {
             Ok(Some(number)) => {
-                self.deliver(number, summarise(block.bytes()));
+                self.deliver(number, summarise(block.bytes(), self.with_tree));
                 !ended
             }
             Ok(None) => false,

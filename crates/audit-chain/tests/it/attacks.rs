@@ -70,6 +70,7 @@ fn an_untouched_trail_is_intact() {
         let options = VerifyOptions {
             threads: NonZero::new(threads),
             live: false,
+            ..VerifyOptions::default()
         };
         let report = verify(&trail[..], &options).unwrap();
         assert_eq!(report.outcome, Outcome::Intact { sealed: true });
@@ -192,6 +193,7 @@ fn a_live_trail_may_stop_anywhere() {
     let options = VerifyOptions {
         live: true,
         threads: None,
+        ..VerifyOptions::default()
     };
     for cut in first..trail.len() {
         let report = verify(&trail[..cut], &options).unwrap();

@@ -1,6 +1,7 @@
 //! Trails of many blocks: the answer does not depend on where a block ends,
 //! on the number of threads, or on how the bytes arrive.
 
+use crate::merkle::{naive_root, recorded_leaves};
 use crate::naive;
 use crate::sample::{dns, end, identity, judged, lines, start};
 use sandtrace_audit_chain::verify::FaultKind;
@@ -49,6 +50,7 @@ fn report(trail: &[u8]) -> Report {
     let with = |threads| VerifyOptions {
         live: false,
         threads: NonZero::new(threads),
+        tree: true,
     };
     let report = verify(trail, &with(1)).unwrap();
     assert_eq!(verify(trail, &with(3)).unwrap(), report);
@@ -92,7 +94,11 @@ fn a_trail_of_many_blocks_is_intact_however_it_arrives() {
         rest: &trail,
         reads: 0,
     };
-    assert_eq!(verify(dribble, &VerifyOptions::default()).unwrap(), whole);
+    let options = VerifyOptions {
+        tree: true,
+        ..VerifyOptions::default()
+    };
+    assert_eq!(verify(dribble, &options).unwrap(), whole);
     let (class, line) = naive::verify(&trail);
     assert_eq!((class, line), (naive::Class::Intact, LINES.len()));
 }
@@ -113,6 +119,29 @@ fn faults_at_the_ends_of_blocks_are_found_where_they_are() {
             check(edit, line, "record_hash");
         }
     }
+}
+
+#[test]
+fn the_tree_holds_the_records_before_a_fault() {
+    let leaves = recorded_leaves(&LINES);
+    let check = |trail: &[u8], records: usize| {
+        let report = report(trail);
+        assert_eq!(report.tree.end(), report.records);
+        assert_eq!(report.records, u64::try_from(records).unwrap());
+        assert_eq!(report.tree.root(), Some(naive_root(&leaves[..records])));
+    };
+    check(&LINES.concat(), LINES.len());
+    check(&[], 0);
+    for end in lines_at_block_ends() {
+        for line in [end - 1, end, end + 1] {
+            check(&LINES[..line].concat(), line);
+            let mut lines = LINES.clone();
+            lines.swap(line, line + 1);
+            check(&lines.concat(), line);
+        }
+    }
+    let plain = verify(&*LINES.concat(), &VerifyOptions::default()).unwrap();
+    assert_eq!(plain.tree.end(), 0);
 }
 
 #[test]

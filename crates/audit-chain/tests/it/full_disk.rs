@@ -74,6 +74,7 @@ fn fill(path: &std::path::Path) {
     let live = VerifyOptions {
         live: true,
         threads: None,
+        ..VerifyOptions::default()
     };
     let report = verify(&trail[..], &live).unwrap();
     assert_eq!(report.outcome, Outcome::Intact { sealed: false });

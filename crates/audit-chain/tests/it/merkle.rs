@@ -18,7 +18,7 @@ fn leaves(count: u64) -> Vec<Digest> {
 }
 
 /// MTH of RFC 6962, section 2.1, as it is written there.
-fn naive_root(leaves: &[Digest]) -> Digest {
+pub(crate) fn naive_root(leaves: &[Digest]) -> Digest {
     match leaves {
         [] => empty_root(),
         [leaf] => *leaf,
@@ -58,6 +58,16 @@ fn naive_subproof(old: usize, leaves: &[Digest], is_whole: bool) -> Vec<Digest> 
     };
     proof.push(naive_root(sibling));
     proof
+}
+
+/// Leaves of a trail's tree as its lines state them.
+pub(crate) fn recorded_leaves(lines: &[Vec<u8>]) -> Vec<Digest> {
+    let leaf = |line: &Vec<u8>| {
+        let event: Value = serde_json::from_slice(line).unwrap();
+        let hash: Digest = event["record_hash"].as_str().unwrap().parse().unwrap();
+        leaf_hash(&hash.0)
+    };
+    lines.iter().map(leaf).collect()
 }
 
 fn range(begin: u64, leaves: &[Digest]) -> CompactRange {

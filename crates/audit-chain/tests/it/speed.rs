@@ -5,6 +5,9 @@
 
 use crate::sample::{at, dns, end, identity, judged, start, verdict};
 use rustix::time::{ClockId, clock_gettime};
+use sandtrace_audit_chain::checkpoint::Checkpoint;
+use sandtrace_audit_chain::merkle::{CompactRange, inclusion_plan, leaf_hash, verify_inclusion};
+use sandtrace_audit_chain::note::{Algorithm, SigningKey};
 use sandtrace_audit_chain::{Outcome, TrailWriter, VerifyOptions, verify};
 use sandtrace_event::VerdictResult;
 use serde_json::Value;
@@ -35,8 +38,11 @@ fn speed() {
     show("write (10 ms or 64 KiB)", writing);
     show("read alone", best(|| read_all(&path)));
     for threads in [1, 2] {
-        let time = best(|| check(&path, records, threads));
-        show(&format!("verify, {threads} threads"), time);
+        for tree in [false, true] {
+            let time = best(|| check(&path, records, threads, tree));
+            let with = if tree { " with tree" } else { "" };
+            show(&format!("verify, {threads} threads{with}"), time);
+        }
     }
     println!("peak memory {} KiB", peak_memory_kib());
     show("openssl dgst -sha256", best(|| openssl(&path)));
@@ -81,10 +87,11 @@ fn write(path: &Path, records: u64) {
     writer.commit().unwrap();
 }
 
-fn check(path: &Path, records: u64, threads: usize) {
+fn check(path: &Path, records: u64, threads: usize, tree: bool) {
     let options = VerifyOptions {
         live: false,
         threads: NonZero::new(threads),
+        tree,
     };
     let report = verify(File::open(path).unwrap(), &options).unwrap();
     assert_eq!(report.outcome, Outcome::Intact { sealed: true });
@@ -140,4 +147,40 @@ fn peak_memory_kib() -> u64 {
         .find(|line| line.starts_with("VmHWM:"))
         .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "measures; see `speed`"]
+fn speed_of_proofs() {
+    const RECORDS: u64 = 10_000_000;
+    const CHECKPOINTS: u32 = 1_000;
+    let leaf = |index: u64| leaf_hash(&index.to_be_bytes());
+    let mut tree = CompactRange::default();
+    let (grow, _) = timed(|| (0..RECORDS).for_each(|index| tree.push_leaf(leaf(index))));
+    println!("{RECORDS} leaves in {grow:.3?}");
+    let root = tree.root().unwrap();
+    let index = RECORDS / 3;
+    let mut plan = inclusion_plan(index, RECORDS).unwrap();
+    let (make, _) = timed(|| (0..RECORDS).for_each(|index| plan.push_leaf(leaf(index))));
+    let proof = plan.finish().unwrap();
+    let verified = verify_inclusion(index, &leaf(index), RECORDS, &root, &proof);
+    assert_eq!(verified, Ok(()));
+    println!("a proof of {} hashes in {make:.3?}", proof.len());
+    let key = SigningKey::new("sandtrace/h/t", Algorithm::Ed25519, &[1; 32]).unwrap();
+    let (sign, _) = timed(|| {
+        for _ in 0..CHECKPOINTS {
+            let root = tree.root().unwrap();
+            let checkpoint = Checkpoint::new("sandtrace/h/t", RECORDS, root).unwrap();
+            assert!(checkpoint.sign(&key).is_ok());
+        }
+    });
+    println!("{:.1?} per checkpoint", sign / CHECKPOINTS);
+    let checkpoint = Checkpoint::new("sandtrace/h/t", RECORDS, root).unwrap();
+    let note = checkpoint.sign(&key).unwrap();
+    let (open, _) = timed(|| {
+        for _ in 0..CHECKPOINTS {
+            assert!(Checkpoint::open(&note, key.verifier()).is_ok());
+        }
+    });
+    println!("{:.1?} to open one", open / CHECKPOINTS);
 }
