@@ -29,6 +29,9 @@ pub(crate) enum Command {
     /// Print or forward the events of a trail
     #[command(after_long_help = STREAM_EXAMPLES)]
     Stream(StreamArgs),
+    /// Write the trail of a capture file, as if its frames came in now
+    #[command(after_long_help = REPLAY_EXAMPLES)]
+    Replay(Box<ReplayArgs>),
     /// Run a scripted agent in a real sandbox and watch it
     #[cfg(feature = "demo")]
     #[command(after_long_help = DEMO_EXAMPLES)]
@@ -68,6 +71,13 @@ const STREAM_EXAMPLES: &str = "\
 Examples:
   sandtrace stream trace.jsonl --filter-verdict deny,anomaly
   sandtrace stream trace.jsonl --follow -o unix:///run/collector.sock";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  sandtrace replay incident.pcapng --policy policy.yaml --sandbox-ip 10.0.0.2
+  sandtrace replay incident.pcap --trail incident.jsonl --resolver 10.0.0.1 -o -
+
+Without --sandbox-ip, who sends the first frame of a conversation is taken for the sandbox.";
 
 #[cfg(feature = "demo")]
 const DEMO_EXAMPLES: &str = "\
@@ -167,6 +177,35 @@ pub(crate) struct StreamArgs {
     /// Go on with what is appended, until the trail ends
     #[arg(long)]
     pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Capture file: pcap or pcapng
+    pub(crate) file: PathBuf,
+    /// Policy to judge events by; without one nothing is judged
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Trail to write; must not exist yet
+    #[arg(long, value_name = "FILE", default_value = "./trace.jsonl")]
+    pub(crate) trail: PathBuf,
+    /// Address of the sandbox: what it sends is egress; repeatable
+    #[arg(long, value_name = "IP")]
+    pub(crate) sandbox_ip: Vec<IpAddr>,
+    /// Resolver whose DNS answers count as evidence, beside those in the policy
+    #[arg(long, value_name = "IP")]
+    pub(crate) resolver: Vec<IpAddr>,
+    /// Sandbox's name in the trail
+    #[arg(long, value_name = "ID", default_value = "replay")]
+    pub(crate) sandbox_id: String,
+    /// Agent's name in the trail [default: the sandbox's]
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent_id: Option<String>,
+    /// Make the same trail of the same file every time, ids and all
+    #[arg(long)]
+    pub(crate) deterministic: bool,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod generate;
 mod policy_file;
+mod replay;
 mod show;
 mod stream;
 mod verify;
@@ -41,6 +42,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Watch(args) => watch::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Stream(args) => stream::run(args),
+        Command::Replay(args) => replay::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),

@@ -20,7 +20,8 @@ pub enum Layer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendInForce {
-    /// Name of the backend: `af_packet`, `overlay`, `ext4`, `ebpf`, `ptrace`, `off`.
+    /// Name of the backend: `af_packet`, `overlay`, `ext4`, `ebpf`, `ptrace`,
+    /// `capture_file`, `off`.
     pub backend: String,
     /// What it watches.
     pub layer: Layer,
@@ -120,7 +121,7 @@ pub struct SandboxAttached {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Adapter that found it: `firecracker`, `e2b`, `daytona`,
-    /// `cloud-hypervisor`, `qemu`, `manual`.
+    /// `cloud-hypervisor`, `qemu`, `manual`; `replay` for a capture file.
     pub provider: String,
     /// Its interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -145,6 +146,8 @@ pub enum DetachReason {
     Interrupted,
     /// The time given with `--duration` was over.
     Duration,
+    /// The capture file was read, to its end or as far as it is whole.
+    EndOfFile,
 }
 
 /// Sandtrace no longer watches a sandbox.
@@ -175,6 +178,8 @@ pub enum GapCause {
     CallBound,
     /// Tracing of the process broke off, or could not begin.
     TraceLost,
+    /// A capture file ends within a frame or is damaged there.
+    FileDamaged,
 }
 
 /// What a gap counts.
@@ -195,6 +200,8 @@ pub enum GapUnit {
     Scans,
     /// Interfaces.
     Interfaces,
+    /// Capture files.
+    Files,
 }
 
 /// Something was lost, and how much of it.
@@ -264,6 +271,8 @@ pub enum EndReason {
     Interrupted,
     /// The time given with `--duration` was over.
     Duration,
+    /// The capture file was read to its end.
+    EndOfFile,
     /// Capture failed; a `capture_gap` says how.
     CaptureFailed,
 }

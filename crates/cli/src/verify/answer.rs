@@ -231,5 +231,6 @@ fn unit_name(unit: sandtrace_event::GapUnit) -> &'static str {
         GapUnit::Paths => "paths",
         GapUnit::Scans => "scans",
         GapUnit::Interfaces => "interfaces",
+        GapUnit::Files => "files",
     }
 }

@@ -1,10 +1,10 @@
 //! `sandtrace watch`: from a sandbox to its trail.
 
 mod files;
-mod judge;
+pub(crate) mod judge;
 pub(crate) mod session;
 pub(crate) mod settings;
-mod start;
+pub(crate) mod start;
 pub(crate) mod trail;
 
 use crate::args::WatchArgs;
@@ -17,6 +17,7 @@ use session::Session;
 use settings::Settings;
 use std::io::{PipeReader, pipe};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use trail::Finished;
 
 /// Watches until the sandbox ends, the time is over or somebody interrupts.
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
     let sinks = show::sinks(&args.show, WhenBusy::DROP)?;
     let session = Session::start(&settings, sinks)?;
     let finished = session.run(interrupted.as_fd(), || announce(&settings))?;
-    summarise(&settings, &finished);
+    summarise(&settings.trail, &finished);
     Ok(Exit::Success)
 }
 
@@ -58,7 +59,8 @@ fn announce(settings: &Settings) {
     }
 }
 
-fn summarise(settings: &Settings, finished: &Finished) {
+/// Tells people what is in the trail now.
+pub(crate) fn summarise(trail: &Path, finished: &Finished) {
     show::tell(&terminal::summary(&finished.end));
     for output in finished.outputs.iter().filter(|output| output.dropped > 0) {
         show::tell(&format!(
@@ -66,7 +68,7 @@ fn summarise(settings: &Settings, finished: &Finished) {
             output.name, output.dropped
         ));
     }
-    let trail = settings.trail.display();
+    let trail = trail.display();
     if let Some(head) = &finished.head {
         show::tell(&format!(
             "{trail}: {} records, head {}",

@@ -113,7 +113,8 @@ pub(super) fn trail_start(settings: &Settings) -> TrailStart {
     }
 }
 
-fn own_digest() -> Option<Digest> {
+/// Digest of this program.
+pub(crate) fn own_digest() -> Option<Digest> {
     let program = std::fs::File::open("/proc/self/exe").ok()?;
     let mut program = BufReader::with_capacity(1 << 16, program);
     let mut hasher = Sha256::new();

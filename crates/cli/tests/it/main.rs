@@ -19,6 +19,7 @@ mod full_disk;
 mod hostile_guest;
 mod leftovers;
 mod outputs;
+mod replay;
 mod rights;
 mod support;
 mod tampering;

@@ -48,6 +48,7 @@ pub(super) fn detached(detached: &SandboxDetached, sandbox_id: &str) -> Columns 
         DetachReason::InterfaceGone => "its interface is gone",
         DetachReason::Interrupted => "interrupted",
         DetachReason::Duration => "the given time is over",
+        DetachReason::EndOfFile => "the capture file is over",
     };
     Columns::new(KIND, "detached")
         .path(sandbox_id.as_bytes())
@@ -64,6 +65,7 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapCause::TableFull => "table full",
         GapCause::CallBound => "over the bound of one interval",
         GapCause::TraceLost => "tracing lost",
+        GapCause::FileDamaged => "file damaged",
     };
     let unit = match gap.unit {
         GapUnit::Calls => "calls",
@@ -73,6 +75,7 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapUnit::Paths => "paths",
         GapUnit::Scans => "scans",
         GapUnit::Interfaces => "interfaces",
+        GapUnit::Files => "files",
     };
     Columns::new(KIND, "gap")
         .path(format!("{} {}", layer(gap.layer), gap.source).as_bytes())
@@ -85,6 +88,7 @@ pub(super) fn end(end: &TrailEnd) -> Columns {
         EndReason::SandboxEnded => "the sandbox ended",
         EndReason::Interrupted => "interrupted",
         EndReason::Duration => "the given time is over",
+        EndReason::EndOfFile => "the capture file is over",
         EndReason::CaptureFailed => "capture failed",
     };
     Columns::new(KIND, "end")

@@ -1,0 +1,152 @@
+//! A capture file in place of an interface: the same flows, the file's clock.
+
+use super::convert::{Reporter, timestamp};
+use super::file::{FileError, FrameReader};
+use crate::Observer;
+use sandtrace_event::{
+    CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Timestamp,
+};
+use sandtrace_wire::{FlowConfig, FlowTable, Moment, Orientation, Packet, Totals};
+use std::io::BufRead;
+
+/// What a replay is to make of a file.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    /// What records call the file.
+    pub name: String,
+    /// Flow table settings. Its sandbox addresses, where given, tell the
+    /// directions of frames; else who sends first is the sandbox.
+    pub flows: FlowConfig,
+    /// How far the records are to be trusted.
+    pub tier: EvidenceTier,
+}
+
+/// Feeds the frames of a file through a flow table.
+pub struct Replay<R: BufRead> {
+    config: ReplayConfig,
+    frames: FrameReader<R>,
+    flows: FlowTable,
+    orientation: Orientation,
+    clock: FileClock,
+}
+
+/// Whether there is more to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is.
+    More,
+    /// The file is at its end.
+    End,
+}
+
+/// The moment of a file's first frame; 1970 where it has none.
+///
+/// # Errors
+/// When it is no capture, or one of an unknown kind.
+pub fn first_moment(source: impl BufRead) -> Result<Timestamp, FileError> {
+    // That the file ends within its first frame is for the replay to tell.
+    let wall_ns = match FrameReader::new(source)?.next() {
+        Ok(frame) => frame.map_or(0, |frame| frame.wall_ns),
+        Err(_) => 0,
+    };
+    Ok(timestamp(FileClock::default().at(wall_ns)))
+}
+
+impl<R: BufRead> Replay<R> {
+    /// Reads the file's header.
+    ///
+    /// # Errors
+    /// When it is no capture, or one of an unknown kind.
+    pub fn open(source: R, config: ReplayConfig) -> Result<Self, FileError> {
+        Ok(Self {
+            frames: FrameReader::new(source)?,
+            flows: FlowTable::new(config.flows.clone()),
+            orientation: Orientation::new(config.flows.sandbox_addresses.clone()),
+            clock: FileClock::default(),
+            config,
+        })
+    }
+
+    /// The latest moment in the file so far. Its monotonic part counts from
+    /// the first frame and stands still where the file's time goes back.
+    pub fn now(&self) -> Timestamp {
+        timestamp(self.clock.now)
+    }
+
+    /// Reads up to `count` frames.
+    ///
+    /// # Errors
+    /// When the file ends within a frame or is damaged. What was read until
+    /// then is good; [`finish`](Self::finish) remains to be called.
+    pub fn read(
+        &mut self,
+        count: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Progress, FileError> {
+        let tier = self.config.tier;
+        let mut reporter = Reporter { observer, tier };
+        for _ in 0..count {
+            let Some(frame) = self.frames.next()? else {
+                return Ok(Progress::End);
+            };
+            let at = self.clock.at(frame.wall_ns);
+            self.flows.tick(at, &mut reporter);
+            let direction = self.orientation.direction(frame.bytes, frame.wire_len);
+            let packet = Packet {
+                at,
+                direction,
+                bytes: frame.bytes,
+                wire_len: frame.wire_len,
+                vlan: None,
+            };
+            self.flows.packet(&packet, &mut reporter);
+        }
+        Ok(Progress::More)
+    }
+
+    /// Closes every flow, and records that the file could not be read to its
+    /// end where that is so.
+    pub fn finish(mut self, failed: Option<&FileError>, observer: &mut dyn Observer) -> Totals {
+        let tier = self.config.tier;
+        if let Some(error) = failed {
+            let at = self.now();
+            let gap = CaptureGap {
+                cause: GapCause::FileDamaged,
+                count: Count(1),
+                detail: error.to_string(),
+                first_at: at.wall,
+                last_at: at.wall,
+                layer: Layer::Network,
+                source: self.config.name.clone(),
+                unit: GapUnit::Files,
+            };
+            observer.observe(Observation {
+                at,
+                payload: gap.into(),
+                tier,
+            });
+        }
+        let now = self.clock.now;
+        self.flows.finish(now, &mut Reporter { observer, tier });
+        self.flows.totals()
+    }
+}
+
+/// Moments of a file: wall time as it stands there, monotonic time from its first frame.
+#[derive(Debug, Default)]
+struct FileClock {
+    first_us: Option<u64>,
+    now: Moment,
+}
+
+impl FileClock {
+    fn at(&mut self, wall_ns: u64) -> Moment {
+        let wall_us = wall_ns / 1000;
+        let first_us = *self.first_us.get_or_insert(wall_us);
+        self.now = Moment {
+            mono_us: wall_us.saturating_sub(first_us).max(self.now.mono_us),
+            wall_ns,
+        };
+        self.now
+    }
+}

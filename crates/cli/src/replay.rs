@@ -1,0 +1,304 @@
+//! `sandtrace replay`: a capture file on the path that live frames take.
+//!
+//! The only clock is the file's: wall times are its timestamps, monotonic
+//! times count from its first frame.
+
+use crate::args::ReplayArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::policy_file::{self, LoadedPolicy};
+use crate::show;
+use crate::watch::judge::Judge;
+use crate::watch::settings::random_nonce;
+use crate::watch::start::own_digest;
+use crate::watch::trail::{End, Entry, Finished, TrailThread};
+use crate::watch::{interruptions, summarise};
+use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sandtrace_audit_chain::TrailIdentity;
+use sandtrace_capture::Observer as _;
+use sandtrace_capture::network::{FileError, Progress, Replay, ReplayConfig, first_moment};
+use sandtrace_event::{
+    BackendInForce, Coverage, DetachReason, Digest, EndReason, EvidenceTier, Layer, Observation,
+    Payload, SandboxAttached, SandboxDetached, Timestamp, TrailStart,
+};
+use sandtrace_output::WhenBusy;
+use sandtrace_policy::Engine;
+use sandtrace_wire::FlowConfig;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, pipe};
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+/// Bytes read at once.
+const BUFFER: usize = 256 * 1024;
+/// Frames between two looks at signals and at the trail.
+const FRAMES_AT_ONCE: usize = 1024;
+/// Where a file was taken it does not say: the operator vouches that it was on the host.
+const TIER: EvidenceTier = EvidenceTier::Hypervisor;
+
+pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
+    let settings = Settings::from_args(args)?;
+    let replay = Replay::open(source(args)?, settings.config()).or_unreadable(args)?;
+    let interrupted = interruptions()?;
+    let sinks = show::sinks(&args.show, WhenBusy::Wait)?;
+    let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
+    let trail = TrailThread::start(&args.trail, settings.identity.clone(), sinks, failed)
+        .or_exit(Exit::CannotCreate)?;
+    let judge = Judge {
+        engine: settings.engine(),
+        queue: trail.queue.clone(),
+    };
+    let wakes = [&interrupted, &trail_ended].map(std::os::fd::AsFd::as_fd);
+    let failed = Run { replay, judge }.through(&settings, wakes)?;
+    let finished: Finished = match trail.join() {
+        Some(result) => result.or_exit(Exit::Io)?,
+        None => {
+            return Err(Failure::new(Exit::Internal, "the trail's thread panicked"));
+        }
+    };
+    summarise(&args.trail, &finished);
+    match failed {
+        None => Ok(Exit::Success),
+        Some(error) => Err(error).or_unreadable(args),
+    }
+}
+
+/// A replay and where its events go.
+struct Run {
+    replay: Replay<BufReader<File>>,
+    judge: Judge,
+}
+
+impl Run {
+    /// Reads the file and writes every record of the trail. Answers why the
+    /// file could not be read to its end, if so.
+    fn through(
+        mut self,
+        settings: &Settings,
+        wakes: [BorrowedFd<'_>; 2],
+    ) -> Result<Option<FileError>, Failure> {
+        let at = settings.first;
+        self.judge
+            .observe(control(at, settings.trail_start().into()));
+        self.judge.observe(control(at, settings.attached().into()));
+        let mut progress = Ok(Progress::More);
+        let mut interrupted = false;
+        while matches!(progress, Ok(Progress::More)) && !interrupted {
+            progress = self.replay.read(FRAMES_AT_ONCE, &mut self.judge);
+            interrupted = any_readable(wakes).or_exit(Exit::Internal)?;
+        }
+        let failed = progress.err();
+        let at = self.replay.now();
+        self.replay.finish(failed.as_ref(), &mut self.judge);
+        let (detached, ended) = match (&failed, interrupted) {
+            (Some(_), _) => (DetachReason::EndOfFile, EndReason::CaptureFailed),
+            (None, true) => (DetachReason::Interrupted, EndReason::Interrupted),
+            (None, false) => (DetachReason::EndOfFile, EndReason::EndOfFile),
+        };
+        let detached = SandboxDetached { reason: detached };
+        self.judge.observe(control(at, detached.into()));
+        // A trail that can take no more tells so when it is joined.
+        let _trail_failed = self.judge.queue.send(Entry::End(End {
+            at,
+            reason: ended,
+            reconciliation: Vec::new(),
+        }));
+        Ok(failed)
+    }
+}
+
+fn control(at: Timestamp, payload: Payload) -> Observation {
+    Observation {
+        at,
+        payload,
+        tier: TIER,
+    }
+}
+
+fn any_readable(wakes: [BorrowedFd<'_>; 2]) -> io::Result<bool> {
+    let mut fds = wakes.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Everything that is settled before the first frame.
+struct Settings {
+    identity: TrailIdentity,
+    origin: String,
+    binary_digest: Option<Digest>,
+    policy: Option<LoadedPolicy>,
+    resolvers: Vec<IpAddr>,
+    sandbox_addresses: Vec<IpAddr>,
+    capture: Digest,
+    name: String,
+    /// The first frame's moment, which the first records bear.
+    first: Timestamp,
+}
+
+impl Settings {
+    fn from_args(args: &ReplayArgs) -> Result<Self, Failure> {
+        if !sandtrace_provider::is_valid_id(&args.sandbox_id) {
+            let message = format!(
+                "{:?} is no sandbox id: use 1 to 128 of A-Z a-z 0-9 . _ -",
+                args.sandbox_id
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let policy = args.policy.as_deref().map(policy_file::load).transpose()?;
+        let mut resolvers = args.resolver.clone();
+        if let Some(loaded) = &policy {
+            resolvers.extend_from_slice(loaded.policy.resolvers());
+        }
+        resolvers.sort_unstable();
+        resolvers.dedup();
+        let capture = digest_of(args)?;
+        // The capture itself names a deterministic trail: other captures get other ids.
+        let nonce = if args.deterministic {
+            capture
+                .0
+                .first_chunk()
+                .copied()
+                .map_or(0, u64::from_be_bytes)
+        } else {
+            random_nonce()?
+        };
+        let trace_id = format!("trace-{nonce:016x}");
+        let host = if args.deterministic {
+            "replay".to_owned()
+        } else {
+            let host = rustix::system::uname();
+            host.nodename().to_string_lossy().into_owned()
+        };
+        let name = args.file.file_name().unwrap_or(args.file.as_os_str());
+        Ok(Self {
+            origin: format!("sandtrace/{host}/{trace_id}"),
+            binary_digest: (!args.deterministic).then(own_digest).flatten(),
+            identity: TrailIdentity {
+                agent_id: args.agent_id.clone().unwrap_or(args.sandbox_id.clone()),
+                sandbox_id: args.sandbox_id.clone(),
+                trace_id,
+                nonce,
+            },
+            policy,
+            resolvers,
+            sandbox_addresses: args.sandbox_ip.clone(),
+            capture,
+            first: first_moment(source(args)?).or_unreadable(args)?,
+            name: show::escaped(&name.to_string_lossy()),
+        })
+    }
+
+    fn config(&self) -> ReplayConfig {
+        ReplayConfig {
+            name: self.name.clone(),
+            flows: FlowConfig {
+                accepted_resolvers: self.resolvers.clone(),
+                sandbox_addresses: self.sandbox_addresses.clone(),
+                ..FlowConfig::default()
+            },
+            tier: TIER,
+        }
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        let loaded = self.policy.as_ref()?;
+        Some(Engine::new(loaded.policy.clone(), &self.resolvers))
+    }
+
+    fn trail_start(&self) -> TrailStart {
+        let backend = |layer, backend: &str, reason: &str| BackendInForce {
+            backend: backend.to_owned(),
+            layer,
+            reason: reason.to_owned(),
+        };
+        let policy = self.policy.as_ref();
+        TrailStart {
+            binary_digest: self.binary_digest,
+            // The file's monotonic clock is of no boot of this host.
+            boot_id: None,
+            capture: vec![
+                backend(Layer::Network, "capture_file", "a capture file is replayed"),
+                backend(Layer::Filesystem, "off", FRAMES_ONLY),
+                backend(Layer::Syscall, "off", FRAMES_ONLY),
+            ],
+            nonce: format!("{:016x}", self.identity.nonce),
+            origin: self.origin.clone(),
+            policy_digest: policy.map(|policy| policy.digest),
+            policy_path: policy.map(|policy| policy.path.display().to_string()),
+            resolvers: self.resolvers.iter().map(ToString::to_string).collect(),
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn attached(&self) -> SandboxAttached {
+        let coverage = |layer, missing: &str| Coverage {
+            layer,
+            missing: missing.to_owned(),
+        };
+        let directions = if self.sandbox_addresses.is_empty() {
+            "which way frames went: who sends the first frame of a conversation is taken for the \
+             sandbox"
+        } else {
+            "which way frames went: it is told by the addresses that were given for the sandbox"
+        };
+        SandboxAttached {
+            coverage: vec![
+                coverage(Layer::Network, directions),
+                coverage(Layer::Filesystem, FRAMES_ONLY),
+                coverage(Layer::Syscall, FRAMES_ONLY),
+            ],
+            disks: Vec::new(),
+            labels: BTreeMap::from([
+                ("capture_file".to_owned(), self.name.clone()),
+                ("capture_digest".to_owned(), self.capture.to_string()),
+            ]),
+            provider: "replay".to_owned(),
+            taps: Vec::new(),
+            template: None,
+            vmm: None,
+        }
+    }
+}
+
+const FRAMES_ONLY: &str = "a capture file holds frames only";
+
+/// The file, buffered.
+fn source(args: &ReplayArgs) -> Result<BufReader<File>, Failure> {
+    let file = File::open(&args.file).or_unreadable(args)?;
+    Ok(BufReader::with_capacity(BUFFER, file))
+}
+
+/// Digest of the file as it stands on disk, so that the trail says what it was made from.
+fn digest_of(args: &ReplayArgs) -> Result<Digest, Failure> {
+    let mut source = source(args)?;
+    let mut hasher = Sha256::new();
+    loop {
+        let bytes = source.fill_buf().or_unreadable(args)?;
+        if bytes.is_empty() {
+            return Ok(Digest(hasher.finalize().into()));
+        }
+        hasher.update(bytes);
+        let taken = bytes.len();
+        source.consume(taken);
+    }
+}
+
+/// Says which file an error is about.
+trait OrUnreadable<T> {
+    fn or_unreadable(self, args: &ReplayArgs) -> Result<T, Failure>;
+}
+
+impl<T, E> OrUnreadable<T> for Result<T, E>
+where
+    Self: anyhow::Context<T, E>,
+{
+    fn or_unreadable(self, args: &ReplayArgs) -> Result<T, Failure> {
+        self.with_context(|| format!("read capture {}", args.file.display()))
+            .or_exit(Exit::Malformed)
+    }
+}

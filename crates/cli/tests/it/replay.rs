@@ -1,0 +1,192 @@
+//! Capture files that others published, replayed: the same path, the file's clock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sandtrace_event::{DetachReason, EndReason, GapCause, Payload, VerdictResult};
+
+use crate::support::{Dir, assert_sealed, events, flows, judged, run, text, trail_end};
+
+/// A file of the corpora, or nothing where they are absent and need not be there.
+fn corpus(test: &str, file: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SANDTRACE_CORPORA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora"),
+        PathBuf::from,
+    );
+    let path = root.join(file);
+    if path.is_file() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "no corpora at {}",
+        path.display()
+    );
+    println!("skipped: {test}: no corpora");
+    None
+}
+
+#[test]
+fn the_same_file_makes_the_same_trail() {
+    for file in ["ja4/pcap/latest.pcapng", "ja4/pcap/tls-handshake.pcapng"] {
+        let Some(capture) = corpus("the_same_file_makes_the_same_trail", file) else {
+            return;
+        };
+        let (dir, capture) = (Dir::new(), text(&capture));
+        let trails = ["one", "two", "random"].map(|name| dir.text(name));
+        for trail in &trails {
+            let mut args = vec!["replay", &capture, "--trail", trail, "-o", "-"];
+            if !trail.ends_with("random") {
+                args.push("--deterministic");
+            }
+            let ran = run(&args).expect(0);
+            assert_eq!(ran.stdout, fs::read_to_string(trail).unwrap());
+        }
+        let [one, two, random] = trails.map(|trail| fs::read(trail).unwrap());
+        assert!(one == two, "{file}");
+        assert!(one != random, "{file}");
+    }
+}
+
+#[test]
+fn the_clock_is_the_files() {
+    let Some(capture) = corpus("the_clock_is_the_files", "ja4/pcap/latest.pcapng") else {
+        return;
+    };
+    let dir = Dir::new();
+    let trail = dir.text("trace.jsonl");
+    run(&["replay", &text(&capture), "--trail", &trail]).expect(0);
+    let events = assert_sealed(&trail);
+    // The timestamps of the file's first and last packet block, in microseconds.
+    let (first_us, last_us) = (1_687_555_544_173_804, 1_687_555_549_802_876);
+    let [first, last] = [&events[0], &events[events.len() - 1]];
+    assert_eq!(first.wall_time.0, first_us * 1000);
+    assert_eq!(last.wall_time.0, last_us * 1000);
+    assert_eq!(first.mono_us.0, 0);
+    assert_eq!(last.mono_us.0, last_us - first_us);
+    assert_eq!(trail_end(&events).reason, EndReason::EndOfFile);
+    assert!(events.iter().any(|event| matches!(
+        &event.payload,
+        Payload::SandboxDetached(detached) if detached.reason == DetachReason::EndOfFile
+    )));
+}
+
+#[test]
+fn a_policy_judges_what_the_file_holds() {
+    let Some(capture) = corpus("a_policy_judges", "ja4/pcap/tls-alpn-h2.pcap") else {
+        return;
+    };
+    let dir = Dir::new();
+    let policy = dir.file(
+        "policy.yaml",
+        "schema_version: \"1.0\"\nrules:\n  - id: net:one\n    type: network_egress\n    \
+         destinations:\n      - host: api.stripe.com\n        port: 443\n",
+    );
+    let trail = dir.text("trace.jsonl");
+    let capture = text(&capture);
+    let args = ["replay", &capture, "--policy", &policy, "--trail", &trail];
+    run(&args).expect(0);
+    let events = assert_sealed(&trail);
+    assert!(flows(&events).count() > 0);
+    assert!(judged(&events, VerdictResult::Deny) > 0);
+    run(&["verify", &trail, "--against", &policy]).expect(5);
+}
+
+#[test]
+fn an_address_tells_directions() {
+    #[track_caller]
+    fn check(capture: &str, sandbox: &[&str], egress: bool) {
+        let dir = Dir::new();
+        let trail = dir.text("trace.jsonl");
+        let mut args = vec!["replay", capture, "--trail", &trail];
+        for ip in sandbox {
+            args.extend(["--sandbox-ip", ip]);
+        }
+        run(&args).expect(0);
+        let events = assert_sealed(&trail);
+        let (mut sent, mut received) = (0, 0);
+        for event in &events {
+            match &event.payload {
+                Payload::NetworkEgress(_) => sent += 1,
+                Payload::NetworkIngress(_) => received += 1,
+                _ => {}
+            }
+        }
+        assert!(if egress { sent > 0 } else { sent == 0 }, "{sent}");
+        assert!(
+            if egress { received == 0 } else { received > 0 },
+            "{received}"
+        );
+    }
+    let file = "ja4/pcap/tls-alpn-h2.pcap";
+    let Some(capture) = corpus("an_address_tells_directions", file) else {
+        return;
+    };
+    let capture = text(&capture);
+    check(&capture, &[], true);
+    check(&capture, &["2001:4998:ef83:14:8000::100d"], true);
+    check(&capture, &["2606:4700::6811:d209"], false);
+}
+
+#[test]
+fn bad_files() {
+    let dir = Dir::new();
+    #[track_caller]
+    fn check(dir: &Dir, file: &str, parts: &[&str]) {
+        let trail = dir.text("none.jsonl");
+        let ran = run(&["replay", file, "--trail", &trail]).expect(4);
+        assert_eq!(ran.one_line(parts).stdout, "");
+        assert!(!Path::new(&trail).exists());
+    }
+    check(
+        &dir,
+        "/no/such.pcap",
+        &["read capture /no/such.pcap", "No such file"],
+    );
+    check(&dir, &text(dir.at()), &["Is a directory"]);
+    let neither = "it is neither pcap nor pcapng";
+    check(&dir, &dir.file("empty", ""), &[neither]);
+    check(
+        &dir,
+        &dir.file("text", "no capture, but a text"),
+        &[neither],
+    );
+    check(
+        &dir,
+        &dir.file("short", b"\xd4\xc3\xb2\xa1\x02\0"),
+        &[neither],
+    );
+    check(
+        &dir,
+        &dir.file("section", b"\x0a\x0d\x0d\x0a\0\0\0\0"),
+        &[neither],
+    );
+    let mut header = b"\xd4\xc3\xb2\xa1\x02\0\x04\0".to_vec();
+    header.extend([0; 8]);
+    header.extend(b"\0\0\x04\0\x69\0\0\0");
+    check(&dir, &dir.file("wlan", header), &["its link type is 105"]);
+}
+
+#[test]
+fn a_file_that_is_cut_short_says_so() {
+    let test = "a_file_that_is_cut_short_says_so";
+    for file in ["ja4/pcap/latest.pcapng", "ja4/pcap/tls-alpn-h2.pcap"] {
+        let Some(capture) = corpus(test, file) else {
+            return;
+        };
+        let dir = Dir::new();
+        let whole = fs::read(capture).unwrap();
+        let cut = dir.file("cut", &whole[..whole.len() - 7]);
+        let trail = dir.text("trace.jsonl");
+        let ran = run(&["replay", &cut, "--trail", &trail]).expect(4);
+        let last = ran.stderr.lines().last().unwrap();
+        assert!(last.contains("it is cut short after"), "{ran:?}");
+        let events = events(&trail);
+        assert_eq!(trail_end(&events).reason, EndReason::CaptureFailed);
+        assert!(events.iter().any(|event| matches!(
+            &event.payload,
+            Payload::CaptureGap(gap) if gap.cause == GapCause::FileDamaged
+        )));
+        assert!(flows(&events).count() > 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! Directions of frames in a capture that does not state them.
+
+use crate::frame::Frame;
+use crate::key::{Addresses, FlowKey};
+use crate::packet::{Direction, Moment, Packet};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Tells which way each frame of a capture file went.
+///
+/// With the sandbox's addresses: a frame from one of them was sent by the
+/// sandbox, and so was one from a MAC that such a frame had, whatever address
+/// it claims; all others were delivered to it.
+///
+/// Without: who sends the first frame of a conversation is the sandbox, except
+/// that a SYN-ACK answers a SYN that was not captured. Frames that are not IP
+/// count as sent.
+#[derive(Debug)]
+pub struct Orientation {
+    sandbox: Vec<IpAddr>,
+    macs: Vec<[u8; 6]>,
+    /// Conversations as their sandbox sees them, the older and the newer half:
+    /// what is in neither was last seen long ago.
+    older: HashMap<FlowKey, ()>,
+    newer: HashMap<FlowKey, ()>,
+}
+
+/// Conversations in each half. A flow table holds as many flows.
+const HALF: usize = 65_536;
+/// MACs of one sandbox that are remembered.
+const MAX_MACS: usize = 16;
+
+impl Orientation {
+    /// `sandbox`: the sandbox's addresses, or none where they are not known.
+    #[must_use]
+    pub fn new(sandbox: Vec<IpAddr>) -> Self {
+        Self {
+            sandbox,
+            macs: Vec::new(),
+            older: HashMap::new(),
+            newer: HashMap::new(),
+        }
+    }
+
+    /// Which way a frame of `wire_len` bytes went of which `bytes` were captured.
+    pub fn direction(&mut self, bytes: &[u8], wire_len: u32) -> Direction {
+        let frame = Frame::parse(&Packet {
+            at: Moment::default(),
+            direction: Direction::FromSandbox,
+            bytes,
+            wire_len,
+            vlan: None,
+        });
+        if self.sandbox.is_empty() {
+            self.by_conversation(&frame)
+        } else {
+            self.by_address(frame.key.addresses, bytes)
+        }
+    }
+
+    fn by_address(&mut self, addresses: Addresses, bytes: &[u8]) -> Direction {
+        let is_sandbox = |ip: Option<IpAddr>| ip.is_some_and(|ip| self.sandbox.contains(&ip));
+        let mac = bytes.get(6..).and_then(|rest| rest.first_chunk::<6>());
+        if is_sandbox(addresses.first()) {
+            // Zeros stand where a capture has no Ethernet header.
+            if let Some(mac) = mac.filter(|mac| **mac != [0; 6])
+                && !self.macs.contains(mac)
+                && self.macs.len() < MAX_MACS
+            {
+                self.macs.push(*mac);
+            }
+            return Direction::FromSandbox;
+        }
+        if !is_sandbox(addresses.second()) && mac.is_some_and(|mac| self.macs.contains(mac)) {
+            return Direction::FromSandbox;
+        }
+        Direction::ToSandbox
+    }
+
+    fn by_conversation(&mut self, frame: &Frame<'_>) -> Direction {
+        for direction in [Direction::FromSandbox, Direction::ToSandbox] {
+            let key = FlowKey::new(frame.key, direction);
+            if self.newer.contains_key(&key) {
+                return direction;
+            }
+            if self.older.remove(&key).is_some() {
+                self.remember(key);
+                return direction;
+            }
+        }
+        let answers = frame
+            .tcp
+            .is_some_and(|header| header.flags.syn() && header.flags.ack());
+        let direction = if answers {
+            Direction::ToSandbox
+        } else {
+            Direction::FromSandbox
+        };
+        self.remember(FlowKey::new(frame.key, direction));
+        direction
+    }
+
+    fn remember(&mut self, key: FlowKey) {
+        if self.newer.len() >= HALF {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(key, ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{FromSandbox, ToSandbox};
+
+    const A: [u8; 4] = [10, 0, 0, 2];
+    const B: [u8; 4] = [192, 0, 2, 1];
+    const C: [u8; 4] = [192, 0, 2, 9];
+
+    /// A frame from `MAC(mac)` with these addresses, ports and TCP flags.
+    fn frame(mac: u8, from: [u8; 4], to: [u8; 4], ports: [u16; 2], flags: u8) -> Vec<u8> {
+        let mut bytes = vec![0; 6];
+        bytes.extend([2, 0, 0, 0, 0, mac, 8, 0]);
+        bytes.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+        bytes.extend([from, to].concat());
+        bytes.extend(ports.map(u16::to_be_bytes).concat());
+        bytes.extend([0; 8]);
+        bytes.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
+        bytes
+    }
+
+    #[track_caller]
+    fn check(sandbox: &[[u8; 4]], frames: &[(Vec<u8>, Direction)]) {
+        let addresses = sandbox.iter().map(|ip| IpAddr::from(*ip)).collect();
+        let mut orientation = Orientation::new(addresses);
+        for (at, (bytes, expected)) in frames.iter().enumerate() {
+            let direction = orientation.direction(bytes, bytes.len() as u32);
+            assert_eq!(direction, *expected, "frame {at}");
+        }
+    }
+
+    #[test]
+    fn who_speaks_first_is_the_sandbox() {
+        check(
+            &[],
+            &[
+                (frame(1, A, B, [40000, 80], 0x02), FromSandbox),
+                (frame(2, B, A, [80, 40000], 0x12), ToSandbox),
+                (frame(2, B, A, [50000, 22], 0x02), FromSandbox),
+                (frame(2, B, A, [443, 40001], 0x12), ToSandbox),
+                (frame(1, A, B, [40001, 443], 0x10), FromSandbox),
+                (vec![0; 60], FromSandbox),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_sandbox_is_known_by_its_addresses_and_its_macs() {
+        check(
+            &[A],
+            &[
+                (frame(2, B, A, [50000, 22], 0x02), ToSandbox),
+                (frame(1, A, B, [22, 50000], 0x12), FromSandbox),
+                (frame(1, C, B, [1, 2], 0x02), FromSandbox),
+                (frame(2, B, C, [2, 1], 0x12), ToSandbox),
+                (frame(3, B, C, [3, 4], 0x12), ToSandbox),
+            ],
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut orientation = Orientation::new(Vec::new());
+        for number in 0..3 * HALF as u32 {
+            let bytes = frame(1, number.to_be_bytes(), B, [1, 2], 0x02);
+            orientation.direction(&bytes, 54);
+        }
+        assert!(orientation.newer.len() <= HALF && orientation.older.len() <= HALF);
+    }
+}
