@@ -1,5 +1,6 @@
 //! The command line as clap sees it. Nothing here is resolved yet.
 
+use crate::watch::SyscallMode;
 use clap::{Args, Parser, Subcommand};
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::{Filter, Target};
@@ -39,6 +40,9 @@ pub(crate) enum Command {
     /// Work with policy manifests
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Work with profiles of VMM system calls
+    #[command(subcommand)]
+    Profile(ProfileCommand),
     /// Say what this host can and cannot capture, and why
     Doctor(DoctorArgs),
     /// Print a shell's completion script
@@ -124,6 +128,12 @@ pub(crate) struct WatchArgs {
     /// Time between two looks at the disk
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "2s")]
     pub(crate) scan_interval: Duration,
+    /// How the VMM's own system calls on the host are seen (never the guest's)
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    pub(crate) syscalls: SyscallMode,
+    /// Time between two counts of system calls
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "5s")]
+    pub(crate) syscall_interval: Duration,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
 }
@@ -220,6 +230,19 @@ pub(crate) enum PolicyCommand {
 pub(crate) struct PolicyCheckArgs {
     /// Policy manifest
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Print rules that allow the VMM what it did in these trails
+    Learn(ProfileLearnArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileLearnArgs {
+    /// Trails with VMM system calls
+    #[arg(required = true, value_name = "TRAIL")]
+    pub(crate) trails: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use crate::args::DoctorArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
+use sandtrace_sys::bpf::{BpfConfig, BpfSyscalls};
 use sandtrace_sys::ring::{PacketRing, RingConfig, RingError};
 use serde_json::json;
 use std::fs::OpenOptions;
@@ -25,6 +26,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         namespaces(),
         processes(),
         overlay(),
+        ebpf(),
+        ptrace(),
         kvm(),
     ];
     let print = if args.json { print_json } else { print_text };
@@ -40,11 +43,7 @@ fn print_text(findings: &[Finding]) -> std::io::Result<()> {
         let mark = if finding.works { "yes" } else { "no " };
         writeln!(out, "{mark}  {:<26} {}", finding.what, finding.why)?;
     }
-    writeln!(
-        out,
-        "--   {:<26} this version has no system call capture",
-        "VMM system calls"
-    )
+    Ok(())
 }
 
 fn print_json(findings: &[Finding]) -> std::io::Result<()> {
@@ -145,6 +144,41 @@ fn overlay() -> Finding {
     Finding {
         what: "files: overlay upper dirs",
         works,
+        why: why.to_owned(),
+    }
+}
+
+fn ebpf() -> Finding {
+    let (works, why) = match BpfSyscalls::load(BpfConfig::default(), &[]) {
+        Ok(_) => (
+            true,
+            "the programs load and attach: `--syscalls auto` uses them".to_owned(),
+        ),
+        Err(error) => (false, error.to_string()),
+    };
+    Finding {
+        what: "VMM calls: eBPF",
+        works,
+        why,
+    }
+}
+
+fn ptrace() -> Finding {
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    let forbidden = scope.is_ok_and(|scope| scope.trim() == "3");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // CAP_SYS_PTRACE of linux/capability.h.
+    let capable = capabilities.is_some_and(|mask| mask & (1 << 19) != 0);
+    let why = match (forbidden, capable) {
+        (true, _) => "kernel.yama.ptrace_scope is 3: forbidden until the next boot",
+        (false, false) => "needs CAP_SYS_PTRACE: run as root",
+        (false, true) => "possible with `--syscalls ptrace`; slows each call by about 15 µs",
+    };
+    Finding {
+        what: "VMM calls: ptrace",
+        works: !forbidden && capable,
         why: why.to_owned(),
     }
 }

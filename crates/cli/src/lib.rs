@@ -8,13 +8,14 @@ mod doctor;
 mod exit;
 mod generate;
 mod policy_file;
+mod profile;
 mod replay;
 mod show;
 mod stream;
 mod verify;
 mod watch;
 
-use args::{Cli, Command, PolicyCommand};
+use args::{Cli, Command, PolicyCommand, ProfileCommand};
 use clap::Parser as _;
 use exit::{Exit, Failure};
 use std::ffi::OsString;
@@ -46,6 +47,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
+        Command::Profile(ProfileCommand::Learn(args)) => profile::learn(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),

@@ -5,6 +5,7 @@ pub(crate) mod judge;
 pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod start;
+mod syscalls;
 pub(crate) mod trail;
 
 use crate::args::WatchArgs;
@@ -18,6 +19,7 @@ use settings::Settings;
 use std::io::{PipeReader, pipe};
 use std::os::fd::AsFd as _;
 use std::path::Path;
+pub(crate) use syscalls::SyscallMode;
 use trail::Finished;
 
 /// Watches until the sandbox ends, the time is over or somebody interrupts.

@@ -4,6 +4,7 @@ use super::files::FilesThread;
 use super::judge::Judge;
 use super::settings::Settings;
 use super::start;
+use super::syscalls::{Chosen, SyscallsThread};
 use super::trail::{End, Entry, Finished, TrailThread};
 use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
@@ -28,6 +29,7 @@ const EXIT_GRACE: Duration = Duration::from_millis(500);
 pub(crate) struct Session {
     network: Vec<NetworkCollector>,
     files: Vec<FilesThread>,
+    syscalls: Option<SyscallsThread>,
     /// Becomes readable when every baseline is taken: all writers are gone.
     baselines: PipeReader,
     judge: Judge,
@@ -68,6 +70,7 @@ impl Session {
             None => None,
         };
         let network = start::attach_networks(settings)?;
+        let syscalls = Chosen::attach(settings)?;
         let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
         let trail = TrailThread::start(&settings.trail, settings.identity.clone(), sinks, failed)
             .or_exit(Exit::CannotCreate)?;
@@ -77,8 +80,11 @@ impl Session {
         };
         let mut first = judge(());
         let started = now();
-        first.observe(control(started, start::trail_start(settings).into()));
+        let mut start = start::trail_start(settings);
+        syscalls.declare(&mut start);
+        first.observe(control(started, start.into()));
         first.observe(control(started, settings.target.attached().into()));
+        let syscalls = syscalls.start(settings, judge(()));
         let (baselines, taken) = pipe().or_exit(Exit::Internal)?;
         let files = start::file_sources(settings)
             .into_iter()
@@ -99,6 +105,7 @@ impl Session {
         Ok(Self {
             network,
             files,
+            syscalls,
             baselines,
             judge: first,
             trail,
@@ -238,6 +245,9 @@ impl Session {
                 Stop::VmmExited => QuiesceMethod::Detached,
                 _ => QuiesceMethod::Live,
             };
+            if let Some(syscalls) = self.syscalls.take() {
+                syscalls.finish();
+            }
             let files = std::mem::take(&mut self.files);
             let scans: Vec<_> = files
                 .into_iter()

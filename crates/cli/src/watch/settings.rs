@@ -1,5 +1,6 @@
 //! From arguments to what a session needs, resolved once.
 
+use super::syscalls::SyscallMode;
 use crate::args::WatchArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::policy_file::{self, LoadedPolicy};
@@ -22,6 +23,8 @@ pub(crate) struct Settings {
     /// Accepted resolvers: the policy's and those given by hand.
     pub(crate) resolvers: Vec<IpAddr>,
     pub(crate) scan_interval: Duration,
+    pub(crate) syscall_interval: Duration,
+    pub(crate) syscalls: SyscallMode,
     pub(crate) target: Target,
     pub(crate) trail: PathBuf,
 }
@@ -47,7 +50,7 @@ impl Settings {
                 "--scan-interval 0s would read the disk without a pause: give a time such as 2s",
             ));
         }
-        Self::resolve(Request {
+        let mut settings = Self::resolve(Request {
             agent_id: args.agent_id.clone(),
             duration: args.duration,
             policy,
@@ -55,7 +58,10 @@ impl Settings {
             scan_interval: args.scan_interval,
             target: find(args)?,
             trail: args.trail.clone(),
-        })
+        })?;
+        settings.syscalls = args.syscalls;
+        settings.syscall_interval = args.syscall_interval;
+        Ok(settings)
     }
 
     /// Gives the session its identity.
@@ -87,6 +93,8 @@ impl Settings {
             policy: request.policy,
             resolvers,
             scan_interval: request.scan_interval,
+            syscall_interval: Duration::from_secs(5),
+            syscalls: SyscallMode::Off,
             target,
             trail: request.trail,
         })

@@ -156,7 +156,7 @@ fn backends(target: &Target) -> Vec<BackendInForce> {
     let syscalls = backend(
         Layer::Syscall,
         "off",
-        "this version has no system call capture",
+        "watching many sandboxes at once leaves them out",
     );
     vec![network, files, syscalls]
 }

@@ -1,0 +1,188 @@
+//! The VMM's system calls: which backend, and the thread that reports them.
+
+use super::judge::Judge;
+use super::session::now;
+use super::settings::Settings;
+use crate::exit::{Exit, Failure};
+use sandtrace_capture::syscall::ebpf::EbpfSource;
+use sandtrace_capture::syscall::ptrace::{PtraceError, PtraceSource};
+use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
+use sandtrace_event::{BackendInForce, Layer, TrailStart, VmmIdentity};
+use sandtrace_sys::bpf::{BpfConfig, BpfError};
+use sandtrace_sys::ptrace::AttachError;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Time between two looks for rare calls.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// How system calls are to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SyscallMode {
+    /// eBPF where the kernel allows it, else not at all
+    Auto,
+    /// Programs on the kernel's tracepoints, or no watch
+    Ebpf,
+    /// Trace every thread, which slows each call by about 15 µs, or no watch
+    Ptrace,
+    /// Not at all
+    #[default]
+    Off,
+}
+
+/// A backend that was chosen, and why.
+pub(super) struct Chosen {
+    source: Option<Box<dyn SyscallSource>>,
+    in_force: BackendInForce,
+}
+
+impl Chosen {
+    /// Attaches to the VMM as the settings say.
+    pub(super) fn attach(settings: &Settings) -> Result<Self, Failure> {
+        let target = &settings.target;
+        match (settings.syscalls, &target.vmm) {
+            (SyscallMode::Off, _) => Ok(Self::off("not asked for")),
+            (mode, Some(_)) if target.overlay.is_some() => {
+                let why = "the sandbox is no VM: its processes are the agent's own, not a VMM's";
+                Self::off_unless_asked(mode, why)
+            }
+            (mode, None) => {
+                Self::off_unless_asked(mode, "no VMM process was found or given (--pid)")
+            }
+            (SyscallMode::Auto, Some(vmm)) => Ok(Self::automatically(vmm)),
+            (SyscallMode::Ebpf, Some(vmm)) => {
+                let source = EbpfSource::attach(vmm.pid, BpfConfig::default());
+                let source = source.map_err(ebpf_failure)?;
+                Ok(Self::on(Box::new(source), "ebpf", "asked for"))
+            }
+            (SyscallMode::Ptrace, Some(vmm)) => {
+                let source = PtraceSource::attach(vmm.pid).map_err(ptrace_failure)?;
+                Ok(Self::on(Box::new(source), "ptrace", "asked for"))
+            }
+        }
+    }
+
+    /// Tracing slows the VMM a hundredfold more: never without being asked for.
+    fn automatically(vmm: &VmmIdentity) -> Self {
+        match EbpfSource::attach(vmm.pid, BpfConfig::default()) {
+            Ok(source) => Self::on(Box::new(source), "ebpf", "the kernel allows it"),
+            Err(error) => Self::off(&format!(
+                "{error}; `--syscalls ptrace` needs no BPF but slows the VMM"
+            )),
+        }
+    }
+
+    fn off_unless_asked(mode: SyscallMode, why: &str) -> Result<Self, Failure> {
+        if mode == SyscallMode::Auto {
+            return Ok(Self::off(why));
+        }
+        let message = format!("system calls cannot be watched: {why}");
+        Err(Failure::new(Exit::Unavailable, message))
+    }
+
+    fn off(reason: &str) -> Self {
+        Self {
+            source: None,
+            in_force: in_force("off", reason),
+        }
+    }
+
+    fn on(source: Box<dyn SyscallSource>, backend: &str, reason: &str) -> Self {
+        Self {
+            source: Some(source),
+            in_force: in_force(backend, reason),
+        }
+    }
+
+    /// Says in the trail's first record what was chosen.
+    pub(super) fn declare(&self, start: &mut TrailStart) {
+        start.capture.retain(|own| own.layer != Layer::Syscall);
+        start.capture.push(self.in_force.clone());
+    }
+
+    /// Starts to report, if there is anything.
+    pub(super) fn start(self, settings: &Settings, judge: Judge) -> Option<SyscallsThread> {
+        let source = self.source?;
+        let config = config(settings, settings.target.vmm.as_ref()?);
+        let collector = SyscallCollector::new(config, source, now());
+        let interval = settings.syscall_interval;
+        let (last, ends) = channel();
+        let thread = std::thread::spawn(move || run(collector, interval, judge, &ends));
+        Some(SyscallsThread { last, thread })
+    }
+}
+
+fn in_force(backend: &str, reason: &str) -> BackendInForce {
+    BackendInForce {
+        backend: backend.to_owned(),
+        layer: Layer::Syscall,
+        reason: reason.to_owned(),
+    }
+}
+
+fn config(settings: &Settings, vmm: &VmmIdentity) -> SyscallConfig {
+    let disks = settings.target.disks.iter();
+    let disks = disks.map(|disk| disk.identity.path.clone().into_bytes());
+    let opened = settings.target.disks.iter();
+    let opened = opened.map(|disk| disk.open_path.as_os_str().as_bytes().to_vec());
+    SyscallConfig {
+        pid: vmm.pid,
+        vmm: VmmKind::of(&vmm.name),
+        disks: disks.chain(opened).collect(),
+        name: format!("process {} ({})", vmm.pid, vmm.name),
+    }
+}
+
+/// Handle of the thread that reports system calls.
+pub(super) struct SyscallsThread {
+    last: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl SyscallsThread {
+    /// Lets go of the VMM and waits for the last records.
+    pub(super) fn finish(self) {
+        drop(self.last);
+        // A panic there is a bug of ours; the trail must still end.
+        let _panicked = self.thread.join();
+    }
+}
+
+fn run(mut collector: SyscallCollector, interval: Duration, mut judge: Judge, ends: &Receiver<()>) {
+    collector.look_at_confinement(now(), &mut judge);
+    let mut due = Instant::now() + interval;
+    while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(POLL_EVERY) {
+        collector.poll(now(), &mut judge);
+        if Instant::now() >= due {
+            collector.end_interval(now(), &mut judge);
+            due = Instant::now() + interval;
+        }
+    }
+    collector.finish(now(), &mut judge);
+}
+
+fn ebpf_failure(error: BpfError) -> Failure {
+    let exit = match error {
+        BpfError::NotPermitted => Exit::NoPermission,
+        _ => Exit::Unavailable,
+    };
+    Failure {
+        exit,
+        error: error.into(),
+    }
+}
+
+fn ptrace_failure(error: PtraceError) -> Failure {
+    let exit = match error {
+        PtraceError::Attach(AttachError::NotPermitted { .. } | AttachError::Yama { .. }) => {
+            Exit::NoPermission
+        }
+        _ => Exit::Unavailable,
+    };
+    Failure {
+        exit,
+        error: error.into(),
+    }
+}
