@@ -4,7 +4,7 @@ use crate::nextest::{self, Counts};
 use crate::repo::{Repo, find_program, in_ci, is_root};
 use crate::setup::{self, Purpose};
 use crate::step::{collected, on_terminal, quiet, streamed, teed};
-use crate::{step, tidy};
+use crate::{bpf, step, tidy};
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,7 @@ pub(crate) fn run(repo: &Repo, extent: Extent) -> Result<()> {
     if extent == Extent::Everything {
         gates.cargo_deny(repo);
     }
+    gates.bpf(repo);
     gates.corpora(repo);
     gates.nextest(repo);
     if extent == Extent::Everything {
@@ -107,6 +108,15 @@ impl Gates {
         self.check("cargo-deny", || {
             quiet(&mut repo.cargo(["deny", "check", "licenses", "bans", "sources"]))
         });
+    }
+
+    /// The committed object is what its source makes.
+    fn bpf(&mut self, repo: &Repo) {
+        if find_program(bpf::CLANG).is_some() || in_ci() {
+            self.check("eBPF object", || bpf::check(repo));
+        } else {
+            self.leave("eBPF object", "no clang-14 to build its source with");
+        }
     }
 
     /// Conformance tests skip themselves without the corpora, but not in CI.

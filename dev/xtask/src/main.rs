@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod bpf;
 mod deny_toml;
 mod fuzz;
 mod gates;
@@ -32,6 +33,8 @@ cargo xtask COMMAND
                    only install what is missing for one of them, or for both
   tidy             the repository's own rules: dependency direction, licences,
                    minimum Rust version, file headers, …
+  bpf [--write]    check that the committed eBPF object is what clang 14 makes of its
+                   source, or make it anew
   bench [capture | verify | latency | all] [ARGS…]
                    measure, each figure beside a reference (as root)
   fuzz [TARGET] [--seconds N]
@@ -62,6 +65,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["setup", "--demo"] => setup::run(&Repo::find()?, &[setup::Purpose::Demo]),
         ["setup", "--test"] => setup::run(&Repo::find()?, &[setup::Purpose::Test]),
         ["tidy"] => tidy::run(&Repo::find()?),
+        ["bpf"] => bpf::check(&Repo::find()?),
+        ["bpf", "--write"] => bpf::write(&Repo::find()?),
         ["bench", rest @ ..] => bench::run(&Repo::find()?, rest),
         ["fuzz", rest @ ..] => fuzz::run(&Repo::find()?, &fuzz::Options::parse(rest)?),
         [] | ["help" | "--help" | "-h"] => {

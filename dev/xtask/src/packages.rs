@@ -18,6 +18,10 @@ const PACKAGES: &[Package] = &[
         why: "the C compiler and linker that crates with C code need",
     },
     Package {
+        name: "clang-14",
+        why: "the check that the eBPF object is what its source makes",
+    },
+    Package {
         name: "libc6-dev",
         why: "the static C library of the lab's guest program",
     },
@@ -36,6 +40,10 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "tcpdump",
         why: "the reference of the capture benchmark",
+    },
+    Package {
+        name: "strace",
+        why: "the reference of the system call tests",
     },
     Package {
         name: "util-linux",

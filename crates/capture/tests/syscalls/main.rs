@@ -7,4 +7,6 @@ mod against_strace;
 #[cfg(test)]
 mod attach;
 #[cfg(test)]
+mod escape;
+#[cfg(test)]
 mod program;
