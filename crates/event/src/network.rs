@@ -60,6 +60,8 @@ pub enum NameSource {
     Dns,
     /// The server name in a TLS ClientHello: the client's claim.
     TlsSni,
+    /// The server name in a ClientHello over QUIC: the client's claim.
+    QuicSni,
     /// The Host header of an HTTP/1 request: the client's claim.
     HttpHost,
 }

@@ -1,4 +1,4 @@
-//! Sans-I/O network parsing: frames, DNS, TLS hellos, HTTP heads, the flow table.
+//! Sans-I/O network parsing: frames, DNS, TLS hellos, also over QUIC, HTTP heads, the flow table.
 //!
 //! A capture feeds [`Packet`]s to a [`FlowTable`], which counts each in exactly
 //! one flow and reports flows and DNS questions to a [`FlowSink`]. Nothing here
@@ -22,6 +22,7 @@ mod key;
 mod names;
 mod orientation;
 mod packet;
+mod quic;
 mod reader;
 mod reassembly;
 mod tcp;

@@ -146,6 +146,7 @@ fn name(evidence: &wire::NameEvidence) -> NameEvidence {
         source: match evidence.source {
             wire::NameSource::Dns => event::NameSource::Dns,
             wire::NameSource::TlsSni => event::NameSource::TlsSni,
+            wire::NameSource::QuicSni => event::NameSource::QuicSni,
             wire::NameSource::HttpHost => event::NameSource::HttpHost,
         },
     }

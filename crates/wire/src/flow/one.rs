@@ -10,6 +10,7 @@ use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
 use crate::names::{Claim, NameBook, NameSource};
 use crate::packet::{Direction, Moment};
+use crate::quic::{QuicSniff, starts_like_quic};
 use crate::tcp::{Connection, Ending, Seen};
 use crate::tls::is_alert;
 use crate::view::{Bounds, End, FlowView, Initiator, Phase, Protocol, Traffic};
@@ -33,6 +34,7 @@ pub(crate) struct Flow {
     facts: Option<Box<Facts>>,
     claim: Option<Box<Claim>>,
     sniff: Option<Box<Sniff>>,
+    quic: Option<Box<QuicSniff>>,
     /// Client payload was seen, so the reading has begun and may be over.
     sniffed: bool,
     /// The client's claim is known, or that it makes none.
@@ -65,6 +67,9 @@ impl Flow {
         config: &FlowConfig,
     ) -> Self {
         let is_tcp = key.protocol == Protocol::Tcp && !key.later_fragments;
+        let is_quic = key.protocol == Protocol::Udp
+            && !key.later_fragments
+            && starts_like_quic(frame.payload);
         Self {
             id,
             key,
@@ -81,8 +86,9 @@ impl Flow {
             facts: None,
             claim: None,
             sniff: None,
+            quic: None,
             sniffed: false,
-            settled: !is_tcp,
+            settled: !is_tcp && !is_quic,
             ended_us: None,
             bounds: Bounds::default(),
             total_reported: false,
@@ -239,11 +245,13 @@ impl Flow {
     pub(crate) fn stop_reading(&mut self) {
         self.findings.insert(Finding::ReassemblyLimit);
         self.drop_sniff();
+        self.quic = None;
     }
 
     /// Bytes of memory that reading the start of the connection takes.
     pub(crate) fn reading_bytes(&self) -> usize {
         self.sniff.as_ref().map_or(0, |sniff| sniff.footprint())
+            + self.quic.as_ref().map_or(0, |quic| quic.footprint())
     }
 
     /// Notes something odd.
@@ -262,7 +270,10 @@ impl Flow {
         let largest = self.calls.largest();
         let facts = self.facts.as_deref();
         let mut findings = self.findings;
-        let claims_sni = matches!(&self.claim, Some(claim) if claim.source == NameSource::TlsSni);
+        let claims_sni = matches!(
+            &self.claim,
+            Some(claim) if matches!(claim.source, NameSource::TlsSni | NameSource::QuicSni)
+        );
         if known.claim_without_dns && claims_sni {
             findings.insert(Finding::SniNotInDns);
         }
@@ -308,6 +319,9 @@ impl Flow {
     /// Reads the start of a connection.
     fn sniff(&mut self, frame: &Frame<'_>, seen: Seen, by_client: bool, config: &FlowConfig) {
         if self.tcp.is_none() {
+            if by_client {
+                self.sniff_quic(frame.payload);
+            }
             return;
         }
         if by_client && !self.sniffed {
@@ -335,6 +349,39 @@ impl Flow {
         self.after_sniff();
     }
 
+    /// Reads a datagram of a conversation that began as QUIC does.
+    fn sniff_quic(&mut self, datagram: &[u8]) {
+        let is_udp = self.key.protocol == Protocol::Udp && !self.key.later_fragments;
+        if !is_udp || !starts_like_quic(datagram) {
+            self.sniffed = true;
+            return;
+        }
+        if !self.sniffed {
+            self.sniffed = true;
+            self.quic = Some(Box::new(QuicSniff::new()));
+        }
+        let Some(quic) = &mut self.quic else { return };
+        quic.client(datagram);
+        if quic.sni_changed() {
+            self.findings.insert(Finding::SniChanged);
+        }
+        if quic.is_inconsistent() {
+            self.findings.insert(Finding::InconsistentReassembly);
+        }
+        let over = quic.is_over();
+        if let (Some(hello), None) = (quic.hello(), &self.facts) {
+            self.facts = Some(Box::new(Facts {
+                tls: Some(hello.clone()),
+                ..Facts::default()
+            }));
+            self.claim = self.claimed(self.last);
+        }
+        self.settled |= over || self.facts.is_some();
+        if over {
+            self.quic = None;
+        }
+    }
+
     fn after_sniff(&mut self) {
         let Some(sniff) = &self.sniff else { return };
         self.findings = self.findings.union(sniff.findings());
@@ -351,9 +398,14 @@ impl Flow {
     fn claimed(&self, at: Moment) -> Option<Box<Claim>> {
         let facts = self.facts.as_ref()?;
         let sni = facts.tls.as_ref().and_then(|tls| tls.sni.as_ref());
+        let sni_source = if self.tcp.is_some() {
+            NameSource::TlsSni
+        } else {
+            NameSource::QuicSni
+        };
         let host = facts.http.as_ref().and_then(|http| http.host.as_ref());
         let (name, source) = sni
-            .map(|name| (name, NameSource::TlsSni))
+            .map(|name| (name, sni_source))
             .or(host.map(|name| (name, NameSource::HttpHost)))?;
         Some(Box::new(Claim {
             name: Arc::from(name.as_str()),

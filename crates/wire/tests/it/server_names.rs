@@ -26,7 +26,7 @@ fn names_of_the_ja4_corpus_are_found() {
     let mut names = 0;
     for path in files(&folder.join("expected/rust")) {
         let capture = folder.join("pcap").join(path.file_stem().unwrap());
-        let expected = tcp_names(&std::fs::read_to_string(&path).unwrap());
+        let expected = stream_names(&std::fs::read_to_string(&path).unwrap());
         names += expected.len();
         let found = found(&capture);
         let missing: Vec<_> = expected.difference(&found).collect();
@@ -39,11 +39,10 @@ fn names_of_the_ja4_corpus_are_found() {
     assert!(names > 30, "{names}");
 }
 
-/// `tls_server_name` of the streams with `transport: tcp`.
-fn tcp_names(snapshot: &str) -> BTreeSet<String> {
+/// `tls_server_name` of all streams.
+fn stream_names(snapshot: &str) -> BTreeSet<String> {
     snapshot
         .split("- stream:")
-        .filter(|stream| stream.contains("transport: tcp"))
         .filter_map(|stream| {
             let (_, rest) = stream.split_once("tls_server_name: ")?;
             Some(rest.lines().next()?.to_ascii_lowercase())
@@ -58,10 +57,6 @@ fn names_of_the_zeek_corpus_are_found() {
     };
     let mut names = 0;
     for (capture, log) in zeek_logs(&folder, "ssl.log") {
-        // What runs over QUIC is not read yet.
-        if capture.components().any(|part| part.as_os_str() == "quic") {
-            continue;
-        }
         let expected = logged_names(&std::fs::read_to_string(&log).unwrap());
         names += expected.len();
         let found = found(&capture);

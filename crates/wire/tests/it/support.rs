@@ -97,6 +97,7 @@ fn pcap(bytes: &[u8]) -> Vec<Frame> {
 fn ethernet(link: DataLink, bytes: &[u8], wire_len: u32) -> Frame {
     let (header, new) = match link {
         DataLink::NULL => (4, true),
+        DataLink::PPP => (2, true),
         DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => (0, true),
         _ => (0, false),
     };
