@@ -13,6 +13,7 @@ mod latency;
 mod load;
 mod naive;
 mod statistics;
+mod syscalls;
 mod verify;
 
 use anyhow::{Context as _, Result, bail};
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-sandtrace-bench --sandtrace PROGRAM [capture | verify | latency | all] [OPTIONS]
+sandtrace-bench --sandtrace PROGRAM [capture | verify | latency | syscalls | all] [OPTIONS]
 
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
@@ -59,6 +60,11 @@ fn run(arguments: &[String]) -> Result<()> {
     {
         return naive::run(file.as_ref());
     }
+    if let [command, what, calls] = arguments
+        && command == syscalls::COMMAND
+    {
+        return syscalls::load(what, calls);
+    }
     let mut what = "all";
     let mut options = Options {
         sandtrace: PathBuf::from("sandtrace"),
@@ -83,7 +89,7 @@ fn run(arguments: &[String]) -> Result<()> {
                 print!("{HELP}");
                 return Ok(());
             }
-            name @ ("capture" | "verify" | "latency" | "all") => what = name,
+            name @ ("capture" | "verify" | "latency" | "syscalls" | "all") => what = name,
             other => bail!("unknown argument {other}; see --help"),
         }
     }
@@ -99,6 +105,9 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if asked("latency") {
         latency::run(&options)?;
+    }
+    if asked("syscalls") {
+        syscalls::run(&options)?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ cargo xtask COMMAND
                    minimum Rust version, file headers, …
   bpf [--write]    check that the committed eBPF object is what clang 14 makes of its
                    source, or make it anew
-  bench [capture | verify | latency | all] [ARGS…]
+  bench [capture | verify | latency | syscalls | all] [ARGS…]
                    measure, each figure beside a reference (as root)
   fuzz [TARGET] [--seconds N]
                    run the fuzz targets (nightly Rust and cargo-fuzz)
