@@ -4,6 +4,7 @@ use crate::watch::SyscallMode;
 use clap::{Args, Parser, Subcommand};
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::{Filter, Target};
+use sandtrace_provider::ProviderKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     /// Watch a running sandbox and write its trail
     #[command(after_long_help = WATCH_EXAMPLES)]
     Watch(Box<WatchArgs>),
+    /// List the sandboxes of this host and what can be captured of each
+    List(ListArgs),
     /// Verify a trail: nothing edited, nothing missing, no rule broken
     #[command(after_long_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
@@ -57,6 +60,8 @@ Examples:
     sandtrace watch --sandbox-id vm-001 --policy policy.yaml
   Name everything by hand, and see JSON lines:
     sandtrace watch --sandbox-id box --tap tap0 --netns fc0 --disk rootfs.ext4 -o -
+  Watch every sandbox of this host, one trail each:
+    sandtrace watch --all --trail-dir /var/lib/sandtrace --policy policy.yaml
   Only show what is wrong (the trail keeps everything):
     sandtrace watch --sandbox-id vm-001 --policy policy.yaml --filter-verdict deny,anomaly
 
@@ -92,11 +97,33 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Sandbox to watch: found among running VMMs, or the name of what is given by hand
+    /// Sandbox to watch: found among running ones, or the name of what is given by hand
+    /// [default: all, as with --all]
     #[arg(long, value_name = "ID")]
-    pub(crate) sandbox_id: String,
+    pub(crate) sandbox_id: Option<String>,
+    /// Watch every sandbox of this host, also those that start later
+    #[arg(long, conflicts_with = "sandbox_id")]
+    pub(crate) all: bool,
+    /// Directory of the trails of all sandboxes, one file each
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "./trails",
+        conflicts_with = "sandbox_id"
+    )]
+    pub(crate) trail_dir: PathBuf,
+    /// Most sandboxes watched at the same time
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        conflicts_with = "sandbox_id"
+    )]
+    pub(crate) max_sandboxes: usize,
+    #[command(flatten)]
+    pub(crate) discover: DiscoverArgs,
     /// Agent's name in the trail [default: what the sandbox's metadata says, else its id]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", requires = "sandbox_id")]
     pub(crate) agent_id: Option<String>,
     /// Policy to judge events by; without one nothing is judged
     #[arg(long, value_name = "FILE")]
@@ -105,19 +132,19 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "FILE", default_value = "./trace.jsonl")]
     pub(crate) trail: PathBuf,
     /// VMM process, where the id alone does not find it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "sandbox_id")]
     pub(crate) pid: Option<u32>,
     /// Sandbox's interface on the host
-    #[arg(long, value_name = "IF")]
+    #[arg(long, value_name = "IF", requires = "sandbox_id")]
     pub(crate) tap: Option<String>,
     /// Network namespace of that interface
     #[arg(long, value_name = "NAME|PATH", requires = "tap")]
     pub(crate) netns: Option<String>,
     /// Disk image or block device with ext4
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "sandbox_id")]
     pub(crate) disk: Vec<PathBuf>,
     /// Upper dir of the sandbox's overlay
-    #[arg(long, value_name = "UPPER")]
+    #[arg(long, value_name = "UPPER", requires = "sandbox_id")]
     pub(crate) overlay: Option<PathBuf>,
     /// Resolver whose DNS answers count as evidence, beside those in the policy
     #[arg(long, value_name = "IP")]
@@ -136,6 +163,26 @@ pub(crate) struct WatchArgs {
     pub(crate) syscall_interval: Duration,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) discover: DiscoverArgs,
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which sandboxes are looked for.
+#[derive(Debug, Args)]
+pub(crate) struct DiscoverArgs {
+    /// Only these: firecracker, e2b, daytona, cloud-hypervisor, qemu
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) provider: Vec<ProviderKind>,
+    /// Docker's API socket, by which Daytona's containers are found [default: /var/run/docker.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) docker_socket: Option<PathBuf>,
 }
 
 /// What is shown and sent. The trail always keeps everything.

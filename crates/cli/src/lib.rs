@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod generate;
+mod list;
 mod policy_file;
 mod profile;
 mod replay;
@@ -41,6 +42,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Watch(args) => watch::run(args),
+        Command::List(args) => list::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Stream(args) => stream::run(args),
         Command::Replay(args) => replay::run(args),

@@ -39,19 +39,9 @@ impl FilesThread {
     ) -> Self {
         let (last, commands) = channel();
         let thread = std::thread::spawn(move || {
-            let began = now();
-            let attached = FsCollector::attach(source.source, source.config);
+            let mut disk = DiskWatch::attach(source, judge);
             drop(taken);
-            let mut scanner = Scanner {
-                judge,
-                tier: source.tier,
-                name: source.name,
-                began,
-            };
-            match attached {
-                Ok(collector) => scanner.run(collector, interval, &commands),
-                Err(error) => scanner.report_unreadable(&error),
-            }
+            disk.run(interval, &commands);
         });
         Self { last, thread }
     }
@@ -64,39 +54,63 @@ impl FilesThread {
     }
 }
 
-struct Scanner {
+/// One disk under watch, whoever's turn it is to scan it.
+pub(crate) struct DiskWatch {
     judge: Judge,
     tier: EvidenceTier,
     name: String,
     /// Since when something can have been missed.
     began: Timestamp,
+    /// `None`: the disk cannot be read, which was reported.
+    collector: Option<FsCollector>,
 }
 
-impl Scanner {
-    fn run(
-        &mut self,
-        mut collector: FsCollector,
-        interval: Duration,
-        commands: &Receiver<QuiesceMethod>,
-    ) {
-        loop {
+impl DiskWatch {
+    /// Takes the baseline.
+    pub(crate) fn attach(source: FileSource, judge: Judge) -> Self {
+        let began = now();
+        let attached = FsCollector::attach(source.source, source.config);
+        let mut disk = Self {
+            judge,
+            tier: source.tier,
+            name: source.name,
+            began,
+            collector: None,
+        };
+        match attached {
+            Ok(collector) => disk.collector = Some(collector),
+            Err(error) => disk.report_unreadable(&error),
+        }
+        disk
+    }
+
+    fn run(&mut self, interval: Duration, commands: &Receiver<QuiesceMethod>) {
+        while self.collector.is_some() {
             let (quiesce, last) = match commands.recv_timeout(interval) {
                 Ok(quiesce) => (quiesce, true),
                 Err(RecvTimeoutError::Timeout) => (QuiesceMethod::Live, false),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let at = now();
-            let judge = &mut self.judge;
-            let mut sink = |observation| {
-                judge.observe(observation);
-            };
-            match collector.scan(at, quiesce, &mut sink) {
-                Ok(_) => self.began = at,
-                Err(error) => self.report_unreadable(&error),
-            }
+            self.scan(quiesce);
             if last {
                 return;
             }
+        }
+    }
+
+    /// Reports what changed since the last scan.
+    pub(crate) fn scan(&mut self, quiesce: QuiesceMethod) {
+        let Some(collector) = &mut self.collector else {
+            return;
+        };
+        let at = now();
+        let judge = &mut self.judge;
+        let mut sink = |observation| {
+            judge.observe(observation);
+        };
+        match collector.scan(at, quiesce, &mut sink) {
+            Ok(_) => self.began = at,
+            Err(error) => self.report_unreadable(&error),
         }
     }
 

@@ -1,16 +1,16 @@
 //! From a collector to the trail: every observation is judged once, on its way.
 
+use super::outlet::Outlet;
 use super::trail::Entry;
 use sandtrace_capture::Observer;
 use sandtrace_event::{Judged, Limits, Observation};
 use sandtrace_policy::Engine;
-use std::sync::mpsc::SyncSender;
 
 /// One collector's way into the trail.
 pub(crate) struct Judge {
     /// `None`: no policy was given, nothing is judged.
     pub(crate) engine: Option<Engine>,
-    pub(crate) queue: SyncSender<Entry>,
+    pub(crate) queue: Outlet,
 }
 
 impl Observer for Judge {

@@ -1,7 +1,9 @@
 //! `sandtrace watch`: from a sandbox to its trail.
 
 mod files;
+mod fleet;
 pub(crate) mod judge;
+mod outlet;
 pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod start;
@@ -25,7 +27,10 @@ use trail::Finished;
 /// Watches until the sandbox ends, the time is over or somebody interrupts.
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
     let interrupted = interruptions()?;
-    let settings = Settings::from_args(args)?;
+    let Some(sandbox_id) = &args.sandbox_id else {
+        return fleet::run(args, &interrupted);
+    };
+    let settings = Settings::from_args(args, sandbox_id)?;
     let sinks = show::sinks(&args.show, WhenBusy::DROP)?;
     let session = Session::start(&settings, sinks)?;
     let finished = session.run(interrupted.as_fd(), || announce(&settings))?;

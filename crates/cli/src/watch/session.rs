@@ -292,7 +292,7 @@ impl Session {
     }
 }
 
-fn control(at: Timestamp, payload: Payload) -> Observation {
+pub(super) fn control(at: Timestamp, payload: Payload) -> Observation {
     Observation {
         at,
         payload,

@@ -7,8 +7,9 @@ use crate::policy_file::{self, LoadedPolicy};
 use anyhow::Context as _;
 use sandtrace_audit_chain::TrailIdentity;
 use sandtrace_policy::Engine;
-use sandtrace_provider::{FindError, ManualSpec, Target};
+use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
+use sandtrace_sys::ring::RingConfig;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) policy: Option<LoadedPolicy>,
     /// Accepted resolvers: the policy's and those given by hand.
     pub(crate) resolvers: Vec<IpAddr>,
+    /// Of each interface.
+    pub(crate) ring: RingConfig,
     pub(crate) scan_interval: Duration,
     pub(crate) syscall_interval: Duration,
     pub(crate) syscalls: SyscallMode,
@@ -42,7 +45,7 @@ pub(crate) struct Request {
 
 impl Settings {
     /// Resolves the command line: loads the policy and finds the sandbox.
-    pub(crate) fn from_args(args: &WatchArgs) -> Result<Self, Failure> {
+    pub(crate) fn from_args(args: &WatchArgs, sandbox_id: &str) -> Result<Self, Failure> {
         let policy = args.policy.as_deref().map(policy_file::load).transpose()?;
         if args.scan_interval.is_zero() {
             return Err(Failure::new(
@@ -56,7 +59,7 @@ impl Settings {
             policy,
             resolvers: args.resolver.clone(),
             scan_interval: args.scan_interval,
-            target: find(args)?,
+            target: find(args, sandbox_id)?,
             trail: args.trail.clone(),
         })?;
         settings.syscalls = args.syscalls;
@@ -92,6 +95,7 @@ impl Settings {
             },
             policy: request.policy,
             resolvers,
+            ring: RingConfig::default(),
             scan_interval: request.scan_interval,
             syscall_interval: Duration::from_secs(5),
             syscalls: SyscallMode::Off,
@@ -117,12 +121,12 @@ pub(crate) fn random_nonce() -> Result<u64, Failure> {
 }
 
 /// By hand where anything is given by hand, else among the running VMMs.
-fn find(args: &WatchArgs) -> Result<Target, Failure> {
+fn find(args: &WatchArgs, sandbox_id: &str) -> Result<Target, Failure> {
     let by_hand =
         args.pid.is_some() || args.tap.is_some() || args.overlay.is_some() || !args.disk.is_empty();
     let found = if by_hand {
         sandtrace_provider::manual(ManualSpec {
-            sandbox_id: args.sandbox_id.clone(),
+            sandbox_id: sandbox_id.to_owned(),
             agent_id: args.agent_id.clone(),
             pid: args.pid,
             tap: args.tap.clone(),
@@ -131,7 +135,7 @@ fn find(args: &WatchArgs) -> Result<Target, Failure> {
             overlay: args.overlay.clone(),
         })
     } else {
-        sandtrace_provider::find(&args.sandbox_id)
+        sandtrace_provider::find_in(&ProcRoot::host(), sandbox_id, &args.discover.config())
     };
     let target = found.map_err(failure_of)?;
     check_visible(&target)?;

@@ -9,11 +9,12 @@ use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
 use sandtrace_event::{BackendInForce, Digest, Layer, TapIdentity, TrailStart};
 use sandtrace_provider::Target;
 use sandtrace_sys::netns::NetnsError;
-use sandtrace_sys::ring::{RingConfig, RingError};
+use sandtrace_sys::ring::RingError;
 use sandtrace_wire::FlowConfig;
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Opens a ring on each of the sandbox's interfaces.
 pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollector>, Failure> {
@@ -26,7 +27,7 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
                 accepted_resolvers: settings.resolvers.clone(),
                 ..FlowConfig::default()
             },
-            ring: RingConfig::default(),
+            ring: settings.ring,
         })
         .map_err(network_failure)
     };
@@ -113,8 +114,13 @@ pub(super) fn trail_start(settings: &Settings) -> TrailStart {
     }
 }
 
-/// Digest of this program.
+/// Digest of this program, computed once.
 pub(crate) fn own_digest() -> Option<Digest> {
+    static DIGEST: OnceLock<Option<Digest>> = OnceLock::new();
+    *DIGEST.get_or_init(digest_of_own_program)
+}
+
+fn digest_of_own_program() -> Option<Digest> {
     let program = std::fs::File::open("/proc/self/exe").ok()?;
     let mut program = BufReader::with_capacity(1 << 16, program);
     let mut hasher = Sha256::new();

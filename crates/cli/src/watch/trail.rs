@@ -1,5 +1,6 @@
 //! The thread that owns the trail: it alone appends, commits, and then tells the sinks.
 
+use super::outlet::Outlet;
 use crate::show;
 use sandtrace_audit_chain::{Head, Sealed, TrailIdentity, TrailWriter, WriteError};
 use sandtrace_event::{
@@ -9,7 +10,7 @@ use sandtrace_output::{Fanout, Record};
 use sandtrace_sys::clock;
 use std::io::PipeWriter;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub(crate) struct Finished {
 
 /// Handle of the trail's thread.
 pub(crate) struct TrailThread {
-    pub(crate) queue: SyncSender<Entry>,
+    pub(crate) queue: Outlet,
     thread: JoinHandle<Result<Finished, WriteError>>,
 }
 
@@ -56,17 +57,13 @@ impl TrailThread {
         sinks: Fanout,
         failed: PipeWriter,
     ) -> Result<Self, WriteError> {
-        let writer = TrailWriter::create(path, identity)?;
+        let appender = Appender::create(path, identity, sinks)?;
         let (queue, entries) = sync_channel(QUEUE);
         let thread = std::thread::spawn(move || {
             let _wakes_the_supervisor_when_dropped = failed;
-            Appender {
-                writer,
-                sinks,
-                unacknowledged: Vec::new(),
-            }
-            .run(&entries)
+            appender.run(&entries)
         });
+        let queue = Outlet::Own(queue);
         Ok(Self { queue, thread })
     }
 
@@ -77,7 +74,8 @@ impl TrailThread {
     }
 }
 
-struct Appender {
+/// One trail and who hears of it.
+pub(crate) struct Appender {
     writer: TrailWriter,
     sinks: Fanout,
     /// Appended but not yet durable: sinks must not see them before they are.
@@ -85,6 +83,19 @@ struct Appender {
 }
 
 impl Appender {
+    /// Creates the trail.
+    pub(crate) fn create(
+        path: &Path,
+        identity: TrailIdentity,
+        sinks: Fanout,
+    ) -> Result<Self, WriteError> {
+        Ok(Self {
+            writer: TrailWriter::create(path, identity)?,
+            sinks,
+            unacknowledged: Vec::new(),
+        })
+    }
+
     fn run(mut self, entries: &Receiver<Entry>) -> Result<Finished, WriteError> {
         loop {
             match entries.recv_timeout(self.patience()) {
@@ -99,10 +110,20 @@ impl Appender {
                     return Ok(self.finished(end));
                 }
             }
-            if self.writer.commit_due(clock::boot_us()) {
-                self.commit()?;
-            }
+            self.commit_if_due()?;
         }
+    }
+
+    pub(crate) fn commit_if_due(&mut self) -> Result<(), WriteError> {
+        if self.writer.commit_due(clock::boot_us()) {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Whether something waits for its commit.
+    pub(crate) fn waits(&self) -> bool {
+        self.writer.commit_deadline_us().is_some()
     }
 
     fn patience(&self) -> Duration {
@@ -114,7 +135,7 @@ impl Appender {
             })
     }
 
-    fn append(&mut self, judged: &Judged) -> Result<(), WriteError> {
+    pub(crate) fn append(&mut self, judged: &Judged) -> Result<(), WriteError> {
         let sealed = self.writer.append(judged, clock::boot_us())?;
         self.unacknowledged.push(sealed);
         Ok(())
@@ -135,7 +156,7 @@ impl Appender {
         Ok(())
     }
 
-    fn end(mut self, end: End) -> Result<Finished, WriteError> {
+    pub(crate) fn end(mut self, end: End) -> Result<Finished, WriteError> {
         let payload = self.trail_end(end.reason, end.reconciliation);
         let tier = EvidenceTier::Hypervisor;
         let observation = Observation {

@@ -5,6 +5,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// A handle of a process that becomes readable when the process ends
 /// (pidfd_open(2)).
@@ -41,12 +42,22 @@ impl Pidfd {
     /// # Errors
     /// When the kernel cannot poll.
     pub fn has_ended(&self) -> io::Result<bool> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        Ok(poll(&mut fds, Some(&now))? > 0)
+        Ok(self.poll(&now)? > 0)
+    }
+
+    /// Waits for its end, at most this long. Says whether it ended.
+    #[must_use]
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        let patience = Timespec::try_from(patience).unwrap_or_default();
+        self.poll(&patience).is_ok_and(|ready| ready > 0)
+    }
+
+    fn poll(&self, patience: &Timespec) -> rustix::io::Result<usize> {
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(patience))
     }
 }
 

@@ -9,7 +9,7 @@ mod http;
 
 pub use docker::{Container, Docker};
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -209,6 +209,8 @@ impl Drop for StandIn {
 
 /// On a thread that has entered the network namespace and ends afterwards.
 fn spawn(plan: &Plan) -> io::Result<Child> {
+    // A jail has no /dev/null of its own.
+    let null = File::options().read(true).write(true).open("/dev/null")?;
     unshare::mounts_and_children()?;
     let mut command = Command::new(&plan.program);
     command.arg0(&plan.argv0).args(&plan.arguments);
@@ -219,8 +221,8 @@ fn spawn(plan: &Plan) -> io::Result<Child> {
     command
         .current_dir(&plan.working_directory)
         .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdin(null.try_clone()?)
+        .stdout(null)
         .stderr(Stdio::inherit())
         .spawn()
 }

@@ -1,0 +1,250 @@
+//! A thread that reads the packets of many sandboxes.
+
+use super::sandbox::{Sandbox, Stop};
+use crate::watch::outlet::Key;
+use rustix::event::{Timespec, epoll};
+use sandtrace_capture::network::Attached;
+use sandtrace_sys::clock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, PipeReader, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+/// Events taken at once.
+const EVENTS: usize = 256;
+
+/// Pause of a sandbox of which too much waits already.
+const REST_US: u64 = 5_000;
+
+/// What a capture thread is told.
+pub(super) enum Order {
+    Watch(Box<Sandbox>),
+    /// Its trail failed: forget it.
+    Drop(Key),
+    /// Let go of all and end.
+    StopAll(Stop),
+}
+
+/// A sandbox to be finished.
+pub(super) type Finish = (Box<Sandbox>, Stop);
+
+pub(super) struct Capture {
+    poll: OwnedFd,
+    orders: Receiver<Order>,
+    /// Readable when there are orders.
+    bell: PipeReader,
+    finish: Sender<Finish>,
+    sandboxes: BTreeMap<Key, Box<Sandbox>>,
+    /// When each sandbox is to be looked at next.
+    due: BTreeSet<(u64, Key)>,
+    when: BTreeMap<Key, u64>,
+}
+
+/// The key of the bell.
+const BELL: u64 = u64::MAX;
+
+impl Capture {
+    pub(super) fn new(
+        orders: Receiver<Order>,
+        bell: PipeReader,
+        finish: Sender<Finish>,
+    ) -> io::Result<Self> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let data = epoll::EventData::new_u64(BELL);
+        epoll::add(&poll, &bell, data, epoll::EventFlags::IN)?;
+        Ok(Self {
+            poll,
+            orders,
+            bell,
+            finish,
+            sandboxes: BTreeMap::new(),
+            due: BTreeSet::new(),
+            when: BTreeMap::new(),
+        })
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            events.clear();
+            let timeout = self.timeout();
+            let buffer = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.poll, buffer, Some(&timeout)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                // The event's members are not aligned.
+                let (data, flags) = (event.data, event.flags);
+                match data.u64() {
+                    BELL if self.obey() => return Ok(()),
+                    BELL => {}
+                    key => self.wake(key, flags),
+                }
+            }
+            self.look_at_those_due();
+        }
+    }
+
+    fn timeout(&self) -> Timespec {
+        let next = self.due.first().map_or(u64::MAX, |(due, _)| *due);
+        let left = next.saturating_sub(clock::boot_us()).min(1_000_000);
+        Timespec::try_from(Duration::from_micros(left)).unwrap_or_default()
+    }
+
+    /// Whether this was the last order.
+    fn obey(&mut self) -> bool {
+        // One byte per order; some may be read ahead of theirs, which is no harm.
+        let _read = self.bell.read(&mut [0; 64]);
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Watch(sandbox) => self.add(sandbox),
+                Order::Drop(key) => drop(self.remove(key)),
+                Order::StopAll(stop) => {
+                    let keys: Vec<_> = self.sandboxes.keys().copied().collect();
+                    for key in keys {
+                        self.let_go(key, stop);
+                    }
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn add(&mut self, sandbox: Box<Sandbox>) {
+        let key = sandbox.key;
+        let rings = sandbox.network.iter().map(|network| network.as_fd());
+        let mut watched = Ok(());
+        for fd in rings.chain([sandbox.vmm.as_fd()]) {
+            let data = epoll::EventData::new_u64(key);
+            watched = watched.and(epoll::add(&self.poll, fd, data, epoll::EventFlags::IN));
+        }
+        self.sandboxes.insert(key, sandbox);
+        self.set_due(key, 0);
+        if watched.is_err() {
+            // The limit on epoll is met: without it nothing can be captured.
+            self.let_go(key, Stop::InterfaceGone);
+        }
+    }
+
+    fn set_due(&mut self, key: Key, at: u64) {
+        if let Some(before) = self.when.insert(key, at) {
+            self.due.remove(&(before, key));
+        }
+        self.due.insert((at, key));
+    }
+
+    /// Takes it off; its descriptors leave the poll set.
+    fn remove(&mut self, key: Key) -> Option<Box<Sandbox>> {
+        let sandbox = self.sandboxes.remove(&key)?;
+        if let Some(before) = self.when.remove(&key) {
+            self.due.remove(&(before, key));
+        }
+        let rings = sandbox.network.iter().map(|network| network.as_fd());
+        for fd in rings.chain([sandbox.vmm.as_fd()]) {
+            // It leaves by itself where it is closed.
+            let _gone = epoll::delete(&self.poll, fd);
+        }
+        Some(sandbox)
+    }
+
+    fn let_go(&mut self, key: Key, stop: Stop) {
+        if let Some(sandbox) = self.remove(key) {
+            // The finishers live longer than this thread.
+            let _gone = self.finish.send((sandbox, stop));
+        }
+    }
+
+    /// Frames, an error of an interface, or the end of the VMM.
+    fn wake(&mut self, key: Key, flags: epoll::EventFlags) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+            return;
+        };
+        if sandbox.vmm.has_ended().unwrap_or(false) {
+            return self.let_go(key, Stop::VmmExited);
+        }
+        if flags.contains(epoll::EventFlags::ERR) {
+            let gone = |network: &mut sandtrace_capture::network::NetworkCollector| {
+                network.look_at_interface() == Attached::Gone
+            };
+            if sandbox.network.iter_mut().any(gone) {
+                return self.gone(key);
+            }
+        }
+        if sandbox.load.is_full() {
+            return self.rest(key);
+        }
+        for network in &mut sandbox.network {
+            network.read(&mut sandbox.judge);
+        }
+    }
+
+    /// Leaves its frames in its ring for a while: the kernel counts what that
+    /// does not hold.
+    fn rest(&mut self, key: Key) {
+        self.listen(key, epoll::EventFlags::empty());
+        self.set_due(key, clock::boot_us() + REST_US);
+    }
+
+    fn listen(&self, key: Key, flags: epoll::EventFlags) {
+        let Some(sandbox) = self.sandboxes.get(&key) else {
+            return;
+        };
+        for network in &sandbox.network {
+            let data = epoll::EventData::new_u64(key);
+            // It was added with the sandbox.
+            let _unchanged = epoll::modify(&self.poll, network.as_fd(), data, flags);
+        }
+    }
+
+    /// The interface went: usually because the VMM did, which shows at once
+    /// or a moment later.
+    fn gone(&mut self, key: Key) {
+        let Some(sandbox) = self.sandboxes.get(&key) else {
+            return;
+        };
+        let exited = sandbox.vmm.ends_within(Duration::from_millis(50));
+        let stop = if exited {
+            Stop::VmmExited
+        } else {
+            Stop::InterfaceGone
+        };
+        self.let_go(key, stop);
+    }
+
+    fn look_at_those_due(&mut self) {
+        let now = clock::boot_us();
+        while let Some(&(due, key)) = self.due.first() {
+            if due > now {
+                return;
+            }
+            self.tick(key, now);
+        }
+    }
+
+    fn tick(&mut self, key: Key, now: u64) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+            self.when.remove(&key);
+            self.due.retain(|(_, other)| *other != key);
+            return;
+        };
+        let mut next = now + 1_000_000;
+        let mut gone = false;
+        for network in &mut sandbox.network {
+            let (due, attached) = network.tick(&mut sandbox.judge);
+            next = next.min(due);
+            gone |= attached == Attached::Gone;
+        }
+        if gone {
+            return self.gone(key);
+        }
+        if sandbox.load.is_full() {
+            return self.set_due(key, now + REST_US);
+        }
+        self.listen(key, epoll::EventFlags::IN);
+        self.set_due(key, next.max(now + 1_000));
+    }
+}

@@ -1,0 +1,398 @@
+//! `sandtrace watch --all`: every sandbox of the host, with as many threads
+//! for a thousand of them as for one.
+
+mod arrivals;
+mod capture;
+mod sandbox;
+mod scans;
+mod trails;
+
+use super::outlet::{Key, Parcel};
+use crate::args::WatchArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::policy_file::{self, LoadedPolicy};
+use crate::show;
+use anyhow::Context as _;
+use arrivals::{Arrivals, Name};
+use capture::{Capture, Finish, Order};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sandbox::{Sandbox, Stop, lock};
+use sandtrace_provider::{DiscoverConfig, ProcRoot, Sighting};
+use sandtrace_sys::proc_events::ProcEvents;
+use scans::Scans;
+use std::collections::BTreeMap;
+use std::io::{PipeReader, PipeWriter, Write as _, pipe};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Threads that read packets.
+const CAPTURING: usize = 2;
+/// Threads that attach sandboxes, each for as long as an API takes to answer.
+const ATTACHING: usize = 8;
+/// Threads that scan disks.
+const SCANNING: usize = 2;
+/// Threads that let go of sandboxes.
+const FINISHING: usize = 4;
+
+/// Longest wait for a VMM's API when it is attached.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What every attached sandbox is given.
+struct Shared {
+    policy: Option<LoadedPolicy>,
+    resolvers: Vec<IpAddr>,
+    scan_interval: Duration,
+    trail_dir: PathBuf,
+    discover: DiscoverConfig,
+    max_sandboxes: usize,
+    trails: Sender<Parcel>,
+}
+
+/// Who is watched now.
+#[derive(Default)]
+struct Roll {
+    watched: BTreeMap<Key, (Name, String)>,
+    next_key: Key,
+    refused: bool,
+    attached: u64,
+}
+
+/// A capture thread's ear.
+struct Ear {
+    orders: Sender<Order>,
+    bell: Mutex<PipeWriter>,
+}
+
+/// Watches until somebody interrupts or the time is over.
+pub(super) fn run(args: &WatchArgs, interrupted: &PipeReader) -> Result<Exit, Failure> {
+    if !args.show.output.is_empty() {
+        let why = "-o cannot be used with --all: stream the trails, one by one";
+        return Err(Failure::new(Exit::Usage, why));
+    }
+    if args.scan_interval.is_zero() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--scan-interval must be more than 0s",
+        ));
+    }
+    std::fs::create_dir_all(&args.trail_dir)
+        .with_context(|| {
+            format!(
+                "create the directory of the trails {}",
+                args.trail_dir.display()
+            )
+        })
+        .or_exit(Exit::CannotCreate)?;
+    let (trails, parcels) = channel();
+    let shared = Shared {
+        policy: args.policy.as_deref().map(policy_file::load).transpose()?,
+        resolvers: args.resolver.clone(),
+        scan_interval: args.scan_interval,
+        trail_dir: args.trail_dir.clone(),
+        discover: args.discover.config(),
+        max_sandboxes: args.max_sandboxes,
+        trails,
+    };
+    let events = ProcEvents::open();
+    announce(&shared, events.as_ref().err());
+    let deadline = args.duration.map(|duration| Instant::now() + duration);
+    let fleet = Fleet::start(shared, parcels, events.ok())?;
+    let stop = fleet.wait(interrupted, deadline);
+    fleet.stop(stop);
+    Ok(Exit::Success)
+}
+
+fn announce(shared: &Shared, without_events: Option<&std::io::Error>) {
+    let dir = shared.trail_dir.display();
+    show::tell(&format!(
+        "watching every sandbox of this host, trails in {dir}; Ctrl-C ends"
+    ));
+    if let Some(why) = without_events {
+        show::tell(&format!(
+            "  sandboxes are noticed up to a second after their start: {why}"
+        ));
+    }
+    if shared.policy.is_none() {
+        show::tell("  no policy given: events are recorded, not judged");
+    }
+}
+
+/// What threads share.
+struct State {
+    shared: Shared,
+    roll: Mutex<Roll>,
+    arrivals: Arrivals,
+    scans: Scans,
+    ears: Vec<Ear>,
+}
+
+/// All threads of a watch, in the order in which they are ended.
+struct Fleet {
+    state: Arc<State>,
+    outcomes: Receiver<trails::Outcome>,
+    looking: Vec<JoinHandle<()>>,
+    attaching: Vec<JoinHandle<()>>,
+    capturing: Vec<JoinHandle<()>>,
+    finishing: Vec<JoinHandle<()>>,
+    scanning: Vec<JoinHandle<()>>,
+    writing: JoinHandle<()>,
+}
+
+impl Fleet {
+    fn start(
+        shared: Shared,
+        parcels: Receiver<Parcel>,
+        events: Option<ProcEvents>,
+    ) -> Result<Self, Failure> {
+        let (outcome, outcomes) = channel();
+        let writing = spawn("trails", move || trails::run(&parcels, outcome))?;
+        let (finish, finishes) = channel::<Finish>();
+        let finishes = Arc::new(Mutex::new(finishes));
+        let finishing = many("finish", FINISHING, || {
+            let finishes = Arc::clone(&finishes);
+            move || {
+                while let Some((sandbox, stop)) = next(&finishes) {
+                    sandbox.finish(stop);
+                }
+            }
+        })?;
+        let mut ears = Vec::new();
+        let mut capturing = Vec::new();
+        for _ in 0..CAPTURING {
+            let (ear, capture) = capture_thread(finish.clone())?;
+            ears.push(ear);
+            capturing.push(spawn("capture", capture)?);
+        }
+        let state = Arc::new(State {
+            roll: Mutex::default(),
+            arrivals: Arrivals::default(),
+            scans: Scans::new(shared.scan_interval),
+            ears,
+            shared,
+        });
+        let scanning = many("scan", SCANNING, || {
+            let state = Arc::clone(&state);
+            move || state.scans.run()
+        })?;
+        let (ready, sightings) = channel();
+        let sightings = Arc::new(Mutex::new(sightings));
+        let attaching = many("attach", ATTACHING, || {
+            let (state, sightings) = (Arc::clone(&state), Arc::clone(&sightings));
+            move || {
+                while let Some(sighting) = next(&sightings) {
+                    state.attach(&sighting);
+                }
+            }
+        })?;
+        let (seen, found) = channel();
+        let rescan = Arc::clone(&state);
+        let watch = Arc::clone(&state);
+        let looking = vec![
+            spawn("rescan", move || {
+                rescan.arrivals.rescan(&rescan.shared.discover, &seen);
+            })?,
+            spawn("arrivals", move || {
+                let config = &watch.shared.discover;
+                watch.arrivals.watch(config, events, &found, &ready);
+            })?,
+        ];
+        Ok(Self {
+            state,
+            outcomes,
+            looking,
+            attaching,
+            capturing,
+            finishing,
+            scanning,
+            writing,
+        })
+    }
+
+    /// Until a signal or the end of the time.
+    fn wait(&self, interrupted: &PipeReader, deadline: Option<Instant>) -> Stop {
+        let look = Timespec {
+            tv_sec: 0,
+            tv_nsec: 50_000_000,
+        };
+        loop {
+            for outcome in self.outcomes.try_iter() {
+                self.state.note(outcome);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Stop::Duration;
+            }
+            let mut fds = [PollFd::new(interrupted, PollFlags::IN)];
+            if poll(&mut fds, Some(&look)).is_ok_and(|ready| ready > 0) {
+                return Stop::Interrupted;
+            }
+        }
+    }
+
+    /// Each kind of thread ends once nothing can come to it any more.
+    fn stop(self, stop: Stop) {
+        let state = self.state;
+        state.arrivals.stop();
+        join(self.looking);
+        join(self.attaching);
+        for ear in &state.ears {
+            ear.tell(Order::StopAll(stop));
+        }
+        join(self.capturing);
+        join(self.finishing);
+        state.scans.stop();
+        join(self.scanning);
+        let _gone = state.shared.trails.send(Parcel::Close);
+        join(vec![self.writing]);
+        for outcome in self.outcomes.try_iter() {
+            state.note(outcome);
+        }
+        let attached = lock(&state.roll).attached;
+        let dir = state.shared.trail_dir.display();
+        show::tell(&format!(
+            "{attached} sandboxes were watched, trails in {dir}"
+        ));
+    }
+}
+
+impl State {
+    /// Attaches one sandbox. What goes wrong with it concerns no other.
+    fn attach(&self, sighting: &Sighting) {
+        let name = (sighting.pid(), sighting.start_ticks());
+        let id = sighting.sandbox_id().to_owned();
+        let Some(key) = self.enrol(name, &id) else {
+            return;
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let config = &self.shared.discover;
+        let attached = sighting
+            .describe(&ProcRoot::host(), config, deadline)
+            .map_err(anyhow::Error::from)
+            .and_then(|target| {
+                Sandbox::attach(key, target, &self.shared).map_err(|failure| failure.error)
+            });
+        match attached {
+            Ok(sandbox) => {
+                show::tell(&format!("{id} (pid {}): watching", name.0));
+                lock(&self.roll).attached += 1;
+                for disk in &sandbox.disks {
+                    self.scans.add(Arc::clone(disk));
+                }
+                self.tell(key, Order::Watch(Box::new(sandbox)));
+            }
+            Err(error) => {
+                lock(&self.roll).watched.remove(&key);
+                show::tell(&format!(
+                    "{id} (pid {}): cannot be watched: {error:#}",
+                    name.0
+                ));
+            }
+        }
+    }
+
+    /// A place on the roll, if there is one left.
+    fn enrol(&self, name: Name, id: &str) -> Option<Key> {
+        let most = self.shared.max_sandboxes;
+        let mut roll = lock(&self.roll);
+        if roll.watched.len() >= most {
+            if !std::mem::replace(&mut roll.refused, true) {
+                show::tell(&format!(
+                    "{id} (pid {}): not watched: {most} sandboxes are, which --max-sandboxes allows",
+                    name.0
+                ));
+            }
+            drop(roll);
+            // To be found again when there may be room.
+            self.arrivals.forget(name);
+            return None;
+        }
+        let key = roll.next_key;
+        roll.next_key += 1;
+        roll.watched.insert(key, (name, id.to_owned()));
+        Some(key)
+    }
+
+    fn tell(&self, key: Key, order: Order) {
+        let count = Key::try_from(self.ears.len()).unwrap_or(1).max(1);
+        let ear = usize::try_from(key % count).ok();
+        if let Some(ear) = ear.and_then(|ear| self.ears.get(ear)) {
+            ear.tell(order);
+        }
+    }
+
+    fn note(&self, (key, outcome): trails::Outcome) {
+        let mut roll = lock(&self.roll);
+        roll.refused = false;
+        let Some(((pid, _), id)) = roll.watched.remove(&key) else {
+            return;
+        };
+        drop(roll);
+        match outcome {
+            Ok(finished) => {
+                let records = finished.head.map_or(0, |head| head.seq);
+                let records = show::grouped(records);
+                show::tell(&format!("{id} (pid {pid}): ended, {records} records"));
+            }
+            Err(error) => {
+                self.tell(key, Order::Drop(key));
+                show::tell(&format!("{id} (pid {pid}): its trail failed: {error:#}"));
+            }
+        }
+    }
+}
+
+impl Ear {
+    fn tell(&self, order: Order) {
+        // Where the thread is gone, so is the watch.
+        if self.orders.send(order).is_ok() {
+            let _gone = lock(&self.bell).write_all(&[1]);
+        }
+    }
+}
+
+fn capture_thread(finish: Sender<Finish>) -> Result<(Ear, impl FnOnce() + Send), Failure> {
+    let (orders, receiver) = channel();
+    let (bell, ring) = pipe().or_exit(Exit::Internal)?;
+    let capture = Capture::new(receiver, bell, finish).or_exit(Exit::Internal)?;
+    let ear = Ear {
+        orders,
+        bell: Mutex::new(ring),
+    };
+    let run = move || {
+        if let Err(error) = capture.run() {
+            show::tell(&format!("sandtrace: wait for packets: {error}"));
+        }
+    };
+    Ok((ear, run))
+}
+
+/// The next of what several threads take from.
+fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
+    lock(queue).recv().ok()
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .with_context(|| format!("start the thread {name}"))
+        .or_exit(Exit::Internal)
+}
+
+fn many<W: FnOnce() + Send + 'static>(
+    name: &str,
+    count: usize,
+    work: impl Fn() -> W,
+) -> Result<Vec<JoinHandle<()>>, Failure> {
+    (0..count).map(|_| spawn(name, work())).collect()
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        // One that panicked is a bug of ours; the others must still end.
+        let _panicked = thread.join();
+    }
+}

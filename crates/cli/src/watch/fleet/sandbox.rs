@@ -1,0 +1,165 @@
+//! One sandbox among many: what it is made of while it is watched, how it is
+//! attached and how it ends.
+
+use super::Shared;
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::watch::files::DiskWatch;
+use crate::watch::judge::Judge;
+use crate::watch::outlet::{Key, Lane, Load, Outlet, Parcel};
+use crate::watch::session::{control, now};
+use crate::watch::settings::{Request, Settings};
+use crate::watch::start;
+use crate::watch::trail::{Appender, End, Entry};
+use anyhow::Context as _;
+use sandtrace_capture::Observer as _;
+use sandtrace_capture::network::NetworkCollector;
+use sandtrace_event::{DetachReason, EndReason, QuiesceMethod, Reconciliation, SandboxDetached};
+use sandtrace_output::{Fanout, Filter};
+use sandtrace_provider::Target;
+use sandtrace_sys::process::Pidfd;
+use sandtrace_sys::ring::RingConfig;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A ring for one of a thousand sandboxes: half a MiB, so that the memory of
+/// one stays below a MiB.
+const RING: RingConfig = RingConfig {
+    block_size: 64 << 10,
+    blocks: 8,
+    retire_ms: 20,
+    snap_length: 4096,
+};
+
+/// A sandbox under watch.
+pub(super) struct Sandbox {
+    pub(super) key: Key,
+    pub(super) network: Vec<NetworkCollector>,
+    pub(super) judge: Judge,
+    pub(super) load: Arc<Load>,
+    pub(super) vmm: Pidfd,
+    pub(super) disks: Vec<SharedDisk>,
+}
+
+/// A disk that the scanners take in turns; `None` once the sandbox ended, or
+/// before its baseline is taken.
+pub(super) type SharedDisk = Arc<Mutex<DiskSlot>>;
+
+/// Where a disk's watch is.
+pub(super) enum DiskSlot {
+    /// No baseline yet.
+    New(Box<(crate::watch::files::FileSource, Judge)>),
+    /// Being watched.
+    Watched(Box<DiskWatch>),
+    /// The sandbox ended.
+    Ended,
+}
+
+/// Why a sandbox is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    VmmExited,
+    InterfaceGone,
+    Interrupted,
+    Duration,
+}
+
+impl Sandbox {
+    /// Opens its rings and its trail.
+    pub(super) fn attach(key: Key, target: Target, shared: &Shared) -> Result<Self, Failure> {
+        let vmm = target.vmm.as_ref();
+        let vmm = vmm.ok_or_else(|| Failure::new(Exit::Unavailable, "it has no process"))?;
+        let vmm = Pidfd::open(vmm.pid, vmm.start_ticks.0)
+            .with_context(|| format!("hold on to process {}", vmm.pid))
+            .or_exit(Exit::Unavailable)?;
+        let mut settings = Settings::resolve(Request {
+            agent_id: None,
+            duration: None,
+            policy: shared.policy.clone(),
+            resolvers: shared.resolvers.clone(),
+            scan_interval: shared.scan_interval,
+            trail: trail_path(&shared.trail_dir, &target),
+            target,
+        })?;
+        settings.ring = RING;
+        let network = start::attach_networks(&settings)?;
+        let sinks = Fanout::new(Filter::default());
+        let appender = Appender::create(&settings.trail, settings.identity.clone(), sinks)
+            .or_exit(Exit::CannotCreate)?;
+        let load = Arc::new(Load::default());
+        let open = Parcel::Open(key, Box::new(appender), Arc::clone(&load));
+        let failed = |_| Failure::new(Exit::Internal, "the thread of the trails is gone");
+        shared.trails.send(open).map_err(failed)?;
+        let judge = |patient| Judge {
+            engine: settings.engine(),
+            queue: Outlet::Shared(Lane {
+                key,
+                queue: shared.trails.clone(),
+                load: Arc::clone(&load),
+                patient,
+            }),
+        };
+        let mut first = judge(false);
+        let at = now();
+        first.observe(control(at, start::trail_start(&settings).into()));
+        first.observe(control(at, settings.target.attached().into()));
+        let disks = start::file_sources(&settings).into_iter();
+        let disk = |source| DiskSlot::New(Box::new((source, judge(true))));
+        Ok(Self {
+            key,
+            network,
+            disks: disks.map(|it| Arc::new(Mutex::new(disk(it)))).collect(),
+            judge: first,
+            load,
+            vmm,
+        })
+    }
+
+    /// Last scans, last frames, last records.
+    pub(super) fn finish(mut self, stop: Stop) {
+        let quiesce = match stop {
+            Stop::VmmExited => QuiesceMethod::Detached,
+            _ => QuiesceMethod::Live,
+        };
+        for disk in &self.disks {
+            if let DiskSlot::Watched(mut disk) =
+                std::mem::replace(&mut *lock(disk), DiskSlot::Ended)
+            {
+                disk.scan(quiesce);
+            }
+        }
+        let networks = std::mem::take(&mut self.network);
+        let reconciliation: Vec<Reconciliation> = networks
+            .into_iter()
+            .filter_map(|network| network.finish(&mut self.judge))
+            .collect();
+        let (detach, reason) = match stop {
+            Stop::VmmExited => (DetachReason::VmmExited, EndReason::SandboxEnded),
+            Stop::InterfaceGone => (DetachReason::InterfaceGone, EndReason::CaptureFailed),
+            Stop::Duration => (DetachReason::Duration, EndReason::Duration),
+            Stop::Interrupted => (DetachReason::Interrupted, EndReason::Interrupted),
+        };
+        let at = now();
+        self.judge
+            .observe(control(at, SandboxDetached { reason: detach }.into()));
+        // A trail that failed was told of when it did.
+        let _failed = self.judge.queue.send(Entry::End(End {
+            at,
+            reason,
+            reconciliation,
+        }));
+    }
+}
+
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `<sandbox id>.<pid>-<start ticks>.<milliseconds>.jsonl`: the id is safe in a name, and
+/// neither an id that is used again nor a restart of this program takes the
+/// name of an earlier trail.
+fn trail_path(dir: &Path, target: &Target) -> PathBuf {
+    let vmm = target.vmm.as_ref();
+    let (pid, start) = vmm.map_or((0, 0), |vmm| (vmm.pid, vmm.start_ticks.0));
+    let time = now().wall.0 / 1_000_000;
+    dir.join(format!("{}.{pid}-{start}.{time}.jsonl", target.sandbox_id))
+}

@@ -1,0 +1,99 @@
+//! The way of judged events to a trail: a thread of its own, or one that
+//! writes many trails.
+
+use super::trail::{Appender, Entry};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, SyncSender};
+use std::time::Duration;
+
+/// Names one sandbox among many, for as long as this program runs.
+pub(crate) type Key = u64;
+
+/// Where entries go.
+#[derive(Clone)]
+pub(crate) enum Outlet {
+    /// To a thread of its own, whose queue is bounded.
+    Own(SyncSender<Entry>),
+    /// To the thread that writes many.
+    Shared(Lane),
+}
+
+/// What the thread that writes many trails gets.
+pub(crate) enum Parcel {
+    /// A new trail.
+    Open(Key, Box<Appender>, Arc<Load>),
+    /// Something for one that was opened.
+    Entry(Key, Entry),
+    /// Nothing follows.
+    Close,
+}
+
+/// The trail can take no more.
+#[derive(Debug)]
+pub(crate) struct TrailFailed;
+
+/// One sandbox's way through a queue that many share.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    pub(crate) key: Key,
+    pub(crate) queue: Sender<Parcel>,
+    pub(crate) load: Arc<Load>,
+    /// Wait where much waits already; for those whom nobody waits for.
+    pub(crate) patient: bool,
+}
+
+/// What of one sandbox waits in the shared queue. Collectors look at it
+/// before they read on, so that the queue is bounded by sandbox and one that
+/// floods fills its own ring, not the others' queue.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    waiting: AtomicUsize,
+    failed: AtomicBool,
+}
+
+/// Entries of one sandbox that may wait before its collectors pause.
+const MOST_WAITING: usize = 4096;
+
+impl Outlet {
+    pub(crate) fn send(&self, entry: Entry) -> Result<(), TrailFailed> {
+        match self {
+            Self::Own(queue) => queue.send(entry).map_err(|_| TrailFailed),
+            Self::Shared(lane) => lane.send(entry),
+        }
+    }
+}
+
+impl Lane {
+    fn send(&self, entry: Entry) -> Result<(), TrailFailed> {
+        while self.patient && self.load.is_full() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.load.has_failed() {
+            return Err(TrailFailed);
+        }
+        self.load.waiting.fetch_add(1, Ordering::Relaxed);
+        self.queue
+            .send(Parcel::Entry(self.key, entry))
+            .map_err(|_| TrailFailed)
+    }
+}
+
+impl Load {
+    /// Whether more waits than may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > MOST_WAITING && !self.has_failed()
+    }
+
+    pub(crate) fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
