@@ -96,6 +96,9 @@ pub struct TlsFacts {
     pub alpn: Vec<String>,
     /// An encrypted_client_hello extension is present; with GREASE that alone proves nothing.
     pub ech: bool,
+    /// JA4 fingerprint of the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<String>,
     /// Server name in the ClientHello, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,

@@ -214,6 +214,7 @@ fn flow(number: u64) -> Flow {
         tls: Some(TlsFacts {
             alpn: vec!["http/1.1".to_owned()],
             ech: false,
+            ja4: None,
             sni: Some(name.clone()),
             version_offered: Some("1.3".to_owned()),
         }),

@@ -156,6 +156,7 @@ fn tls(facts: &wire::TlsFacts) -> event::TlsFacts {
     event::TlsFacts {
         alpn: facts.alpn.clone(),
         ech: facts.ech,
+        ja4: facts.ja4.clone(),
         sni: facts.sni.clone(),
         version_offered: facts.version_offered.map(ToOwned::to_owned),
     }

@@ -10,7 +10,7 @@ pub(crate) use packet::starts_like_quic;
 
 use crate::reader::Reader;
 use crate::reassembly::Assembler;
-use crate::tls::TlsFacts;
+use crate::tls::{TlsFacts, Transport};
 use packet::initials;
 use rustls::quic::DirectionalKeys;
 
@@ -122,7 +122,7 @@ impl QuicSniff {
             return;
         };
         self.hello = true;
-        let facts = TlsFacts::client_hello(body);
+        let facts = TlsFacts::client_hello(body, Transport::Quic);
         if let (Some(first), Some(facts)) = (&self.first, &facts) {
             self.sni_changed |= first.sni != facts.sni;
         }

@@ -1,5 +1,6 @@
 //! ClientHello and ServerHello (RFC 8446 section 4.1, RFC 5246 section 7.4.1).
 
+use super::ja4::{Fingerprint, Transport};
 use crate::reader::Reader;
 use crate::text;
 
@@ -15,6 +16,8 @@ pub struct TlsFacts {
     pub ech: bool,
     /// Highest version offered: `1.3`, `1.2`, ….
     pub version_offered: Option<&'static str>,
+    /// JA4 fingerprint of the client; absent where the hello is broken.
+    pub ja4: Option<String>,
 }
 
 /// What a ServerHello chose.
@@ -28,6 +31,7 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 
 const EXT_SERVER_NAME: u16 = 0;
+const EXT_SIGNATURE_ALGORITHMS: u16 = 13;
 const EXT_ALPN: u16 = 16;
 const EXT_SUPPORTED_VERSIONS: u16 = 43;
 const EXT_ECH: u16 = 0xfe0d;
@@ -37,19 +41,24 @@ const MAX_ALPN: usize = 16;
 
 impl TlsFacts {
     /// Reads the body of a ClientHello message.
-    pub(crate) fn client_hello(body: &[u8]) -> Option<Self> {
+    pub(crate) fn client_hello(body: &[u8], transport: Transport) -> Option<Self> {
         let mut reader = Reader::new(body);
         let legacy_version = reader.u16()?;
         reader.take(32)?;
         reader.vec8()?;
-        reader.vec16()?;
+        let mut suites = reader.vec16()?;
         reader.vec8()?;
+        let mut print = Fingerprint::default();
+        while let Some(suite) = suites.u16() {
+            print.cipher(suite);
+        }
         let mut facts = Self {
             version_offered: version_name(legacy_version),
             ..Self::default()
         };
         if reader.is_empty() {
             // TLS 1.2 and before may have no extensions at all.
+            facts.ja4 = Some(print.finish(transport, legacy_version));
             return Some(facts);
         }
         let mut extensions = reader.vec16()?;
@@ -57,12 +66,19 @@ impl TlsFacts {
             let kind = extensions.u16()?;
             let data = extensions.vec16()?;
             // A broken extension says nothing; the others still do.
-            let _ = facts.extension(kind, data);
+            print.extension(kind);
+            let _ = facts.extension(kind, data, &mut print);
         }
+        facts.ja4 = Some(print.finish(transport, legacy_version));
         Some(facts)
     }
 
-    fn extension(&mut self, kind: u16, mut data: Reader<'_>) -> Option<()> {
+    fn extension(
+        &mut self,
+        kind: u16,
+        mut data: Reader<'_>,
+        print: &mut Fingerprint,
+    ) -> Option<()> {
         match kind {
             EXT_SERVER_NAME => {
                 let mut names = data.vec16()?;
@@ -78,6 +94,7 @@ impl TlsFacts {
                 let mut protocols = data.vec16()?;
                 while !protocols.is_empty() && self.alpn.len() < MAX_ALPN {
                     let protocol = protocols.vec8()?;
+                    print.alpn(protocol.rest());
                     self.alpn.push(text::escaped(protocol.rest()));
                 }
             }
@@ -85,11 +102,18 @@ impl TlsFacts {
                 let mut versions = data.vec8()?;
                 let mut highest = None;
                 while let Some(version) = versions.u16() {
+                    print.supported_version(version);
                     // Known versions only: grease values are higher than all of them.
                     highest = highest.max(version_name(version).map(|_| version));
                 }
                 if let Some(version) = highest {
                     self.version_offered = version_name(version);
+                }
+            }
+            EXT_SIGNATURE_ALGORITHMS => {
+                let mut schemes = data.vec16()?;
+                while let Some(scheme) = schemes.u16() {
+                    print.signature_algorithm(scheme);
                 }
             }
             EXT_ECH => self.ech = true,
@@ -210,7 +234,7 @@ impl HandshakeMessages {
             return;
         };
         found(match kind {
-            CLIENT_HELLO => Hello::Client(TlsFacts::client_hello(body)),
+            CLIENT_HELLO => Hello::Client(TlsFacts::client_hello(body, Transport::Tcp)),
             _ => Hello::Server(Negotiated::server_hello(body)),
         });
         self.buffer = Vec::new();

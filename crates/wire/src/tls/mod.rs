@@ -1,8 +1,10 @@
 //! TLS: what the clear part of a handshake says, and where it ends.
 
 mod hello;
+mod ja4;
 mod walk;
 
 pub(crate) use hello::Negotiated;
 pub use hello::TlsFacts;
+pub(crate) use ja4::Transport;
 pub(crate) use walk::{ClientWalk, is_alert, server_hello, starts_like_tls};

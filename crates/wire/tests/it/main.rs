@@ -5,6 +5,8 @@ mod community_id;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod ja4;
+#[cfg(test)]
 mod rate;
 #[cfg(test)]
 mod replay;

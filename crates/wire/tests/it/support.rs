@@ -148,6 +148,7 @@ pub(crate) struct Closed {
     pub(crate) protocol: Protocol,
     pub(crate) community_id: Option<String>,
     pub(crate) sni: Option<String>,
+    pub(crate) ja4: Option<String>,
     /// The side that began, and the other.
     pub(crate) ends: [Endpoint; 2],
     /// Their payload bytes.
@@ -187,6 +188,7 @@ impl FlowSink for Sink {
                 protocol: flow.protocol,
                 community_id: flow.community_id.clone(),
                 sni: flow.tls.and_then(|tls| tls.sni.clone()),
+                ja4: flow.tls.and_then(|tls| tls.ja4.clone()),
                 ends: by_initiator(flow, flow.sandbox, flow.peer),
                 payload: by_initiator(flow, flow.sent, flow.received).map(|it| it.payload_bytes),
                 packets: by_initiator(flow, flow.sent, flow.received).map(|it| it.packets),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::tls::{hello_records, message, record, server_hello_record};
+use crate::tls::Transport;
 use proptest::prelude::*;
 
 fn negotiated(cipher_suite: u16, tls13: bool) -> Option<Negotiated> {
@@ -151,7 +152,7 @@ proptest! {
         walk.feed(&bytes, negotiated(0x1301, true));
         let _ = server_hello(&bytes);
         let _ = is_alert(&bytes, 24);
-        let _ = TlsFacts::client_hello(&bytes);
+        let _ = TlsFacts::client_hello(&bytes, Transport::Tcp);
         let mut hello = hello_records("a", 40, 64);
         let at = at % hello.len();
         hello[at] = value;

@@ -1,0 +1,37 @@
+//! JA4 fingerprints beside those of its authors' own program, exactly.
+
+use crate::support::{corpus, files, frames, run};
+use sandtrace_wire::FlowConfig;
+
+/// TLS in the middle of another protocol's connection is not read.
+const TUNNELLED: [&str; 2] = ["socks-https-example.pcap", "https-connect.pcap"];
+
+#[test]
+fn fingerprints_are_those_of_the_corpus() {
+    let Some(folder) = corpus("fingerprints_are_those_of_the_corpus", "ja4") else {
+        return;
+    };
+    let mut count = 0;
+    for path in files(&folder.join("expected/rust")) {
+        let name = path.file_stem().unwrap();
+        if TUNNELLED.iter().any(|tunnelled| name == *tunnelled) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut expected: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ja4: "))
+            .map(str::to_owned)
+            .collect();
+        let (closed, _) = run(
+            &frames(&folder.join("pcap").join(name)),
+            FlowConfig::default(),
+        );
+        let mut found: Vec<String> = closed.into_iter().filter_map(|flow| flow.ja4).collect();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "{}", path.display());
+        count += found.len();
+    }
+    assert!(count > 50, "{count}");
+}
