@@ -98,8 +98,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// Sandbox to watch: found among running ones, or the name of what is given by hand
-    /// [default: all, as with --all]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", required_unless_present = "all")]
     pub(crate) sandbox_id: Option<String>,
     /// Watch every sandbox of this host, also those that start later
     #[arg(long, conflicts_with = "sandbox_id")]

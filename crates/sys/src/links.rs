@@ -18,12 +18,14 @@ pub struct Link {
 /// Most interfaces that are looked at.
 const MAX_LINKS: usize = 65_536;
 
-/// `RTM_NEWLINK`, `RTM_GETLINK`, `NLM_F_DUMP`, `IFLA_IFNAME` and `IFLA_LINK`.
+/// `RTM_NEWLINK`, `RTM_GETLINK`, `NLM_F_DUMP`, `IFLA_IFNAME`, `IFLA_LINK` and
+/// `IFLA_LINK_NETNSID`.
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
 const DUMP: u16 = 0x300;
 const NAME: u16 = 3;
 const LINK: u16 = 5;
+const LINK_NAMESPACE: u16 = 37;
 
 /// Size of a `struct ifinfomsg`; the index is at its fifth byte.
 const INFO: usize = 16;
@@ -57,19 +59,22 @@ pub fn links() -> io::Result<Vec<Link>> {
 
 fn link(body: &[u8]) -> Option<Link> {
     let index = u32_at(body, 4)?;
-    let (mut name, mut peer) = (None, None);
+    let (mut name, mut lower, mut elsewhere) = (None, None, false);
     for (kind, value) in attributes(body.get(INFO..)?) {
         match kind {
             NAME => {
                 let text = value.strip_suffix(&[0]).unwrap_or(value);
                 name = Some(String::from_utf8_lossy(text).into_owned());
             }
-            // An interface that is its own lower device has no peer.
-            LINK => peer = u32_at(value, 0).filter(|&peer| peer != 0 && peer != index),
+            LINK => lower = u32_at(value, 0).filter(|&lower| lower != 0),
+            LINK_NAMESPACE => elsewhere = true,
             _ => {}
         }
     }
     let name = name?;
+    // An interface that is its own lower device has no peer; in another
+    // namespace the same number is another interface.
+    let peer = lower.filter(|&lower| elsewhere || lower != index);
     Some(Link { index, name, peer })
 }
 

@@ -1,0 +1,187 @@
+//! Each provider finds identity, interface, disk and process, says what it
+//! cannot see, and records no secret.
+
+use crate::support::{CANARY, config, lab, started};
+use sandtrace_lab::world::World;
+use sandtrace_lab::{
+    Container, NamespaceConfig, Network, Scenario, StandIn, StandInForm, scenario,
+};
+use sandtrace_provider::{DiscoverConfig, FindError, ProcRoot, ProviderKind, Target, find_in};
+use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn kind(form: StandInForm) -> ProviderKind {
+    match form {
+        StandInForm::E2b => ProviderKind::E2b,
+        StandInForm::CloudHypervisor => ProviderKind::CloudHypervisor,
+        _ => ProviderKind::Firecracker,
+    }
+}
+
+/// A VMM that reads its configuration from a file does so after its start.
+fn find(id: &str) -> Target {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = find_in(&ProcRoot::host(), id, &DiscoverConfig::default());
+        match found {
+            Ok(target) if !target.taps.is_empty() && !target.disks.is_empty() => return target,
+            found => assert!(Instant::now() < deadline, "{id}: {found:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn check(form: StandInForm, id: &str, vmm: &StandIn) {
+    let target = find(id);
+    assert_eq!(target.sandbox_id, id);
+    assert_eq!(target.provider, kind(form), "{form:?}");
+    assert_eq!(target.vmm.as_ref().unwrap().pid, vmm.pid());
+    let [tap] = target.taps.as_slice() else {
+        panic!("{form:?}: {target:?}")
+    };
+    assert_eq!(tap.interface, "tap0");
+    assert_eq!(tap.netns.as_deref(), Some(vmm.netns()), "{form:?}");
+    let [disk] = target.disks.as_slice() else {
+        panic!("{form:?}: {target:?}")
+    };
+    assert_eq!(disk.identity.kind, "ext4");
+    let file = vmm.disk().metadata().unwrap();
+    assert_eq!(disk.identity.inode.0, file.ino(), "{form:?}");
+    assert_eq!(disk.open_path.metadata().unwrap().ino(), file.ino());
+    let metadata = form != StandInForm::CloudHypervisor;
+    assert_eq!(target.agent_id.as_deref(), metadata.then_some("billing"));
+    let template = (form == StandInForm::E2b).then_some("tpl-1");
+    assert_eq!(target.template.as_deref(), template, "{form:?}");
+    let mmds = target.coverage.iter().any(|it| it.missing.contains("MMDS"));
+    assert_eq!(mmds, metadata, "{:?}", target.coverage);
+    assert!(!format!("{target:?}").contains(CANARY));
+}
+
+#[test]
+fn every_form_side_by_side_with_the_same_tap_name() {
+    let Some(lab) = lab("every_form_side_by_side_with_the_same_tap_name") else {
+        return;
+    };
+    let names = StandInForm::ALL.map(|form| {
+        let unique = format!("{form:?}").to_lowercase();
+        (form, format!("i{}{unique}", lab.id()))
+    });
+    let vmms: Vec<_> = names
+        .iter()
+        .map(|(form, id)| (*form, id, started(&lab, &config(&lab, *form, id))))
+        .collect();
+    for (form, id, vmm) in &vmms {
+        check(*form, id, vmm);
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
+        .args(["list", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains(CANARY));
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let listed = json["sandboxes"].as_array().unwrap();
+    for (form, id, _) in &vmms {
+        let ours = listed.iter().filter(|it| it["sandbox_id"] == id.as_str());
+        let ours: Vec<_> = ours.collect();
+        assert_eq!(ours.len(), 1, "{id}: {text}");
+        assert_eq!(ours[0]["found"]["provider"], kind(*form).as_str());
+    }
+}
+
+#[test]
+fn an_id_that_is_used_again_is_told_by_its_run() {
+    let Some(lab) = lab("an_id_that_is_used_again_is_told_by_its_run") else {
+        return;
+    };
+    let id = format!("i{}again", lab.id());
+    let config = config(&lab, StandInForm::E2b, &id);
+    let mut first = started(&lab, &config);
+    let old = find(&id);
+    let second = started(&lab, &config);
+    let found = find_in(&ProcRoot::host(), &id, &DiscoverConfig::default());
+    let Err(FindError::Ambiguous { pids, .. }) = found else {
+        panic!("{found:?}")
+    };
+    assert_eq!(pids.len(), 2);
+    let run = |target: &Target| format!("{id}-{}", target.labels["e2b.run"]);
+    assert_eq!(find(&run(&old)).vmm, old.vmm);
+    first.kill();
+    let new = find(&id);
+    assert_eq!(new.vmm.as_ref().unwrap().pid, second.pid());
+    assert_ne!(run(&new), run(&old));
+}
+
+#[test]
+fn daytonas_container_by_dockers_word() {
+    let Some(lab) = lab("daytonas_container_by_dockers_word") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let network = Network::behind_tap(world.resolver());
+    let script = scenario::script(Scenario::StripeExfil, &world, network);
+    let overlay = lab.overlay(&scenario::base_tree()).unwrap();
+    let sandbox = lab
+        .namespace(&NamespaceConfig {
+            sandbox_id: "container".to_owned(),
+            script,
+            overlay,
+        })
+        .unwrap();
+    let docker = lab.docker().unwrap();
+    let id = format!("day-{}", lab.id());
+    docker.add(Container {
+        name: id.clone(),
+        pid: sandbox.pid(),
+        upper: Some(sandbox.upper().to_owned()),
+        env: vec![
+            format!("DAYTONA_SANDBOX_ID={id}"),
+            "DAYTONA_SANDBOX_SNAPSHOT=python-3.12".to_owned(),
+            format!("OPENAI_API_KEY={CANARY}"),
+            format!("PADDING={}", "x".repeat(4096)),
+        ],
+        labels: vec![
+            ("daytona.organization_id".to_owned(), "org-1".to_owned()),
+            ("token".to_owned(), CANARY.to_owned()),
+            ("agent_id".to_owned(), "coder".to_owned()),
+        ],
+    });
+    docker.add(Container {
+        name: "somebody-elses".to_owned(),
+        pid: std::process::id(),
+        upper: None,
+        env: Vec::new(),
+        labels: Vec::new(),
+    });
+    // Where the other ends of the containers' links are is where Docker is.
+    let output = Command::new("ip")
+        .args([
+            "netns",
+            "exec",
+            lab.netns(),
+            env!("CARGO_BIN_EXE_sandtrace"),
+        ])
+        .args(["list", "--json", "--provider", "daytona", "--docker-socket"])
+        .arg(docker.socket())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains(CANARY), "{text}");
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let [target] = json["sandboxes"].as_array().unwrap().as_slice() else {
+        panic!("{text}")
+    };
+    assert_eq!(target["sandbox_id"], id);
+    assert_eq!(target["agent_id"], "coder");
+    assert_eq!(target["evidence_tier"], "kernel");
+    let found = &target["found"];
+    assert_eq!(found["template"], "python-3.12");
+    assert_eq!(found["labels"]["daytona.organization_id"], "org-1");
+    assert_eq!(found["taps"][0]["interface"], sandbox.interface(), "{text}");
+    assert_eq!(found["disks"][0]["kind"], "overlay");
+    assert_eq!(found["disks"][0]["path"], sandbox.upper().to_str().unwrap());
+    assert_eq!(found["vmm"]["pid"], sandbox.pid());
+}

@@ -1,0 +1,194 @@
+//! `sandtrace watch --all`: sandboxes come and go, each gets its trail.
+
+use crate::support::{CANARY, config, lab};
+use sandtrace_lab::{Lab, StandInForm};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+struct Watch {
+    child: Child,
+    errors: BufReader<std::process::ChildStderr>,
+    trails: PathBuf,
+}
+
+impl Watch {
+    fn start(lab: &Lab, more: &[&str]) -> Self {
+        let trails = lab.dir().join("trails");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
+            .args([
+                "watch",
+                "--all",
+                "--provider",
+                "firecracker,cloud-hypervisor,e2b",
+            ])
+            .args(["--scan-interval", "1s", "--trail-dir"])
+            .arg(&trails)
+            .args(more)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        errors.read_line(&mut line).unwrap();
+        assert!(line.starts_with("watching every sandbox"), "{line}");
+        Self {
+            child,
+            errors,
+            trails,
+        }
+    }
+
+    /// The trail of this sandbox, once it holds `text`.
+    fn await_trail(&self, id: &str, text: &str) -> PathBuf {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let found = trails_of(&self.trails, id)
+                .into_iter()
+                .find(|path| fs::read_to_string(path).is_ok_and(|trail| trail.contains(text)));
+            if let Some(path) = found {
+                return path;
+            }
+            assert!(Instant::now() < deadline, "no {text} in a trail of {id}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn interrupt(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let mut said = String::new();
+        self.errors.read_to_string(&mut said).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Where the test failed it still runs.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+fn trails_of(dir: &Path, id: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let named = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with(&format!("{id}.")) && name.ends_with(".jsonl")
+    };
+    entries.map(|entry| entry.path()).filter(named).collect()
+}
+
+fn records(trail: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(trail).unwrap();
+    assert!(!text.contains(CANARY));
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    records
+        .iter()
+        .filter(|record| record["event_type"] == kind)
+        .collect()
+}
+
+/// Everything that the sandbox sent is there, nothing of any other, and the
+/// trail is whole.
+fn check_trail(trail: &Path, id: &str, frames: u64) {
+    let records = records(trail);
+    assert!(records.iter().all(|record| record["sandbox_id"] == id));
+    let sent: u64 = of_type(&records, "network_egress")
+        .iter()
+        .filter(|record| record["payload"]["phase"] == "close")
+        .map(|record| record["payload"]["packets_sent"].as_u64().unwrap())
+        .sum();
+    assert_eq!(sent, frames, "{id}");
+    let [end] = of_type(&records, "trail_end")[..] else {
+        panic!("{id}: no end")
+    };
+    assert_eq!(end["payload"]["reason"], "sandbox_ended");
+    let reconciled = &end["payload"]["reconciliation"][0]["matches"];
+    assert_eq!(*reconciled, true, "{end}");
+    let verified = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
+        .arg("verify")
+        .arg(trail)
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+#[test]
+fn sandboxes_come_and_go_and_each_gets_its_trail() {
+    let Some(lab) = lab("sandboxes_come_and_go_and_each_gets_its_trail") else {
+        return;
+    };
+    let watch = Watch::start(&lab, &[]);
+    let forms = [
+        StandInForm::Firecracker,
+        StandInForm::Jailed,
+        StandInForm::E2b,
+        StandInForm::CloudHypervisor,
+        StandInForm::ConfigFile,
+    ];
+    let mut vmms = Vec::new();
+    for form in forms {
+        let unique = format!("{form:?}").to_lowercase();
+        let id = format!("i{}{unique}", lab.id());
+        let config = config(&lab, form, &id);
+        let before = SystemTime::now();
+        let vmm = lab.stand_in(&config).unwrap();
+        let spawned = SystemTime::now();
+        vmm.start().unwrap();
+        let trail = watch.await_trail(&id, "sandbox_attached");
+        let wall = records(&trail)[0]["wall_time"].as_str().unwrap().to_owned();
+        println!("{form:?}: started {before:?}..{spawned:?}, attached {wall}");
+        vmms.push((id, vmm));
+    }
+    // Five frames, 20 ms apart, and the baseline of each disk.
+    std::thread::sleep(Duration::from_millis(1500));
+    for (_, vmm) in &mut vmms {
+        vmm.kill();
+    }
+    for (id, _) in &vmms {
+        let trail = watch.await_trail(id, "trail_end");
+        assert_eq!(trails_of(&watch.trails, id).len(), 1);
+        check_trail(&trail, id, 5);
+    }
+    let said = watch.interrupt();
+    assert!(said.contains("5 sandboxes were watched"), "{said}");
+}
+
+#[test]
+fn a_bound_is_kept_and_an_interrupt_ends_every_trail() {
+    let Some(lab) = lab("a_bound_is_kept_and_an_interrupt_ends_every_trail") else {
+        return;
+    };
+    let watch = Watch::start(&lab, &["--max-sandboxes", "1"]);
+    let ids = ["one", "two"].map(|name| format!("i{}{name}", lab.id()));
+    let start = |id: &str| {
+        let vmm = lab.stand_in(&config(&lab, StandInForm::Firecracker, id));
+        vmm.unwrap()
+    };
+    let mut first = start(&ids[0]);
+    watch.await_trail(&ids[0], "sandbox_attached");
+    let _second = start(&ids[1]);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(trails_of(&watch.trails, &ids[1]).is_empty());
+    // Room for it.
+    first.kill();
+    let second = watch.await_trail(&ids[1], "sandbox_attached");
+    let trails = watch.trails.clone();
+    let said = watch.interrupt();
+    assert!(said.contains("which --max-sandboxes allows"), "{said}");
+    let end = records(&second).pop().unwrap();
+    assert_eq!(end["payload"]["reason"], "interrupted");
+    let first = records(&trails_of(&trails, &ids[0])[0]).pop().unwrap();
+    assert_eq!(first["payload"]["reason"], "sandbox_ended");
+}

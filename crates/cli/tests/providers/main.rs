@@ -1,0 +1,14 @@
+//! One suite for every provider, on real processes with real taps, images,
+//! namespaces and sockets. Needs root and the static guest program.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail and tell as tests do"
+)]
+
+mod compliance;
+mod fleet;
+mod support;

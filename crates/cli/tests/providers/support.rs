@@ -1,0 +1,63 @@
+//! What these tests share.
+
+use sandtrace_lab::{Lab, LabConfig, StandIn, StandInConfig, StandInForm, TreeEntry, make_image};
+use serde_json::json;
+use std::fs::File;
+use std::ops::Deref;
+use std::path::PathBuf;
+
+/// What no output may hold.
+pub(crate) const CANARY: &str = "CANARY-7f3a";
+
+/// A lab, and the right to be the only test with VMMs on this host: what
+/// watches all sandboxes would find those of another test too.
+pub(crate) struct Alone {
+    lab: Lab,
+    _lock: File,
+}
+
+impl Deref for Alone {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.lab
+    }
+}
+
+/// A plain user hears what was skipped; in CI nothing is.
+pub(crate) fn lab(test: &str) -> Option<Alone> {
+    let lock = File::create(std::env::temp_dir().join("sandtrace-providers.lock")).unwrap();
+    lock.lock().unwrap();
+    match Lab::new(&LabConfig::default()) {
+        Ok(lab) => Some(Alone { lab, _lock: lock }),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "{test}: {error}");
+            println!("skipped: {test}: {error}");
+            None
+        }
+    }
+}
+
+pub(crate) fn config(lab: &Lab, form: StandInForm, id: &str) -> StandInConfig {
+    let disk: PathBuf = lab.dir().join(format!("{id}.ext4"));
+    let tree = [TreeEntry::text("/etc/hostname", id, 0o644)];
+    make_image(&disk, 8 << 20, &tree).unwrap();
+    StandInConfig {
+        form,
+        sandbox_id: id.to_owned(),
+        disk,
+        tap: "tap0".to_owned(),
+        metadata: json!({
+            "agent_id": "billing", "instanceID": id, "envID": "tpl-1",
+            "accessTokenHash": CANARY, "address": CANARY,
+        }),
+        boot_args: "standin.frames=5 standin.gap_ms=20 standin.delay_ms=100".to_owned(),
+    }
+}
+
+/// A running VMM.
+pub(crate) fn started(lab: &Lab, config: &StandInConfig) -> StandIn {
+    let vmm = lab.stand_in(config).unwrap();
+    vmm.start().unwrap();
+    vmm
+}
