@@ -155,7 +155,13 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "2s")]
     pub(crate) scan_interval: Duration,
     /// How the VMM's own system calls on the host are seen (never the guest's)
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "auto",
+        conflicts_with = "all"
+    )]
     pub(crate) syscalls: SyscallMode,
     /// Time between two counts of system calls
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "5s")]

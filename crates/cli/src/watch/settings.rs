@@ -1,5 +1,6 @@
 //! From arguments to what a session needs, resolved once.
 
+use super::start;
 use super::syscalls::SyscallMode;
 use crate::args::WatchArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
@@ -70,7 +71,8 @@ impl Settings {
     /// Gives the session its identity.
     pub(crate) fn resolve(request: Request) -> Result<Self, Failure> {
         let nonce = random_nonce()?;
-        let target = request.target;
+        let mut target = request.target;
+        target.coverage.extend(start::unknown_layers(&target));
         let agent_id = request
             .agent_id
             .or_else(|| target.agent_id.clone())

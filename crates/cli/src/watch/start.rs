@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure};
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
-use sandtrace_event::{BackendInForce, Digest, Layer, TapIdentity, TrailStart};
+use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, TrailStart};
 use sandtrace_provider::Target;
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingError;
@@ -81,6 +81,22 @@ pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
         }
     });
     images.chain(overlay).collect()
+}
+
+/// Without the layers below an upper dir nobody can tell a new file from a
+/// changed one; the trail says so.
+pub(super) fn unknown_layers(target: &Target) -> Option<Coverage> {
+    let overlay = target.overlay.as_ref()?;
+    let unknown = overlay_mount(target, &overlay.open_path).is_none();
+    unknown.then(|| Coverage {
+        layer: Layer::Filesystem,
+        missing: format!(
+            "no overlay with the upper dir {} is mounted where the sandbox's process is (name it \
+             with --pid): its lower layers are unknown, so a changed file is reported as created \
+             and its former size is not",
+            overlay.identity.path
+        ),
+    })
 }
 
 /// The mount whose upper dir this is, as the sandbox's process sees it: the
