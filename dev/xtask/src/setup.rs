@@ -99,7 +99,7 @@ fn install_nextest(repo: &Repo) -> Result<()> {
 /// Builds the program that plays the agent: static, so that it runs as the
 /// first process of a VM that has no libraries. With an explicit target the
 /// flag does not reach build scripts.
-fn build_guest(repo: &Repo, purposes: &[Purpose]) -> Result<()> {
+pub(crate) fn build_guest(repo: &Repo, purposes: &[Purpose]) -> Result<()> {
     let mut build = repo.cargo(["build", "--release", "--package", "sandtrace-guest"]);
     build.args(["--target", GUEST_TARGET]);
     build.env("RUSTFLAGS", "-C target-feature=+crt-static");
