@@ -218,6 +218,10 @@ impl Settings {
         };
         let policy = self.policy.as_ref();
         TrailStart {
+            cadence: None,
+            key: None,
+            previous: None,
+            settings_digest: None,
             binary_digest: self.binary_digest,
             // The file's monotonic clock is of no boot of this host.
             boot_id: None,

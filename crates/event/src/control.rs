@@ -1,6 +1,6 @@
 //! Payloads of control records: what Sandtrace says of itself.
 
-use crate::{Count, Digest, WallTime};
+use crate::{Count, WallTime};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,35 +27,6 @@ pub struct BackendInForce {
     pub layer: Layer,
     /// Why this one.
     pub reason: String,
-}
-
-/// First record of every trail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrailStart {
-    /// Digest of the program that writes this trail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub binary_digest: Option<Digest>,
-    /// Identifier of the host's boot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot_id: Option<String>,
-    /// Capture backends in force.
-    pub capture: Vec<BackendInForce>,
-    /// Random 64 bits in hexadecimal that set this trail apart from all others.
-    pub nonce: String,
-    /// Name of the log that this trail is: `sandtrace/<host>/<trace_id>`.
-    pub origin: String,
-    /// Digest of the policy file's bytes; absent where none was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy_digest: Option<Digest>,
-    /// Path of the policy file as it was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy_path: Option<String>,
-    /// Resolvers whose DNS answers count as evidence.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub resolvers: Vec<String>,
-    /// Version of Sandtrace.
-    pub tool_version: String,
 }
 
 /// The sandbox's VMM (or init) process.
@@ -259,35 +230,4 @@ pub struct Reconciliation {
     pub matches: bool,
     /// Frames that the kernel dropped before Sandtrace could read them.
     pub ring_drops: Count,
-}
-
-/// Why a trail ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndReason {
-    /// The sandbox ended.
-    SandboxEnded,
-    /// The operator ended the watch.
-    Interrupted,
-    /// The time given with `--duration` was over.
-    Duration,
-    /// The capture file was read to its end.
-    EndOfFile,
-    /// Capture failed; a `capture_gap` says how.
-    CaptureFailed,
-}
-
-/// Last record of a trail that ended in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrailEnd {
-    /// Records per event type before this one.
-    pub events: BTreeMap<String, Count>,
-    /// Why it ends.
-    pub reason: EndReason,
-    /// One entry per watched interface.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reconciliation: Vec<Reconciliation>,
-    /// Records per verdict before this one.
-    pub verdicts: BTreeMap<String, Count>,
 }

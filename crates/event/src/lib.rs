@@ -15,12 +15,12 @@ mod record;
 mod syscall;
 mod text;
 mod time;
+mod trail;
 mod verdict;
 
 pub use control::{
-    BackendInForce, CaptureGap, Coverage, DetachReason, DiskIdentity, EndReason, GapCause, GapUnit,
-    Layer, Reconciliation, SandboxAttached, SandboxDetached, TapIdentity, TrailEnd, TrailStart,
-    VmmIdentity,
+    BackendInForce, CaptureGap, Coverage, DetachReason, DiskIdentity, GapCause, GapUnit, Layer,
+    Reconciliation, SandboxAttached, SandboxDetached, TapIdentity, VmmIdentity,
 };
 pub use digest::{Digest, ParseDigestError};
 pub use filesystem::{ChangeSource, FileChange, FileKind, FileOp, HashScope, QuiesceMethod};
@@ -38,4 +38,8 @@ pub use syscall::{
 };
 pub use text::Bytes64;
 pub use time::{ParseTimeError, Timestamp, WallTime};
+pub use trail::{
+    BreakReason, Cadence, Checkpoint, Cosignature, EndReason, KeyRotate, PriorTrail, SegmentCause,
+    SegmentEnd, SegmentStart, SessionStart, TrailEnd, TrailKey, TrailStart,
+};
 pub use verdict::{Limits, ParseVerdictError, Verdict, VerdictResult};

@@ -1,8 +1,9 @@
 //! From an observation to a line of the trail.
 
 use crate::{
-    CaptureGap, Digest, DnsQuery, EventId, FileChange, Flow, SandboxAttached, SandboxDetached,
-    SyscallActivity, Timestamp, TrailEnd, TrailStart, Verdict, WallTime,
+    CaptureGap, Checkpoint, Cosignature, Digest, DnsQuery, EventId, FileChange, Flow, KeyRotate,
+    SandboxAttached, SandboxDetached, SegmentEnd, SegmentStart, SessionStart, SyscallActivity,
+    Timestamp, TrailEnd, TrailStart, Verdict, WallTime,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -120,7 +121,19 @@ payloads! {
     SandboxDetached(SandboxDetached) = "sandbox_detached",
     /// Something was not seen.
     CaptureGap(CaptureGap) = "capture_gap",
-    /// The last record.
+    /// Writing went on after a crash.
+    SessionStart(SessionStart) = "session_start",
+    /// All records before this one, signed.
+    Checkpoint(Checkpoint) = "checkpoint",
+    /// A witness signed a checkpoint.
+    Cosignature(Cosignature) = "cosignature",
+    /// The next key signs from here.
+    KeyRotate(KeyRotate) = "key_rotate",
+    /// The trail goes on in the next file.
+    SegmentEnd(SegmentEnd) = "segment_end",
+    /// The trail goes on from the file before.
+    SegmentStart(SegmentStart) = "segment_start",
+    /// The last event.
     TrailEnd(TrailEnd) = "trail_end",
 }
 

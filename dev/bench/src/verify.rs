@@ -144,6 +144,10 @@ fn append(
 
 fn start() -> TrailStart {
     TrailStart {
+        cadence: None,
+        key: None,
+        previous: None,
+        settings_digest: None,
         binary_digest: None,
         boot_id: None,
         capture: Vec::new(),

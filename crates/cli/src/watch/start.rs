@@ -116,6 +116,10 @@ pub(super) fn trail_start(settings: &Settings) -> TrailStart {
     let identity = &settings.identity;
     let policy = settings.policy.as_ref();
     TrailStart {
+        cadence: None,
+        key: None,
+        previous: None,
+        settings_digest: None,
         binary_digest: own_digest(),
         boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()

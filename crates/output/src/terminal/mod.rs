@@ -12,6 +12,7 @@ mod escape;
 mod size;
 mod summary;
 mod syscall;
+mod trail;
 
 pub use escape::{Charset, Text, ascii_json};
 pub use size::size;
@@ -41,6 +42,12 @@ pub fn line(event: &AuditEvent, look: Look) -> String {
         Payload::SandboxAttached(attached) => control::attached(attached, &event.sandbox_id),
         Payload::SandboxDetached(detached) => control::detached(detached, &event.sandbox_id),
         Payload::CaptureGap(gap) => control::gap(gap),
+        Payload::SessionStart(session) => trail::session(session),
+        Payload::Checkpoint(checkpoint) => trail::checkpoint(&checkpoint.note),
+        Payload::Cosignature(cosignature) => trail::cosignature(cosignature),
+        Payload::KeyRotate(_) => trail::key_rotate(),
+        Payload::SegmentEnd(end) => trail::segment_end(end),
+        Payload::SegmentStart(start) => trail::segment_start(start),
         Payload::TrailEnd(end) => control::end(end),
     };
     columns.line(event, look)
