@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Write the trail of a capture file, as if its frames came in now
     #[command(after_long_help = REPLAY_EXAMPLES)]
     Replay(Box<ReplayArgs>),
+    /// Say what differs between two disks or directories, or in an overlay, offline
+    #[command(after_long_help = FSDIFF_EXAMPLES)]
+    Fsdiff(FsdiffArgs),
     /// Run a scripted agent in a real sandbox and watch it
     #[cfg(feature = "demo")]
     #[command(after_long_help = DEMO_EXAMPLES)]
@@ -87,6 +90,15 @@ Examples:
   sandtrace replay incident.pcap --trail incident.jsonl --resolver 10.0.0.1 -o -
 
 Without --sandbox-ip, who sends the first frame of a conversation is taken for the sandbox.";
+
+const FSDIFF_EXAMPLES: &str = "\
+Examples:
+  sandtrace fsdiff golden.ext4 rootfs.ext4
+  sandtrace fsdiff before/ after/ --json
+  sandtrace fsdiff --overlay /var/lib/box/upper --lower /var/lib/box/base
+
+Exit codes: 0 compared, 4 something could not be read (the answer says what), 64 usage, 69 no such
+disk, 77 not permitted (docs/exit-codes.md).";
 
 #[cfg(feature = "demo")]
 const DEMO_EXAMPLES: &str = "\
@@ -270,6 +282,27 @@ pub(crate) struct ReplayArgs {
     pub(crate) deterministic: bool,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FsdiffArgs {
+    /// Disk image, block device or directory as it was
+    #[arg(required_unless_present = "overlay", requires = "after")]
+    pub(crate) before: Option<PathBuf>,
+    /// The same as it is now
+    pub(crate) after: Option<PathBuf>,
+    /// Upper dir of an overlay, compared with its lower dirs
+    #[arg(long, value_name = "UPPER", conflicts_with_all = ["before", "after"])]
+    pub(crate) overlay: Option<PathBuf>,
+    /// Lower dir, topmost first; repeatable [default: those of the mounted overlay]
+    #[arg(long, value_name = "DIR", requires = "overlay")]
+    pub(crate) lower: Vec<PathBuf>,
+    /// The overlay was mounted with userxattr
+    #[arg(long, requires = "overlay")]
+    pub(crate) userxattr: bool,
+    /// Print one JSON object per line: differences, what could not be read, sums
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod args;
 mod demo;
 mod doctor;
 mod exit;
+mod fsdiff;
 mod generate;
 mod list;
 mod policy_file;
@@ -46,6 +47,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(args),
         Command::Stream(args) => stream::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Fsdiff(args) => fsdiff::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),

@@ -49,6 +49,8 @@ pub enum ChangeSource {
     Overlay,
     /// A block device or disk image that nobody mounted.
     Block,
+    /// A directory tree, compared offline.
+    Directory,
 }
 
 /// How the reader knew (or did not) that nothing moved while it read.

@@ -1,7 +1,7 @@
 //! Scans of one disk, each compared with the one before.
 
 use super::bounds::{Budget, Problems};
-use super::config::{Baseline, FsConfig, FsError, Source};
+use super::config::{Baseline, FsConfig, FsError, OverlayXattrs, Source};
 use super::content::Content;
 use super::diff::{Nothing, diff};
 use super::image::Image;
@@ -10,7 +10,7 @@ use super::record::Frame;
 use super::tree::{Tree, shown};
 use sandtrace_event::{ChangeSource, Count, DiskIdentity, Observation, QuiesceMethod, Timestamp};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a scan did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,36 @@ pub struct FsCollector {
 #[derive(Debug)]
 enum Disk {
     Overlay(Overlay),
+    Directory(Overlay),
     Image(Image),
+}
+
+impl Disk {
+    fn open(source: Source, config: &FsConfig) -> Result<(Self, DiskIdentity), FsError> {
+        let named = |path: PathBuf, role, kind| {
+            let identity = identity(&path, kind);
+            identity.map_err(|source| FsError::Layer { role, path, source })
+        };
+        Ok(match source {
+            Source::Overlay { upper, lowers } => {
+                let overlay = Overlay::open(&upper, &lowers, config.overlay_xattrs)?;
+                (Self::Overlay(overlay), named(upper, "upper", "overlay")?)
+            }
+            Source::Directory { path } => {
+                let directory = Overlay::open(&path, &[] as &[&Path], OverlayXattrs::Ignored)?;
+                (
+                    Self::Directory(directory),
+                    named(path, "root", "directory")?,
+                )
+            }
+            Source::Image { path } => {
+                let image = Image::open(&path)?;
+                let identity =
+                    identity(&path, "ext4").map_err(|source| FsError::Image { path, source })?;
+                (Self::Image(image), identity)
+            }
+        })
+    }
 }
 
 /// What one walk saw.
@@ -63,23 +92,7 @@ impl FsCollector {
     /// An image that can be opened but not understood is no error: the first
     /// scan reports it as a gap.
     pub fn attach(source: Source, config: FsConfig) -> Result<Self, FsError> {
-        let (disk, identity) = match source {
-            Source::Overlay { upper, lowers } => {
-                let overlay = Overlay::open(&upper, &lowers, &config)?;
-                let identity = identity(&upper, "overlay").map_err(|source| FsError::Layer {
-                    role: "upper",
-                    path: upper,
-                    source,
-                })?;
-                (Disk::Overlay(overlay), identity)
-            }
-            Source::Image { path } => {
-                let image = Image::open(&path)?;
-                let identity =
-                    identity(&path, "ext4").map_err(|source| FsError::Image { path, source })?;
-                (Disk::Image(image), identity)
-            }
-        };
+        let (disk, identity) = Disk::open(source, &config)?;
         let mut collector = Self {
             config,
             disk,
@@ -89,18 +102,25 @@ impl FsCollector {
             known_problems: Problems::default(),
             last_scan: None,
         };
-        collector.take_baseline();
+        collector.take_baseline()?;
         Ok(collector)
     }
 
-    fn take_baseline(&mut self) {
-        if self.config.baseline == Baseline::Lowers && matches!(self.disk, Disk::Overlay(_)) {
-            self.tree = Some(Tree::default());
-            return;
-        }
-        let walked = self.walk(None, QuiesceMethod::Live);
+    fn take_baseline(&mut self) -> Result<(), FsError> {
+        let walked = match (&self.config.baseline, &self.disk) {
+            (Baseline::Lowers, Disk::Overlay(_)) => {
+                self.tree = Some(Tree::default());
+                return Ok(());
+            }
+            (Baseline::Of(source), _) => {
+                let (base, _) = Disk::open(source.clone(), &self.config)?;
+                self.walk(&base, None, QuiesceMethod::Detached)
+            }
+            _ => self.walk(&self.disk, None, QuiesceMethod::Live),
+        };
         self.tree = walked.tree;
         self.baseline_problems = Some(walked.problems);
+        Ok(())
     }
 
     /// The disk, as `sandbox_attached` names it.
@@ -122,7 +142,7 @@ impl FsCollector {
         sink: &mut dyn FnMut(Observation),
     ) -> Result<ScanSummary, FsError> {
         let frame = self.frame(at, quiesce);
-        let mut walked = self.walk(Some(at), quiesce);
+        let mut walked = self.walk(&self.disk, Some(at), quiesce);
         let mut changes = 0;
         match (walked.tree.take(), self.tree.take()) {
             (Some(mut tree), Some(before)) => {
@@ -156,7 +176,7 @@ impl FsCollector {
         } = walked;
         let max_paths = self.config.max_paths;
         let changes = match &self.disk {
-            Disk::Overlay(overlay) => diff(
+            Disk::Overlay(overlay) | Disk::Directory(overlay) => diff(
                 before,
                 after,
                 max_paths,
@@ -200,12 +220,12 @@ impl FsCollector {
         emitted
     }
 
-    fn walk(&self, at: Option<Timestamp>, quiesce: QuiesceMethod) -> Walked {
+    fn walk(&self, disk: &Disk, at: Option<Timestamp>, quiesce: QuiesceMethod) -> Walked {
         let nothing = Tree::default();
         let mut budget = Budget::new(&self.config);
         let mut problems = Problems::default();
-        let (tree, moved) = match &self.disk {
-            Disk::Overlay(overlay) => {
+        let (tree, moved) = match disk {
+            Disk::Overlay(overlay) | Disk::Directory(overlay) => {
                 let previous = match quiesce {
                     QuiesceMethod::Detached => &nothing,
                     _ => self.tree.as_ref().unwrap_or(&nothing),
@@ -233,6 +253,7 @@ impl FsCollector {
     fn frame(&self, at: Timestamp, quiesce: QuiesceMethod) -> Frame {
         let (disk, source) = match self.disk {
             Disk::Overlay(_) => (None, ChangeSource::Overlay),
+            Disk::Directory(_) => (None, ChangeSource::Directory),
             Disk::Image(_) => (Some(self.identity.path.clone()), ChangeSource::Block),
         };
         Frame {

@@ -18,6 +18,11 @@ pub enum Source {
         /// The image.
         path: PathBuf,
     },
+    /// A directory tree as it is, of one file system.
+    Directory {
+        /// Its root.
+        path: PathBuf,
+    },
 }
 
 /// Which extended attributes OverlayFS takes for its own.
@@ -33,10 +38,12 @@ pub enum OverlayXattrs {
     /// `user.overlay.*` (mount option `userxattr`). OverlayFS then follows no
     /// redirect and knows no metacopy.
     User,
+    /// None: a plain directory, in which nothing is a whiteout.
+    Ignored,
 }
 
 /// What the first scan is compared with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Baseline {
     /// The state at [`attach`](super::FsCollector::attach).
     #[default]
@@ -44,6 +51,8 @@ pub enum Baseline {
     /// The lower layers alone, so that the first scan reports everything the
     /// upper dir holds. For an image the same as `AtAttach`.
     Lowers,
+    /// The state of something else, which nobody writes to meanwhile.
+    Of(Source),
 }
 
 /// Bounds of a scan, and how an overlay is to be read.

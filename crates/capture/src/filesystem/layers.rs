@@ -185,7 +185,7 @@ impl Layers {
         fd: &OwnedFd,
         stat: &Statx,
     ) -> Result<bool, Failed> {
-        if is_device_whiteout(stat) {
+        if self.is_device_whiteout(stat) {
             return Ok(true);
         }
         if kind(stat) != FileType::RegularFile || stat.stx_size != 0 {
@@ -193,6 +193,13 @@ impl Layers {
         }
         let mark = self.mark_of(fd, at, "whiteout")?;
         Ok(mark.is_some() && self.marks(&parent(at))?.holds_marked_whiteouts)
+    }
+
+    /// A character device 0:0.
+    pub(crate) fn is_device_whiteout(&self, stat: &Statx) -> bool {
+        self.xattrs != OverlayXattrs::Ignored
+            && kind(stat) == FileType::CharacterDevice
+            && (stat.stx_rdev_major, stat.stx_rdev_minor) == (0, 0)
     }
 
     /// The marks of a directory.
@@ -203,7 +210,7 @@ impl Layers {
         let opaque = self.mark_of(&fd, at, "opaque")?;
         let redirect = match self.xattrs {
             OverlayXattrs::Trusted => self.mark_of(&fd, at, "redirect")?,
-            OverlayXattrs::User => None,
+            OverlayXattrs::User | OverlayXattrs::Ignored => None,
         };
         Ok(Marks {
             opaque: opaque.as_deref() == Some(b"y"),
@@ -221,7 +228,7 @@ impl Layers {
         fd: &OwnedFd,
         below: &[Located],
     ) -> Result<Option<Located>, Failed> {
-        if self.xattrs == OverlayXattrs::User || self.mark_of(fd, at, "metacopy")?.is_none() {
+        if self.xattrs != OverlayXattrs::Trusted || self.mark_of(fd, at, "metacopy")?.is_none() {
             return Ok(None);
         }
         let name = at.path.rsplit(|byte| *byte == b'/').next();
@@ -250,6 +257,7 @@ impl Layers {
         let prefix = match self.xattrs {
             OverlayXattrs::Trusted => "trusted",
             OverlayXattrs::User => "user",
+            OverlayXattrs::Ignored => return Ok(None),
         };
         let name = format!("{prefix}.overlay.{mark}");
         // A handle with O_PATH has no attributes of its own to read; the
@@ -382,10 +390,6 @@ pub(crate) fn kind(stat: &Statx) -> FileType {
 
 pub(crate) fn is_dir(stat: &Statx) -> bool {
     kind(stat) == FileType::Directory
-}
-
-pub(crate) fn is_device_whiteout(stat: &Statx) -> bool {
-    kind(stat) == FileType::CharacterDevice && (stat.stx_rdev_major, stat.stx_rdev_minor) == (0, 0)
 }
 
 /// Only what OverlayFS itself would write: a path from the root without `.`

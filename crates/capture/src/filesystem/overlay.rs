@@ -12,11 +12,11 @@ mod tests;
 pub use super::mountinfo::{OverlayMount, layers_for_upper, mount_for_upper};
 
 use super::bounds::{Budget, Problems};
-use super::config::{FsConfig, FsError};
+use super::config::{FsError, OverlayXattrs};
 use super::content::Content;
 use super::diff::Base;
+use super::layers::is_dir;
 use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Target};
-use super::layers::{is_device_whiteout, is_dir};
 use super::tree::{Entry, PathBytes, Tree, join, parent, shown};
 use read::Reader;
 use rustix::fd::OwnedFd;
@@ -35,7 +35,7 @@ impl Overlay {
     pub(crate) fn open(
         upper: &Path,
         lowers: &[impl AsRef<Path>],
-        config: &FsConfig,
+        xattrs: OverlayXattrs,
     ) -> Result<Self, FsError> {
         let upper = open_root("upper", upper)?;
         let lowers = lowers
@@ -44,7 +44,7 @@ impl Overlay {
         let roots = std::iter::once(Ok(upper)).chain(lowers);
         let roots = roots.collect::<Result<_, _>>()?;
         Ok(Self {
-            layers: Layers::new(roots, config.overlay_xattrs),
+            layers: Layers::new(roots, xattrs),
         })
     }
 
@@ -422,7 +422,7 @@ impl InUpper<'_> {
     }
 
     fn is_whiteout(&self, layers: &Layers, stat: &Statx) -> Result<bool, Failed> {
-        if is_device_whiteout(stat) {
+        if layers.is_device_whiteout(stat) {
             return Ok(true);
         }
         if !self.marked_whiteouts {

@@ -300,7 +300,7 @@ pub(super) fn control(at: Timestamp, payload: Payload) -> Observation {
     }
 }
 
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp {
         mono_us: clock::boot_us(),
         wall: WallTime(clock::wall_ns()),
