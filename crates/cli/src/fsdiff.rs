@@ -1,0 +1,258 @@
+//! `sandtrace fsdiff`: what differs between two disks or trees, offline, by
+//! the code that watches them.
+
+use crate::args::FsdiffArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::show::{escaped, grouped, tell};
+use anstyle::{AnsiColor, Style};
+use sandtrace_capture::filesystem::overlay::mount_for_upper;
+use sandtrace_capture::filesystem::{
+    Baseline, FsCollector, FsConfig, FsError, OverlayXattrs, Source,
+};
+use sandtrace_event::{
+    CaptureGap, FileChange, FileKind, FileOp, GapUnit, HashScope, Payload, QuiesceMethod,
+};
+use serde_json::json;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+
+/// Compares and prints.
+pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
+    let (source, config) = match &args.overlay {
+        Some(upper) => overlay(upper, args)?,
+        None => pair(args)?,
+    };
+    let mut collector = FsCollector::attach(source, config).map_err(failure_of)?;
+    let mut answer = Answer::new(args.json);
+    let mut written = Ok(());
+    let now = crate::watch::session::now();
+    let scanned = collector.scan(now, QuiesceMethod::Detached, &mut |seen| {
+        if written.is_ok() {
+            written = answer.add(&seen.payload);
+        }
+    });
+    written.or_exit(Exit::Io)?;
+    scanned.map_err(failure_of)?;
+    answer.end().or_exit(Exit::Io)?;
+    Ok(match answer.gaps {
+        0 => Exit::Success,
+        _ => Exit::Malformed,
+    })
+}
+
+/// Two images, two directories, or one of each.
+fn pair(args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
+    let (Some(before), Some(after)) = (&args.before, &args.after) else {
+        return Err(Failure::new(
+            Exit::Usage,
+            "give two disks or directories, BEFORE and AFTER, or one overlay with --overlay",
+        ));
+    };
+    let config = FsConfig {
+        baseline: Baseline::Of(source(before)),
+        ..FsConfig::default()
+    };
+    Ok((source(after), config))
+}
+
+fn source(path: &Path) -> Source {
+    let path = path.to_owned();
+    if path.is_dir() {
+        Source::Directory { path }
+    } else {
+        Source::Image { path }
+    }
+}
+
+/// An upper dir against its lower layers: those that were given, or those of
+/// the overlay that is mounted with it.
+fn overlay(upper: &Path, args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounted = upper.canonicalize().ok();
+    let mounted = mounted.and_then(|upper| mount_for_upper(&mounts, &upper));
+    let mut xattrs = mounted.as_ref().map(|mount| mount.xattrs);
+    let mut lowers: Vec<PathBuf> = args.lower.clone();
+    if lowers.is_empty() {
+        match mounted {
+            Some(mount) => lowers = mount.lowers,
+            None => tell(&format!(
+                "sandtrace: no --lower was given and no overlay with the upper dir {} is mounted \
+                 here: everything in it shows as created",
+                upper.display()
+            )),
+        }
+    }
+    if args.userxattr {
+        xattrs = Some(OverlayXattrs::User);
+    }
+    let config = FsConfig {
+        baseline: Baseline::Lowers,
+        overlay_xattrs: xattrs.unwrap_or_default(),
+        ..FsConfig::default()
+    };
+    let upper = upper.to_owned();
+    Ok((Source::Overlay { upper, lowers }, config))
+}
+
+fn failure_of(error: FsError) -> Failure {
+    let exit = match &error {
+        FsError::Layer { source, .. } | FsError::Image { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            Exit::NoPermission
+        }
+        _ => Exit::Unavailable,
+    };
+    Failure {
+        exit,
+        error: error.into(),
+    }
+}
+
+/// The answer, as it is printed.
+struct Answer {
+    json: bool,
+    changes: u64,
+    gaps: u64,
+}
+
+impl Answer {
+    fn new(json: bool) -> Self {
+        Self {
+            json,
+            changes: 0,
+            gaps: 0,
+        }
+    }
+
+    fn add(&mut self, payload: &Payload) -> io::Result<()> {
+        match payload {
+            Payload::FilesystemChange(_) => self.changes += 1,
+            _ => self.gaps += 1,
+        }
+        let mut out = anstream::stdout().lock();
+        match payload {
+            payload if self.json => {
+                let event = json!({ "event_type": payload.event_type(), "payload": payload });
+                write_json(&mut out, &event)
+            }
+            Payload::FilesystemChange(change) => writeln!(out, "{}", line(change)),
+            Payload::CaptureGap(gap) => writeln!(out, "{}", gap_line(gap)),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&self) -> io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        if self.json {
+            let sums = json!({ "changes": self.changes, "gaps": self.gaps });
+            return write_json(&mut out, &json!({ "summary": sums }));
+        }
+        let changes = match self.changes {
+            0 => "no difference".to_owned(),
+            1 => "1 difference".to_owned(),
+            count => format!("{} differences", grouped(count)),
+        };
+        match self.gaps {
+            0 => writeln!(out, "{changes}"),
+            _ => writeln!(out, "{changes} in what could be read"),
+        }
+    }
+}
+
+/// One line; on a terminal nothing that a guest chose may steer it.
+fn write_json(out: &mut impl Write, value: &serde_json::Value) -> io::Result<()> {
+    let text = value.to_string();
+    if io::stdout().is_terminal() {
+        writeln!(out, "{}", sandtrace_output::terminal::ascii_json(&text))
+    } else {
+        writeln!(out, "{text}")
+    }
+}
+
+fn line(change: &FileChange) -> String {
+    let (word, style) = match change.op {
+        FileOp::Created => ("created", AnsiColor::Green.on_default()),
+        FileOp::Modified => ("modified", AnsiColor::Yellow.on_default()),
+        FileOp::Deleted => ("deleted", AnsiColor::Red.on_default()),
+        FileOp::Renamed => ("renamed", AnsiColor::Cyan.on_default()),
+        FileOp::Metadata => ("metadata", Style::new().dimmed()),
+    };
+    let mut line = format!("{style}{word:9}{style:#} {}", escaped(&change.path));
+    for remark in remarks(change).iter().filter(|remark| !remark.is_empty()) {
+        line.push_str("  ");
+        line.push_str(remark);
+    }
+    line
+}
+
+fn remarks(change: &FileChange) -> Vec<String> {
+    let text = |label: &str, text: &Option<String>| {
+        let text = text.as_deref().map(escaped);
+        text.map_or_else(String::new, |text| format!("{label} {text}"))
+    };
+    vec![
+        text("from", &change.renamed_from),
+        text("→", &change.symlink_target),
+        kind(change.kind).to_owned(),
+        sizes(change),
+        owner(change),
+        digest(change),
+        text("unreadable:", &change.unreadable),
+    ]
+}
+
+fn kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::File => "",
+        FileKind::Dir => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::Char => "character device",
+        FileKind::Block => "block device",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::Unknown => "unknown kind",
+    }
+}
+
+fn sizes(change: &FileChange) -> String {
+    let size = |size: Option<sandtrace_event::Count>| size.map(|size| grouped(size.0));
+    match (size(change.size_before), size(change.size_after)) {
+        (Some(before), Some(after)) if before != after => format!("{before} → {after} B"),
+        (_, Some(size)) | (Some(size), None) => format!("{size} B"),
+        (None, None) => String::new(),
+    }
+}
+
+/// Where nothing else changed, this is what did.
+fn owner(change: &FileChange) -> String {
+    match (change.op, change.mode, change.uid, change.gid) {
+        (FileOp::Metadata, Some(mode), Some(uid), Some(gid)) => {
+            format!("mode {mode:04o} owner {uid}:{gid}")
+        }
+        _ => String::new(),
+    }
+}
+
+fn digest(change: &FileChange) -> String {
+    let Some(digest) = &change.sha256 else {
+        return String::new();
+    };
+    match change.sha256_scope {
+        Some(HashScope::HeadTail) => format!("{digest} (head and tail)"),
+        Some(HashScope::Whole) | None => digest.to_string(),
+    }
+}
+
+fn gap_line(gap: &CaptureGap) -> String {
+    let style = AnsiColor::Magenta.on_default();
+    let unit = match gap.unit {
+        GapUnit::Paths => "paths",
+        _ => "places",
+    };
+    format!(
+        "{style}not read {style:#} {} {unit}: {}",
+        grouped(gap.count.0),
+        escaped(&gap.detail)
+    )
+}
