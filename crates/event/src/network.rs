@@ -174,8 +174,10 @@ pub struct Flow {
     pub max_call: Count,
     /// Payload bytes of the largest call.
     pub max_call_bytes: Count,
-    /// Payload bytes that sequence numbers prove were sent but the capture did not see.
-    pub missed_bytes: Count,
+    /// Payload bytes that acknowledgements prove reached the sandbox but the capture did not see.
+    pub missed_bytes_received: Count,
+    /// Payload bytes that acknowledgements prove the sandbox sent but the capture did not see.
+    pub missed_bytes_sent: Count,
     /// Every claim about the peer's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<NameEvidence>,

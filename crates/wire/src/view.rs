@@ -125,8 +125,10 @@ pub struct FlowView<'a> {
     pub max_call_bytes: u64,
     /// Client payload that belongs to TLS handshake and closure, not to a call.
     pub handshake_bytes: u64,
-    /// Payload bytes that were acknowledged but never seen, both ways together.
-    pub missed_bytes: u64,
+    /// Payload bytes of the sandbox that were acknowledged but never seen.
+    pub missed_bytes_sent: u64,
+    /// Payload bytes for the sandbox that it acknowledged but that were never seen.
+    pub missed_bytes_received: u64,
     /// Connection state; TCP only.
     pub state: Option<TcpState>,
     /// Why it ended; only at [`Phase::Close`].

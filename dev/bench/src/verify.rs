@@ -201,7 +201,8 @@ fn flow(number: u64) -> Flow {
         ip_protocol: None,
         max_call: Count(1),
         max_call_bytes: Count(sent - 320),
-        missed_bytes: Count(0),
+        missed_bytes_received: Count(0),
+        missed_bytes_sent: Count(0),
         names: vec![
             evidence(NameSource::Dns, Some(resolver)),
             evidence(NameSource::TlsSni, None),

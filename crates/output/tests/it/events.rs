@@ -36,7 +36,7 @@ pub(crate) fn flow(host: &str) -> Value {
         "community_id": "1:d/FP5EW3wiY1vCndhwleRRKHowQ=",
         "dst_host": host, "dst_ip": "203.0.113.9", "dst_port": 443,
         "duration_us": 52_000, "end_reason": "fin", "flow_id": 3, "handshake_bytes": 517,
-        "max_call": 1, "max_call_bytes": 11_883, "missed_bytes": 0,
+        "max_call": 1, "max_call_bytes": 11_883, "missed_bytes_received": 0, "missed_bytes_sent": 0,
         "packets_received": 9, "packets_sent": 12, "resent_bytes": 0, "phase": "close", "protocol": "tcp",
         "src_ip": "10.0.0.2", "src_port": 40_112, "started_at": "2025-03-25T12:00:01.071000000Z",
         "state": "SF", "tls": { "ech": false, "sni": host, "version_offered": "1.3" },

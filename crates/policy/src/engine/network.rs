@@ -244,7 +244,7 @@ fn address_text(flow: &Flow) -> String {
 
 /// No byte was sent that could name a host, and none can have been missed.
 fn nothing_sent(flow: &Flow, evidence: &Evidence<'_>) -> bool {
-    flow.bytes_sent.0 == 0 && flow.missed_bytes.0 == 0 && !evidence.claimed
+    flow.bytes_sent.0 == 0 && flow.missed_bytes_sent.0 == 0 && !evidence.claimed
 }
 
 fn basis(hit: &Hit<'_>, minimum: MinEvidence) -> Basis {
@@ -259,7 +259,7 @@ fn basis(hit: &Hit<'_>, minimum: MinEvidence) -> Basis {
 
 /// Bytes over the rule's bounds. What the capture missed counts as sent.
 fn exceeded(flow: &Flow, network: &Network, subject: &str, objections: &mut Vec<String>) {
-    let missed = flow.missed_bytes.0;
+    let missed = flow.missed_bytes_sent.0;
     let mut check = |bytes: u64, limit: Option<u64>, place: &dyn Fn() -> String| {
         let Some(limit) = limit.filter(|limit| bytes.saturating_add(missed) > *limit) else {
             return;

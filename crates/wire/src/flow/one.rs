@@ -284,6 +284,13 @@ impl Flow {
             findings.insert(Finding::ExcessRetransmission);
         }
         let any_payload = self.sent.payload_bytes + self.received.payload_bytes > 0;
+        let missed = self.tcp.as_ref().map_or((0, 0), |tcp| {
+            (tcp.from_client.missed(), tcp.from_server.missed())
+        });
+        let (missed_bytes_sent, missed_bytes_received) = match self.initiator {
+            Initiator::Sandbox => missed,
+            Initiator::Outside => (missed.1, missed.0),
+        };
         FlowView {
             flow_id: self.id,
             initiator: self.initiator,
@@ -298,10 +305,8 @@ impl Flow {
             max_call: largest.number,
             max_call_bytes: largest.bytes,
             handshake_bytes: self.handshake_bytes,
-            missed_bytes: self
-                .tcp
-                .as_ref()
-                .map_or(0, |tcp| tcp.from_client.missed() + tcp.from_server.missed()),
+            missed_bytes_sent,
+            missed_bytes_received,
             state: self.tcp.as_ref().map(|tcp| tcp.ends.state(any_payload)),
             end,
             community_id: community_id(&self.key, self.initiator),

@@ -192,7 +192,7 @@ impl FlowSink for Sink {
                 ends: by_initiator(flow, flow.sandbox, flow.peer),
                 payload: by_initiator(flow, flow.sent, flow.received).map(|it| it.payload_bytes),
                 packets: by_initiator(flow, flow.sent, flow.received).map(|it| it.packets),
-                missed: flow.missed_bytes,
+                missed: flow.missed_bytes_sent + flow.missed_bytes_received,
                 state: flow.state,
                 sent: wire(flow.sent),
                 received: wire(flow.received),

@@ -32,8 +32,11 @@ fn assert_connection(events: &[AuditEvent], expected: &ExpectedConnection) {
         "{flow:?}"
     );
     assert_eq!(
-        (flow.missed_bytes.0, flow.state.as_deref()),
-        (0, Some("SF"))
+        (
+            [flow.missed_bytes_sent.0, flow.missed_bytes_received.0],
+            flow.state.as_deref()
+        ),
+        ([0, 0], Some("SF"))
     );
     assert_names(flow);
     match expected.oversized_call {

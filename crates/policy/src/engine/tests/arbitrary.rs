@@ -92,7 +92,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
             (flow.dst_ip, flow.dst_port, flow.src_port, flow.protocol) = ends;
             flow.max_call_bytes = Count(counts.0);
             flow.bytes_sent = Count(counts.1);
-            flow.missed_bytes = Count(counts.2);
+            flow.missed_bytes_sent = Count(counts.2);
             flow.flow_id = Count(counts.3);
             (flow.findings, flow.phase, flow.names, flow.dst_host) = (findings, phase, names, host);
             flow.icmp_type = icmp_type;
@@ -151,7 +151,7 @@ proptest! {
         let mut larger = flow.clone();
         larger.bytes_sent.0 = larger.bytes_sent.0.saturating_add(more);
         larger.max_call_bytes.0 = larger.max_call_bytes.0.saturating_add(more);
-        larger.missed_bytes.0 = larger.missed_bytes.0.saturating_add(more);
+        larger.missed_bytes_sent.0 = larger.missed_bytes_sent.0.saturating_add(more);
         prop_assert!(before || !allowed(&larger));
     }
 

@@ -41,7 +41,13 @@ fn a_call_over_the_bound_is_an_anomaly() {
 #[test]
 fn what_the_capture_missed_counts() {
     let mut flow = calls(1, 4000, 4000);
-    flow.missed_bytes = Count(97);
+    flow.missed_bytes_received = Count(1 << 20);
+    assert_eq!(
+        judged(&mut engine(SEED), flow.clone()),
+        judged(&mut engine(SEED), calls(1, 4000, 4000)),
+        "a gap in a download says nothing of what was sent"
+    );
+    flow.missed_bytes_sent = Count(97);
     assert_eq!(
         judged(&mut engine(SEED), flow),
         "anomaly tool:stripe_charge: payload 4,000 B may exceed 4,096 B for api.stripe.com:443, \

@@ -86,9 +86,9 @@ fn until_something_is_sent_dns_suffices() {
     check("consistent", flow.clone(), provisional);
     flow.phase = FlowPhase::Close;
     check("consistent", flow.clone(), provisional);
-    flow.missed_bytes = Count(1);
+    flow.missed_bytes_sent = Count(1);
     check("consistent", flow.clone(), WEAK_DNS);
-    flow.missed_bytes = Count(0);
+    flow.missed_bytes_sent = Count(0);
     flow.bytes_sent = Count(1);
     check("consistent", flow, WEAK_DNS);
 }
