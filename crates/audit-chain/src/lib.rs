@@ -21,6 +21,7 @@ pub mod merkle;
 pub mod note;
 pub mod reader;
 pub mod verify;
+pub mod witness;
 mod writer;
 
 pub use counts::Counts;

@@ -19,7 +19,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    fn byte(self) -> u8 {
+    /// Its number in keys.
+    pub(crate) fn byte(self) -> u8 {
         match self {
             Self::Ed25519 => 1,
             Self::CosignatureV1 => 4,
@@ -120,6 +121,12 @@ impl VerifierKey {
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.id
+    }
+
+    /// The key without its name, as [`Self::new`] takes it.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8; 32] {
+        self.key.as_bytes()
     }
 
     /// Whether this is a signature over exactly these bytes. Keys and points

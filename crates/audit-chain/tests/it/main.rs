@@ -17,6 +17,7 @@ mod merkle;
 mod mutations;
 mod naive;
 mod notes;
+mod policies;
 mod sample;
 mod speed;
 mod writing;
