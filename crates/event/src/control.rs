@@ -1,6 +1,6 @@
 //! Payloads of control records: what Sandtrace says of itself.
 
-use crate::{Count, WallTime};
+use crate::{Count, Digest, WallTime};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -127,6 +127,63 @@ pub enum DetachReason {
 pub struct SandboxDetached {
     /// Why.
     pub reason: DetachReason,
+}
+
+/// Whether the guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// Its vCPUs run.
+    Running,
+    /// Its vCPUs and devices stand still.
+    Paused,
+}
+
+/// A sandbox was paused or goes on, by the word of who runs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxState {
+    /// When it was last known to be in another state: the change lies between
+    /// then and this record. Absent in the first record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<WallTime>,
+    /// Who says so: `firecracker_api`, `cloud_hypervisor_api`, `docker_api`.
+    pub source: String,
+    /// The state from here on.
+    pub state: RunState,
+}
+
+/// The operator ordered the settings to be read again while the sandbox was
+/// watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyChange {
+    /// Whether the new settings are in force from here on. If not, the old
+    /// ones still are.
+    pub accepted: bool,
+    /// SHA-256 of the policy as it was read; absent for none, or where it could
+    /// not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_policy: Option<Digest>,
+    /// SHA-256 of the settings file as it was read; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_settings: Option<Digest>,
+    /// SHA-256 of the policy before; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_policy: Option<Digest>,
+    /// SHA-256 of the settings file before; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_settings: Option<Digest>,
+    /// The policy's file, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Why it was not accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Which providers' sandboxes are looked for; absent where this trail is
+    /// of one sandbox that was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub providers: Option<Vec<String>>,
 }
 
 /// Why something was not seen.

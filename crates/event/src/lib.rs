@@ -20,7 +20,8 @@ mod verdict;
 
 pub use control::{
     BackendInForce, CaptureGap, Coverage, DetachReason, DiskIdentity, GapCause, GapUnit, Layer,
-    Reconciliation, SandboxAttached, SandboxDetached, TapIdentity, VmmIdentity,
+    PolicyChange, Reconciliation, RunState, SandboxAttached, SandboxDetached, SandboxState,
+    TapIdentity, VmmIdentity,
 };
 pub use digest::{Digest, ParseDigestError};
 pub use filesystem::{ChangeSource, FileChange, FileKind, FileOp, HashScope, QuiesceMethod};

@@ -2,8 +2,8 @@
 
 use crate::{
     CaptureGap, Checkpoint, Cosignature, Digest, DnsQuery, EventId, FileChange, Flow, KeyRotate,
-    SandboxAttached, SandboxDetached, SegmentEnd, SegmentStart, SessionStart, SyscallActivity,
-    Timestamp, TrailEnd, TrailStart, Verdict, WallTime,
+    PolicyChange, SandboxAttached, SandboxDetached, SandboxState, SegmentEnd, SegmentStart,
+    SessionStart, SyscallActivity, Timestamp, TrailEnd, TrailStart, Verdict, WallTime,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -121,6 +121,10 @@ payloads! {
     SandboxDetached(SandboxDetached) = "sandbox_detached",
     /// Something was not seen.
     CaptureGap(CaptureGap) = "capture_gap",
+    /// The sandbox was paused or resumed.
+    SandboxState(SandboxState) = "sandbox_state",
+    /// Policy and settings were read again.
+    PolicyChange(PolicyChange) = "policy_change",
     /// Writing went on after a crash.
     SessionStart(SessionStart) = "session_start",
     /// All records before this one, signed.

@@ -3,8 +3,8 @@
 use super::columns::Columns;
 use super::summary;
 use sandtrace_event::{
-    CaptureGap, Coverage, DetachReason, EndReason, GapCause, GapUnit, Layer, SandboxAttached,
-    SandboxDetached, TapIdentity, TrailEnd, TrailStart,
+    CaptureGap, Coverage, DetachReason, EndReason, GapCause, GapUnit, Layer, PolicyChange,
+    RunState, SandboxAttached, SandboxDetached, SandboxState, TapIdentity, TrailEnd, TrailStart,
 };
 
 const KIND: &str = "CTL";
@@ -53,6 +53,32 @@ pub(super) fn detached(detached: &SandboxDetached, sandbox_id: &str) -> Columns 
     Columns::new(KIND, "detached")
         .path(sandbox_id.as_bytes())
         .remark(reason)
+}
+
+pub(super) fn state(state: &SandboxState, sandbox_id: &str) -> Columns {
+    let word = match state.state {
+        RunState::Running => "running",
+        RunState::Paused => "paused",
+    };
+    Columns::new(KIND, word)
+        .path(sandbox_id.as_bytes())
+        .remark(&format!("by {}", state.source))
+}
+
+pub(super) fn policy_change(change: &PolicyChange) -> Columns {
+    let kind = if change.accepted {
+        "settings"
+    } else {
+        "settings refused"
+    };
+    let policy = match (&change.path, &change.new_policy) {
+        (Some(path), Some(digest)) => format!("policy {path} {digest}"),
+        (Some(path), None) => format!("policy {path}"),
+        (None, _) => "no policy".to_owned(),
+    };
+    Columns::new(KIND, kind)
+        .path(policy.as_bytes())
+        .remark(change.problem.as_deref().unwrap_or_default())
 }
 
 pub(super) fn gap(gap: &CaptureGap) -> Columns {
