@@ -30,6 +30,19 @@ struct Part {
 /// section 2.1.3.1); `None` where it is not.
 #[must_use]
 pub fn inclusion_plan(index: u64, size: u64) -> Option<Plan> {
+    Some(Plan::new(size, inclusion_parts(index, size)?))
+}
+
+/// What proves that the tree of `old` leaves begins the one of `new` leaves
+/// (RFC 9162, section 2.1.4.1); `None` where it cannot, or where nothing
+/// could be proved: `old` is 0.
+#[must_use]
+pub fn consistency_plan(old: u64, new: u64) -> Option<Plan> {
+    Some(Plan::new(new, consistency_parts(old, new)?))
+}
+
+/// The runs of leaves whose roots are an inclusion proof, in its order.
+pub(super) fn inclusion_parts(index: u64, size: u64) -> Option<Vec<Range<u64>>> {
     if index >= size {
         return None;
     }
@@ -38,14 +51,13 @@ pub fn inclusion_plan(index: u64, size: u64) -> Option<Plan> {
     while tree.end - tree.start > 1 {
         tree = descend(tree, |middle| index < middle, &mut siblings);
     }
-    Some(Plan::new(size, siblings))
+    // Found from the root down; a proof goes up.
+    siblings.reverse();
+    Some(siblings)
 }
 
-/// What proves that the tree of `old` leaves begins the one of `new` leaves
-/// (RFC 9162, section 2.1.4.1); `None` where it cannot, or where nothing
-/// could be proved: `old` is 0.
-#[must_use]
-pub fn consistency_plan(old: u64, new: u64) -> Option<Plan> {
+/// The runs of leaves whose roots are a consistency proof, in its order.
+pub(super) fn consistency_parts(old: u64, new: u64) -> Option<Vec<Range<u64>>> {
     if old == 0 || old > new {
         return None;
     }
@@ -58,7 +70,8 @@ pub fn consistency_plan(old: u64, new: u64) -> Option<Plan> {
     if tree.start != 0 {
         siblings.push(tree);
     }
-    Some(Plan::new(new, siblings))
+    siblings.reverse();
+    Some(siblings)
 }
 
 /// Goes to one child of a tree of at least two leaves and keeps the other.
@@ -81,14 +94,13 @@ fn descend(
 }
 
 impl Plan {
-    /// `siblings` come from the root down; a proof goes up.
-    fn new(size: u64, siblings: Vec<Range<u64>>) -> Self {
+    fn new(size: u64, parts: Vec<Range<u64>>) -> Self {
         let part = |(place, leaves): (usize, Range<u64>)| Part {
             place,
             end: leaves.end,
             range: CompactRange::starting_at(leaves.start),
         };
-        let mut parts: Vec<_> = siblings.into_iter().rev().enumerate().map(part).collect();
+        let mut parts: Vec<_> = parts.into_iter().enumerate().map(part).collect();
         parts.sort_by_key(|part| part.end);
         Self {
             size,

@@ -4,14 +4,19 @@
 //! Leaf `i` is the record with seq `i + 1`: SHA-256(0x00 || the 32 bytes of
 //! its `record_hash`). [`CompactRange`] holds a tree, or a piece of one, in
 //! O(log n); [`inclusion_plan`] and [`consistency_plan`] make proofs in one
-//! pass over the leaves; [`verify_inclusion`] and [`verify_consistency`]
-//! check them.
+//! pass over the leaves, [`Inclusions`] makes many at once, and [`Growth`] has
+//! a consistency proof ready without the leaves; [`verify_inclusion`] and
+//! [`verify_consistency`] check them.
 
+mod growth;
 mod make;
+mod many;
 mod proof;
 mod range;
 
+pub use growth::Growth;
 pub use make::{Plan, consistency_plan, inclusion_plan};
+pub use many::Inclusions;
 pub use proof::{ProofError, verify_consistency, verify_inclusion};
 pub use range::{CompactRange, NotAdjacent};
 

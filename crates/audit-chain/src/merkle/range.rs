@@ -2,6 +2,7 @@
 
 use super::{empty_root, leaf_hash, node_hash};
 use sandtrace_event::Digest;
+use std::ops::Range;
 
 /// The leaves from `begin` to `end` (exclusive) of a tree, in O(log n).
 ///
@@ -86,6 +87,21 @@ impl CompactRange {
     #[must_use]
     pub fn root(&self) -> Option<Digest> {
         (self.begin == 0).then(|| self.fold())
+    }
+
+    /// Root over some of these leaves, which whole subtrees of this range must
+    /// make up; `None` where they do not.
+    pub(super) fn root_of(&self, leaves: &Range<u64>) -> Option<Digest> {
+        let mut part = Self::starting_at(leaves.start);
+        let mut start = self.begin;
+        for &node in &self.nodes {
+            if start >= leaves.start && start < leaves.end {
+                part.push(node);
+            }
+            start = start.saturating_add(1 << node.level);
+        }
+        let is_whole = part.nodes.first().is_some() && part.end == leaves.end;
+        is_whole.then(|| part.fold())
     }
 
     /// Root over these leaves alone, as if the first were leaf 0. Right only

@@ -5,8 +5,8 @@ use crate::corpora::corpus;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use proptest::prelude::*;
 use sandtrace_audit_chain::merkle::{
-    CompactRange, ProofError, consistency_plan, empty_root, inclusion_plan, leaf_hash, node_hash,
-    verify_consistency, verify_inclusion,
+    CompactRange, Growth, Inclusions, ProofError, consistency_plan, empty_root, inclusion_plan,
+    leaf_hash, node_hash, verify_consistency, verify_inclusion,
 };
 use sandtrace_event::Digest;
 use serde_json::Value;
@@ -284,4 +284,49 @@ fn entry_hashes(mut entries: &[u8]) -> Vec<Digest> {
         entries = rest;
     }
     hashes
+}
+
+#[test]
+fn growth_is_proved_without_the_leaves() {
+    for size in 1..=70 {
+        let leaves = leaves(size);
+        for old in 0..=size {
+            let (seen, appended) = leaves.split_at(usize::try_from(old).unwrap());
+            let mut growth = Growth::since(range(0, seen));
+            for (index, leaf) in appended.iter().enumerate() {
+                if index % 3 == 0 {
+                    growth.push_leaf(*leaf);
+                } else {
+                    let one = range(growth.size(), &[*leaf]);
+                    growth.append(&one).unwrap();
+                }
+            }
+            let expected = made(consistency_plan(old, size), &leaves);
+            assert_eq!(growth.proof(), expected, "{old}..{size}");
+            assert_eq!(growth.tree(), range(0, &leaves));
+            assert_eq!((growth.old().end(), growth.size()), (old, size));
+            assert!(growth.append(&range(size + 1, &leaves)).is_err());
+        }
+    }
+}
+
+#[test]
+fn many_proofs_are_those_made_one_by_one() {
+    for size in 0..=40 {
+        let leaves = leaves(size);
+        for step in 1..=5 {
+            let indices = (0..size + 3).step_by(step);
+            let mut many = Inclusions::new(size, indices.clone());
+            for (count, leaf) in leaves.iter().enumerate() {
+                assert_eq!(many.root(), None, "{count} of {size}");
+                many.push_leaf(*leaf);
+            }
+            many.push_leaf(leaf_hash(b"beyond"));
+            assert_eq!(many.root(), Some(naive_root(&leaves)));
+            for index in indices {
+                let expected = made(inclusion_plan(index, size), &leaves);
+                assert_eq!(many.proof(index), expected, "{index} of {size}");
+            }
+        }
+    }
 }
