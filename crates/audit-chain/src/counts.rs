@@ -30,11 +30,6 @@ impl Counts {
         self.deny += other.deny;
     }
 
-    /// Takes back the `trail_end` itself, which counts only what came before it.
-    pub(crate) fn remove_end(&mut self) {
-        self.events.remove(&EventType::TrailEnd);
-    }
-
     /// Whether a `trail_end` states these counts; what it leaves out is none.
     pub(crate) fn matches(
         &self,

@@ -11,6 +11,7 @@ use sandtrace_event::{Digest, EventType, MAX_SAFE_INTEGER, VerdictResult};
 use std::ops::Range;
 
 /// A line's members; texts are as written, without their quotes.
+#[derive(Clone)]
 pub(crate) struct Envelope<'a> {
     pub(crate) agent_id: &'a [u8],
     pub(crate) sandbox_id: &'a [u8],

@@ -1,45 +1,65 @@
 //! Checks a block of lines as far as that is possible without its neighbours.
 
+use super::control::{Context, Control};
 use super::fault::FaultKind;
 use crate::Counts;
 use crate::envelope::Envelope;
 use crate::line::MAX_LINE;
 use crate::merkle::CompactRange;
-use sandtrace_event::{
-    AuditEvent, CaptureGap, Digest, EventType, GapUnit, Payload, TrailEnd, TrailStart,
-};
+use sandtrace_event::{AuditEvent, Digest, EventType, GapUnit, Payload, VerdictResult};
 use std::collections::BTreeMap;
 
-/// What a block says, in a size that does not depend on the block's.
+/// What a block says, in a size that depends on the number of control
+/// records in it and not on that of the others.
 #[derive(Default)]
 pub(super) struct Summary {
-    /// Good records, and their bytes with line feeds.
-    pub(super) records: u64,
-    pub(super) bytes: u64,
-    /// Ends of the chain of good records; `None` where there are none.
-    pub(super) ends: Option<Ends>,
-    pub(super) counts: Counts,
-    /// `capture_gap` counts per unit.
-    pub(super) lost: BTreeMap<GapUnit, u64>,
-    pub(super) start: Option<TrailStart>,
-    pub(super) end: Option<TrailEnd>,
-    /// Where the last good record begins.
-    pub(super) last_at: u64,
-    /// The Merkle tree's part over the good records; `None` where it is not
-    /// wanted.
-    pub(super) tree: Option<CompactRange>,
+    /// The first good record, by which the block joins the one before.
+    pub(super) first: Option<First>,
+    /// The good records, in order.
+    pub(super) spans: Vec<Span>,
     /// What stopped the reading of this block.
     pub(super) stop: Option<Stop>,
 }
 
-/// The first and the last good record of a block.
-pub(super) struct Ends {
-    pub(super) first: Record,
-    /// `prev_hash` of the first; empty where it is null.
-    pub(super) first_prev: Vec<u8>,
-    pub(super) last: Record,
-    /// The written `agent_id`, `sandbox_id` and `trace_id` of all of them.
+/// What the joint between two blocks is checked by.
+pub(super) struct First {
+    pub(super) record: Record,
+    /// `prev_hash`; empty where it is null.
+    pub(super) prev_hash: Vec<u8>,
+    /// The written `agent_id`, `sandbox_id` and `trace_id`, which are those of
+    /// all records of the block.
     pub(super) identity: [Vec<u8>; 3],
+}
+
+/// Records in a row, and the one after them that only the fold can judge.
+#[derive(Default)]
+pub(super) struct Span {
+    pub(super) run: Run,
+    pub(super) control: Option<ControlRecord>,
+}
+
+/// Records that say nothing about the trail itself.
+#[derive(Default)]
+pub(super) struct Run {
+    pub(super) records: u64,
+    /// With line feeds.
+    pub(super) bytes: u64,
+    pub(super) counts: Counts,
+    /// `capture_gap` counts per unit.
+    pub(super) lost: BTreeMap<GapUnit, u64>,
+    /// Their part of the Merkle tree.
+    pub(super) tree: CompactRange,
+    pub(super) last: Option<Record>,
+}
+
+/// A record that speaks of the trail.
+pub(super) struct ControlRecord {
+    pub(super) record: Record,
+    pub(super) verdict: Option<VerdictResult>,
+    pub(super) digest: Digest,
+    /// With its line feed.
+    pub(super) bytes: u64,
+    pub(super) control: Control,
 }
 
 /// What is kept of a record.
@@ -63,15 +83,12 @@ pub(super) enum Stop {
     CutOff { bytes: u64 },
 }
 
-/// The members whose value must not change, in the order of [`Ends::identity`].
-pub(super) const IDENTITY: [&str; 3] = ["agent_id", "sandbox_id", "trace_id"];
+/// The members whose value must not change, in the order of [`First::identity`].
+const IDENTITY: [&str; 3] = ["agent_id", "sandbox_id", "trace_id"];
 
 /// Checks all lines of a block.
-pub(super) fn summarise(block: &[u8], with_tree: bool) -> Summary {
-    let mut summary = Summary {
-        tree: with_tree.then(CompactRange::default),
-        ..Summary::default()
-    };
+pub(super) fn summarise(block: &[u8], context: &Context) -> Summary {
+    let mut summary = Summary::default();
     let mut chain = None;
     let mut rest = block;
     while !rest.is_empty() {
@@ -81,15 +98,15 @@ pub(super) fn summarise(block: &[u8], with_tree: bool) -> Summary {
         };
         let (line, after) = rest.split_at(feed);
         rest = after.get(1..).unwrap_or_default();
-        if let Err(stop) = check_line(line, &mut chain, &mut summary) {
+        if let Err(stop) = check_line(line, context, &mut chain, &mut summary) {
             summary.stop = Some(stop);
             break;
         }
-        summary.records += 1;
-        summary.last_at = summary.bytes;
-        summary.bytes += length(line) + 1;
     }
-    summary.ends = chain.map(|chain: Chain<'_>| chain.into_ends());
+    if let Some(mut chain) = chain {
+        summary.end_run(&mut chain, 0);
+        summary.first = Some(chain.into_first());
+    }
     summary
 }
 
@@ -97,19 +114,62 @@ pub(super) fn summarise(block: &[u8], with_tree: bool) -> Summary {
 struct Chain<'a> {
     first: Envelope<'a>,
     last: Option<Envelope<'a>>,
+    /// Records since the last control record.
+    run: Run,
 }
 
 impl<'a> Chain<'a> {
+    fn new(first: Envelope<'a>) -> Self {
+        let run = Run::starting_at(first.seq);
+        Self {
+            first,
+            last: None,
+            run,
+        }
+    }
+
     fn last(&self) -> &Envelope<'a> {
         self.last.as_ref().unwrap_or(&self.first)
     }
 
-    fn into_ends(self) -> Ends {
-        Ends {
-            first_prev: self.first.prev_hash.to_vec(),
+    /// The records since the last control record; others follow from `next_seq`.
+    fn take_run(&mut self, next_seq: u64) -> Run {
+        let last = (self.run.records > 0).then(|| Record::of(self.last()));
+        let run = std::mem::replace(&mut self.run, Run::starting_at(next_seq));
+        Run { last, ..run }
+    }
+
+    fn into_first(self) -> First {
+        First {
+            prev_hash: self.first.prev_hash.to_vec(),
             identity: identity(&self.first).map(<[u8]>::to_vec),
-            last: Record::of(self.last()),
-            first: Record::of(&self.first),
+            record: Record::of(&self.first),
+        }
+    }
+}
+
+impl Run {
+    fn starting_at(seq: u64) -> Self {
+        Self {
+            tree: CompactRange::starting_at(seq.saturating_sub(1)),
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, line: &[u8], envelope: &Envelope<'_>, hash: &Digest) {
+        self.records += 1;
+        self.bytes += length(line) + 1;
+        self.counts.add(envelope.event_type, envelope.verdict);
+        self.tree.push_record(hash);
+    }
+}
+
+impl Summary {
+    /// Closes a run that no control record follows.
+    fn end_run(&mut self, chain: &mut Chain<'_>, next_seq: u64) {
+        if chain.run.records > 0 {
+            let run = chain.take_run(next_seq);
+            self.spans.push(Span { run, control: None });
         }
     }
 }
@@ -127,6 +187,7 @@ impl Record {
 
 fn check_line<'a>(
     line: &'a [u8],
+    context: &Context,
     chain: &mut Option<Chain<'a>>,
     summary: &mut Summary,
 ) -> Result<(), Stop> {
@@ -135,23 +196,36 @@ fn check_line<'a>(
     }
     let envelope =
         Envelope::parse(line).map_err(|refusal| fault(None, refusal.at, refusal.kind))?;
-    let seq = Some(envelope.seq);
-    let hash = check_hash(line, &envelope).map_err(|what| fault(seq, 0, what))?;
-    let payload = payload(line, &envelope).map_err(|what| fault(seq, 0, what))?;
+    let seq = envelope.seq;
+    let hash = check_hash(line, &envelope).map_err(|what| fault(Some(seq), 0, what))?;
+    let payload = payload(line, &envelope).map_err(|what| fault(Some(seq), 0, what))?;
     // Links come last, here as between blocks: the answer must not depend on
     // where a block ends.
     if let Some(chain) = chain {
-        check_link(chain, &envelope).map_err(|what| fault(seq, 0, what))?;
+        check_link(chain, &envelope).map_err(|what| fault(Some(seq), 0, what))?;
     }
-    summary.note(&envelope, &hash, payload);
-    match chain {
-        None => {
-            *chain = Some(Chain {
-                first: envelope,
-                last: None,
+    let chain = chain.get_or_insert_with(|| Chain::new(envelope.clone()));
+    if let Some(Payload::CaptureGap(gap)) = &payload {
+        let lost = chain.run.lost.entry(gap.unit).or_default();
+        *lost = lost.saturating_add(gap.count.0);
+    }
+    match payload.and_then(|payload| Control::read(payload, context)) {
+        Some(control) => {
+            let control = Some(ControlRecord {
+                record: Record::of(&envelope),
+                verdict: envelope.verdict,
+                digest: hash,
+                bytes: length(line) + 1,
+                control,
             });
+            let run = chain.take_run(seq.saturating_add(1));
+            summary.spans.push(Span { run, control });
         }
-        Some(chain) => chain.last = Some(envelope),
+        None => chain.run.add(line, &envelope, &hash),
+    }
+    chain.last = Some(envelope);
+    if context.root_at == Some(seq) {
+        summary.end_run(chain, seq.saturating_add(1));
     }
     Ok(())
 }
@@ -183,7 +257,7 @@ pub(super) fn follows(
     next: (u64, EventType, &[u8]),
 ) -> Result<(), FaultKind> {
     let expected = last.0.saturating_add(1);
-    if last.1 == EventType::TrailEnd {
+    if last.1 == EventType::TrailEnd && next.1 != EventType::Checkpoint {
         Err(FaultKind::AfterEnd)
     } else if next.0 != expected {
         Err(FaultKind::Seq {
@@ -194,6 +268,10 @@ pub(super) fn follows(
         Err(FaultKind::PrevHash)
     } else if next.1 == EventType::TrailStart {
         Err(FaultKind::SecondStart)
+    } else if last.1 == EventType::SegmentEnd && next.1 != EventType::SegmentStart {
+        Err(FaultKind::Segment(
+            "only a segment_start follows a segment_end",
+        ))
     } else {
         Ok(())
     }
@@ -211,38 +289,21 @@ fn identity<'a>(envelope: &Envelope<'a>) -> [&'a [u8]; 3] {
     [envelope.agent_id, envelope.sandbox_id, envelope.trace_id]
 }
 
-/// Reads the payloads that the report needs; they are few.
+/// Reads the payloads that the verifier itself needs; they are few.
 fn payload(line: &[u8], envelope: &Envelope<'_>) -> Result<Option<Payload>, FaultKind> {
     match envelope.event_type {
-        EventType::TrailStart | EventType::CaptureGap | EventType::TrailEnd => {
-            serde_json::from_slice(line)
-                .map(|event: AuditEvent| Some(event.payload))
-                .map_err(|error| FaultKind::Payload(error.to_string()))
-        }
+        EventType::TrailStart
+        | EventType::SessionStart
+        | EventType::CaptureGap
+        | EventType::Checkpoint
+        | EventType::Cosignature
+        | EventType::KeyRotate
+        | EventType::SegmentEnd
+        | EventType::SegmentStart
+        | EventType::TrailEnd => serde_json::from_slice(line)
+            .map(|event: AuditEvent| Some(event.payload))
+            .map_err(|error| FaultKind::Payload(error.to_string())),
         _ => Ok(None),
-    }
-}
-
-impl Summary {
-    fn note(&mut self, envelope: &Envelope<'_>, hash: &Digest, payload: Option<Payload>) {
-        self.counts.add(envelope.event_type, envelope.verdict);
-        if let Some(tree) = &mut self.tree {
-            // The first good record says where the block stands in the tree;
-            // the joint with the block before it shows whether that is so.
-            if self.records == 0 {
-                *tree = CompactRange::starting_at(envelope.seq - 1);
-            }
-            tree.push_record(hash);
-        }
-        match payload {
-            Some(Payload::TrailStart(start)) => self.start = Some(start),
-            Some(Payload::TrailEnd(end)) => self.end = Some(end),
-            Some(Payload::CaptureGap(CaptureGap { unit, count, .. })) => {
-                let lost = self.lost.entry(unit).or_default();
-                *lost = lost.saturating_add(count.0);
-            }
-            _ => {}
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::jcs::Flaw;
 use crate::line::MAX_LINE;
-use crate::merkle::NotAdjacent;
 use sandtrace_event::{Digest, SCHEMA_VERSION};
 
 /// The first thing that is wrong with a trail.
@@ -70,15 +69,44 @@ pub enum FaultKind {
     /// `trail_end` counts other records than the trail holds.
     #[error("trail_end does not count the records that are there")]
     Totals,
-}
 
-impl From<NotAdjacent> for FaultKind {
-    fn from(NotAdjacent { end, begin }: NotAdjacent) -> Self {
-        Self::Seq {
-            expected: end.saturating_add(1),
-            found: begin.saturating_add(1),
-        }
-    }
+    /// A record that only a signed trail has, in one that is not signed, or
+    /// a new session without a key in one that is.
+    #[error("{0}")]
+    Unsigned(&'static str),
+    /// Nobody vouches for the key of the trail.
+    #[error("the trail's key is not vouched for: {0}")]
+    Certificate(String),
+    /// A checkpoint that the trail's key did not sign, or not of this trail.
+    #[error("the checkpoint is wrong: {0}")]
+    Checkpoint(String),
+    /// A checkpoint of another number of records than are before it.
+    #[error("the checkpoint speaks of {stated} records, {actual} are before it")]
+    CheckpointSize {
+        /// What the checkpoint says.
+        stated: u64,
+        /// What there is.
+        actual: u64,
+    },
+    /// The records before a checkpoint are not those that were signed.
+    #[error(
+        "the checkpoint was signed over other records: its root is {stated}, theirs {computed}"
+    )]
+    CheckpointRoot {
+        /// What the checkpoint says.
+        stated: Digest,
+        /// What the records give.
+        computed: Digest,
+    },
+    /// A witness did not sign what is said, or no checkpoint of this trail.
+    #[error("the cosignature is wrong: {0}")]
+    Cosignature(String),
+    /// A session that does not begin where the one before stopped.
+    #[error("the session does not go on from here: {0}")]
+    Session(&'static str),
+    /// A segment that does not end or begin here.
+    #[error("the segments do not fit: {0}")]
+    Segment(&'static str),
 }
 
 impl FaultKind {
@@ -95,7 +123,15 @@ impl FaultKind {
             | Self::NoStart
             | Self::SecondStart
             | Self::AfterEnd
-            | Self::Totals => false,
+            | Self::Totals
+            | Self::Unsigned(_)
+            | Self::Certificate(_)
+            | Self::Checkpoint(_)
+            | Self::CheckpointSize { .. }
+            | Self::CheckpointRoot { .. }
+            | Self::Cosignature(_)
+            | Self::Session(_)
+            | Self::Segment(_) => false,
         }
     }
 
@@ -115,6 +151,14 @@ impl FaultKind {
             Self::SecondStart => "second_start",
             Self::AfterEnd => "after_end",
             Self::Totals => "totals",
+            Self::Unsigned(_) => "unsigned",
+            Self::Certificate(_) => "certificate",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::CheckpointSize { .. } => "checkpoint_size",
+            Self::CheckpointRoot { .. } => "checkpoint_root",
+            Self::Cosignature(_) => "cosignature",
+            Self::Session(_) => "session",
+            Self::Segment(_) => "segment",
         }
     }
 }

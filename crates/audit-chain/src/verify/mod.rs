@@ -2,21 +2,29 @@
 //!
 //! Every line is checked for itself (canonical form, members, `record_hash`
 //! over the bytes that were read) and then against the one in front of it.
-//! Blocks of lines are checked at the same time by several threads; the links
-//! between blocks are checked in order.
+//! Blocks of lines are checked at the same time by several threads, signatures
+//! and all; the links between blocks, and what a trail says of itself, are
+//! checked in order.
 
 mod block;
+mod control;
 mod fault;
 mod fold;
+mod report;
+mod segments;
+mod signed;
 mod source;
 
 pub use fault::{Fault, FaultKind};
+pub use report::{
+    CosignedSize, HostKey, Identity, Incomplete, Mark, Outcome, Report, Signatures, StateAt,
+    TrustedCheckpoint,
+};
 
-use crate::Counts;
-use crate::merkle::CompactRange;
+use crate::note::VerifierKey;
 use block::summarise;
+use control::{Context, KeyCache};
 use fold::Fold;
-use sandtrace_event::{Digest, GapUnit, TrailEnd, TrailStart, WallTime};
 use source::{Block, Source};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -33,99 +41,14 @@ pub struct VerifyOptions {
     pub live: bool,
     /// Threads to use; all cores by default.
     pub threads: Option<NonZero<usize>>,
-    /// Also computes the Merkle tree over the records.
-    pub tree: bool,
-}
-
-/// What a trail proves about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The answer.
-    pub outcome: Outcome,
-    /// Records before the first fault.
-    pub records: u64,
-    /// Bytes of these records with their line feeds.
-    pub bytes: u64,
-    /// Bytes after the last line feed, where the trail merely stops there.
-    pub partial_bytes: u64,
-    /// Whose trail it is, by its first record.
-    pub identity: Option<Identity>,
-    /// First good record.
-    pub first: Option<Mark>,
-    /// Last good record.
-    pub last: Option<Mark>,
-    /// Good records of each kind.
-    pub counts: Counts,
-    /// What the `capture_gap` records say was lost, per unit.
-    pub lost: BTreeMap<GapUnit, u64>,
-    /// Payload of the first record.
-    pub start: Option<TrailStart>,
-    /// Payload of the last record, where the trail ended in order.
-    pub end: Option<TrailEnd>,
-    /// The Merkle tree over the records before the first fault, in order to
-    /// compare its root with one that is known from elsewhere; empty where
-    /// [`VerifyOptions::tree`] does not ask for it.
-    pub tree: CompactRange,
-}
-
-/// The answer of [`verify()`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every record is as it was written and none is missing in between.
-    Intact {
-        /// The trail ends with `trail_end`; false only for a live one.
-        sealed: bool,
-    },
-    /// Somebody changed the trail.
-    Tampered(Fault),
-    /// These bytes are no trail.
-    Malformed(Fault),
-    /// What is there is intact, but the trail has no end.
-    Incomplete(Incomplete),
-    /// There is nothing at all, which proves nothing.
-    Empty,
-}
-
-/// Where a trail stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Incomplete {
-    /// After a whole record that is no `trail_end`.
-    #[error("the trail stops without a trail_end")]
-    NoEnd,
-    /// Inside of a line.
-    #[error(
-        "line {line}, byte {byte_offset}: the trail stops inside of a line after {bytes} bytes"
-    )]
-    CutOff {
-        /// Where the partial line begins.
-        byte_offset: u64,
-        /// How much of it there is.
-        bytes: u64,
-        /// Number of the line, from 1.
-        line: u64,
-    },
-}
-
-/// Whose trail it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The agent.
-    pub agent_id: String,
-    /// The sandbox.
-    pub sandbox_id: String,
-    /// The trail.
-    pub trace_id: String,
-}
-
-/// One record of the trail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// Its number.
-    pub seq: u64,
-    /// Its hash.
-    pub record_hash: Digest,
-    /// Its time; absent where the text is of the right shape but no time.
-    pub wall_time: Option<WallTime>,
+    /// Keys of hosts that are known from elsewhere. With any other host's
+    /// certificate a trail is still checked, and told from one of these.
+    pub pins: Vec<VerifierKey>,
+    /// Witnesses whose cosignatures are checked and told.
+    pub witnesses: Vec<VerifierKey>,
+    /// A number of records at which the root of the tree and the key in force
+    /// are wanted, to compare them with a checkpoint from elsewhere.
+    pub root_at: Option<u64>,
 }
 
 /// Checks a trail from its first byte to its last.
@@ -138,10 +61,14 @@ pub struct Mark {
 pub fn verify<R: Read + Send>(input: R, options: &VerifyOptions) -> io::Result<Report> {
     let shared = Shared {
         source: Mutex::new(Source::new(input)),
-        queue: Mutex::new(Queue::default()),
+        queue: Mutex::new(Queue::new(options)),
         moved: Condvar::new(),
         stop: AtomicBool::new(false),
-        with_tree: options.tree,
+        context: Context {
+            witnesses: options.witnesses.clone(),
+            root_at: options.root_at,
+            keys: KeyCache::default(),
+        },
     };
     let mut block = Block::new();
     // Most trails fit into one block; no thread is worth starting for these.
@@ -170,7 +97,7 @@ fn cores() -> usize {
 }
 
 /// Summaries that may wait for one in front of them.
-const WINDOW: usize = 64;
+const WINDOW: usize = 16;
 
 struct Shared<R> {
     source: Mutex<Source<R>>,
@@ -178,11 +105,10 @@ struct Shared<R> {
     moved: Condvar,
     /// A fault was found; what follows does not matter.
     stop: AtomicBool,
-    with_tree: bool,
+    context: Context,
 }
 
 /// Puts summaries back into the order of the trail.
-#[derive(Default)]
 struct Queue {
     fold: Fold,
     next: u64,
@@ -206,7 +132,7 @@ impl<R: Read> Shared<R> {
         drop(source);
         match filled {
             Ok(Some(number)) => {
-                self.deliver(number, summarise(block.bytes(), self.with_tree));
+                self.deliver(number, summarise(block.bytes(), &self.context));
                 !ended
             }
             Ok(None) => false,
@@ -247,6 +173,15 @@ impl<R: Read> Shared<R> {
 }
 
 impl Queue {
+    fn new(options: &VerifyOptions) -> Self {
+        Self {
+            fold: Fold::new(options.pins.clone(), options.root_at),
+            next: 0,
+            waiting: BTreeMap::new(),
+            error: None,
+        }
+    }
+
     fn take_next(&mut self) -> Option<block::Summary> {
         let summary = self.waiting.remove(&self.next)?;
         self.next += 1;

@@ -48,9 +48,8 @@ impl Read for Dribble<'_> {
 #[track_caller]
 fn report(trail: &[u8]) -> Report {
     let with = |threads| VerifyOptions {
-        live: false,
         threads: NonZero::new(threads),
-        tree: true,
+        ..VerifyOptions::default()
     };
     let report = verify(trail, &with(1)).unwrap();
     assert_eq!(verify(trail, &with(3)).unwrap(), report);
@@ -94,10 +93,7 @@ fn a_trail_of_many_blocks_is_intact_however_it_arrives() {
         rest: &trail,
         reads: 0,
     };
-    let options = VerifyOptions {
-        tree: true,
-        ..VerifyOptions::default()
-    };
+    let options = VerifyOptions::default();
     assert_eq!(verify(dribble, &options).unwrap(), whole);
     let (class, line) = naive::verify(&trail);
     assert_eq!((class, line), (naive::Class::Intact, LINES.len()));
@@ -140,8 +136,6 @@ fn the_tree_holds_the_records_before_a_fault() {
             check(&lines.concat(), line);
         }
     }
-    let plain = verify(&*LINES.concat(), &VerifyOptions::default()).unwrap();
-    assert_eq!(plain.tree.end(), 0);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use super::rejudge::Rejudged;
 use crate::exit::Exit;
 use crate::show::{escaped, grouped};
-use sandtrace_audit_chain::verify::Incomplete;
 use sandtrace_audit_chain::{Outcome, Report};
 use sandtrace_event::VerdictResult;
 use sandtrace_output::terminal::ascii_json;
@@ -216,7 +215,7 @@ fn status(outcome: &Outcome) -> &'static str {
         Outcome::Intact { sealed: false } => "growing",
         Outcome::Tampered(_) => "tampered",
         Outcome::Malformed(_) => "malformed",
-        Outcome::Incomplete(Incomplete::NoEnd | Incomplete::CutOff { .. }) => "incomplete",
+        Outcome::Incomplete(_) => "incomplete",
         Outcome::Empty => "empty",
     }
 }
