@@ -20,6 +20,7 @@ mod line;
 pub mod merkle;
 pub mod note;
 pub mod reader;
+pub mod segments;
 pub mod verify;
 pub mod witness;
 mod writer;
@@ -29,4 +30,7 @@ pub use jcs::MAX_DEPTH;
 pub use line::MAX_LINE;
 pub use reader::{Line, ReadError, TrailReader};
 pub use verify::{Outcome, Report, VerifyOptions, verify};
-pub use writer::{Head, Sealed, TrailIdentity, TrailWriter, WriteError};
+pub use writer::{
+    CHECKPOINT_RECORDS, Existing, Head, Resumed, Sealed, SegmentLimits, SignError, TrailIdentity,
+    TrailSigner, TrailWriter, WriteError,
+};

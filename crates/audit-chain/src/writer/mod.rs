@@ -1,24 +1,40 @@
-//! Appends to a trail: one writer, whole lines, acknowledged once on disk.
+//! Appends to a trail: one writer, whole lines, acknowledged once on disk,
+//! signed once durable.
 
+mod error;
+mod progress;
+mod resume;
+mod segment;
+mod signer;
 mod store;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;
 
+pub use error::{SignError, WriteError};
+pub use resume::{Existing, Resumed};
+pub use segment::SegmentLimits;
+pub use signer::{CHECKPOINT_RECORDS, TrailSigner};
+pub(crate) use store::sync_directory_of;
+
 use crate::Counts;
-use crate::line::{EncodeError, seal};
+use crate::line::seal;
+use progress::Progress;
 use sandtrace_event::{
-    AuditEvent, Count, Digest, EventId, EventType, Judged, Observation, SCHEMA_VERSION,
+    AuditEvent, Count, Digest, EventId, EventType, Judged, Observation, Payload, SCHEMA_VERSION,
 };
 use std::io;
 use std::path::{Path, PathBuf};
-pub(crate) use store::sync_directory_of;
 use store::{FileStore, Store};
 
 /// Longest time that a record waits for its group commit, in microseconds.
 const GROUP_TIME_US: u64 = 10_000;
 /// Bytes of waiting lines that make a commit due at once.
 const GROUP_BYTES: usize = 64 * 1024;
+/// Bytes that may wait while more events are there already: each commit costs
+/// one fdatasync, whatever its size.
+const BACKLOG_BYTES: usize = 1024 * 1024;
 
 /// Whose trail it is; every line says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,141 +67,131 @@ pub struct Sealed {
     pub line: Vec<u8>,
 }
 
-/// Why a trail cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// There is something at this path already.
-    #[error(
-        "trail {path} exists; resume is not supported yet; choose another path or move it away"
-    )]
-    Exists {
-        /// Path of the trail.
-        path: PathBuf,
-    },
-    /// The disk, the quota or the file is full. What was acknowledged before
-    /// stands; nothing of the failed commit does.
-    #[error(
-        "trail {path}: no space left for {bytes} more bytes; it ends after {acknowledged} bytes"
-    )]
-    Full {
-        /// Path of the trail.
-        path: PathBuf,
-        /// Bytes that found no room.
-        bytes: usize,
-        /// Bytes that are safe on disk.
-        acknowledged: u64,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system refused something else.
-    #[error("{doing} trail {path}")]
-    Io {
-        /// What was being done to the trail.
-        doing: &'static str,
-        /// Path of the trail.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An earlier commit failed; nothing more can be written to this trail.
-    #[error("trail {path}: nothing can be written after an earlier failure")]
-    Failed {
-        /// Path of the trail.
-        path: PathBuf,
-    },
-    /// This event cannot be a line; the trail can go on without it.
-    #[error("trail {path}")]
-    Encode {
-        /// Path of the trail.
-        path: PathBuf,
-        /// What is wrong with the event.
-        source: EncodeError,
-    },
-    /// `trail_start` comes first and only there, `trail_end` last.
-    #[error("trail {path}: a {event_type} record cannot stand at seq {seq}")]
-    OutOfOrder {
-        /// Path of the trail.
-        path: PathBuf,
-        /// Type of the event.
-        event_type: EventType,
-        /// Where it was to stand.
-        seq: u64,
-    },
-}
-
-/// Writes a new trail.
+/// Writes a trail.
 ///
 /// [`append`](Self::append) only buffers. A record is acknowledged when the
-/// [`commit`](Self::commit) after it returns `Ok`; dropping the writer
+/// [`commit`](Self::commit) after it gives it back; dropping the writer
 /// forgets what was not. A trail to which nothing was ever committed leaves
-/// no file.
+/// no file. A writer with a [`TrailSigner`] needs its
+/// [`upkeep`](Self::upkeep) after every commit, and a
+/// [`seal`](Self::seal) after the `trail_end`.
 pub struct TrailWriter {
+    /// Path of the first segment.
     path: PathBuf,
     store: Box<dyn Store>,
     identity: TrailIdentity,
-    /// Lines that wait for the commit.
-    waiting: Vec<u8>,
-    /// Clock of the first of them.
-    waiting_since_us: Option<u64>,
-    acknowledged: u64,
-    head: Option<Head>,
-    counts: Counts,
+    signer: Option<TrailSigner>,
+    /// As the `trail_start` states it.
+    origin: String,
+    segment: segment::Segment,
+    limits: SegmentLimits,
+    checkpoint_file: upkeep::CheckpointFile,
+    batch: Batch,
+    /// With everything in the batch.
+    appended: Progress,
+    /// Without it.
+    durable: Progress,
     failed: bool,
+}
+
+/// Records that wait for their commit.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<u8>,
+    records: Vec<Sealed>,
+    /// Clock of the first of them.
+    since_us: Option<u64>,
 }
 
 impl TrailWriter {
     /// Makes the file (mode 0600), locks it, and makes its name durable.
+    /// Nobody signs this trail.
     ///
     /// # Errors
     /// [`WriteError::Exists`] where the path is taken, else [`WriteError::Io`].
     pub fn create(path: &Path, identity: TrailIdentity) -> Result<Self, WriteError> {
         let store = FileStore::create(path)?;
-        Ok(Self::over(Box::new(store), path, identity))
+        Ok(Self::over(Box::new(store), path, identity, None))
     }
 
-    fn over(store: Box<dyn Store>, path: &Path, identity: TrailIdentity) -> Self {
+    /// Like [`create`](Self::create), of a trail that `signer` signs.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_signed(
+        path: &Path,
+        identity: TrailIdentity,
+        signer: TrailSigner,
+    ) -> Result<Self, WriteError> {
+        let store = FileStore::create(path)?;
+        Ok(Self::over(Box::new(store), path, identity, Some(signer)))
+    }
+
+    fn over(
+        store: Box<dyn Store>,
+        path: &Path,
+        identity: TrailIdentity,
+        signer: Option<TrailSigner>,
+    ) -> Self {
         Self {
             path: path.to_owned(),
             store,
             identity,
-            waiting: Vec::new(),
-            waiting_since_us: None,
-            acknowledged: 0,
-            head: None,
-            counts: Counts::default(),
+            signer,
+            origin: String::new(),
+            segment: segment::Segment::first(),
+            limits: SegmentLimits::default(),
+            checkpoint_file: upkeep::CheckpointFile::default(),
+            batch: Batch::default(),
+            appended: Progress::default(),
+            durable: Progress::default(),
             failed: false,
         }
     }
 
-    /// Chains an event and buffers its line. `at_commit_clock_us` is the
-    /// moment on the clock that [`commit_due`](Self::commit_due) will be asked
-    /// with.
+    /// Begins a new file when one is larger or older than this.
+    #[must_use]
+    pub fn with_segments(mut self, limits: SegmentLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Chains an event and buffers its line. `now_us` is the moment on the
+    /// clock that [`commit_due`](Self::commit_due) will be asked with. A
+    /// `trail_start` or `session_start` gets the signer's key.
     ///
     /// # Errors
     /// The event has no line, stands at the wrong place, or an earlier commit
     /// failed; the trail is unchanged then.
-    pub fn append(
-        &mut self,
-        judged: &Judged,
-        at_commit_clock_us: u64,
-    ) -> Result<Sealed, WriteError> {
+    pub fn append(&mut self, judged: &Judged, now_us: u64) -> Result<&Sealed, WriteError> {
         self.check_usable()?;
-        let seq = self.head.map_or(1, |head| head.seq + 1);
-        self.check_order(judged.observation.payload.event_type(), seq)?;
+        let seq = self.appended.next_seq();
+        let event_type = judged.observation.payload.event_type();
+        if !self.appended.allows(event_type) {
+            return Err(WriteError::OutOfOrder {
+                path: self.path.clone(),
+                event_type,
+                seq,
+            });
+        }
         let mut event = self.event(judged, seq);
         let line = seal(&mut event).map_err(|source| WriteError::Encode {
             path: self.path.clone(),
             source,
         })?;
-        self.waiting.extend_from_slice(&line);
-        self.waiting_since_us.get_or_insert(at_commit_clock_us);
-        self.head = Some(Head {
-            seq,
-            record_hash: event.record_hash,
-        });
-        let verdict = event.verdict.as_ref().map(|verdict| verdict.result);
-        self.counts.add(event.event_type, verdict);
-        Ok(Sealed { event, line })
+        self.batch.lines.extend_from_slice(&line);
+        self.batch.since_us.get_or_insert(now_us);
+        self.segment.opened_us.get_or_insert(now_us);
+        self.appended.add(&event);
+        if let Payload::TrailStart(start) = &event.payload {
+            self.origin.clone_from(&start.origin);
+        }
+        if let Some(signer) = &mut self.signer {
+            let verdict = event.verdict.as_ref().map(|verdict| verdict.result);
+            signer.note_record(event_type, verdict, now_us);
+        }
+        let records = &mut self.batch.records;
+        Ok(records.push_mut(Sealed { event, line }))
     }
 
     fn check_usable(&self) -> Result<(), WriteError> {
@@ -197,30 +203,21 @@ impl TrailWriter {
         Ok(())
     }
 
-    fn check_order(&self, event_type: EventType, seq: u64) -> Result<(), WriteError> {
-        let is_start = event_type == EventType::TrailStart;
-        let has_ended = self.counts.of_type(EventType::TrailEnd) > 0;
-        if is_start == (seq == 1) && !has_ended {
-            return Ok(());
-        }
-        Err(WriteError::OutOfOrder {
-            path: self.path.clone(),
-            event_type,
-            seq,
-        })
-    }
-
     fn event(&self, judged: &Judged, seq: u64) -> AuditEvent {
         let Observation { at, payload, tier } = &judged.observation;
         let identity = &self.identity;
+        let mut payload = payload.clone();
+        if let Some(signer) = &self.signer {
+            declare(&mut payload, signer);
+        }
         AuditEvent {
             agent_id: identity.agent_id.clone(),
             event_id: EventId::new(at.wall.as_millis(), identity.nonce, seq),
             event_type: payload.event_type(),
             evidence_tier: *tier,
             mono_us: Count(at.mono_us),
-            payload: payload.clone(),
-            prev_hash: self.head.map(|head| head.record_hash),
+            payload,
+            prev_hash: self.appended.head.map(|head| head.record_hash),
             record_hash: Digest([0; 32]),
             sandbox_id: identity.sandbox_id.clone(),
             schema_version: SCHEMA_VERSION.to_owned(),
@@ -231,45 +228,75 @@ impl TrailWriter {
         }
     }
 
-    /// Whether the waiting lines must not wait any longer.
+    /// Whether the waiting lines should be committed if nothing else is to be
+    /// appended at once.
     #[must_use]
     pub fn commit_due(&self, now_us: u64) -> bool {
-        self.waiting.len() >= GROUP_BYTES
-            || self
-                .commit_deadline_us()
-                .is_some_and(|deadline| now_us >= deadline)
+        self.batch.lines.len() >= GROUP_BYTES || self.commit_overdue(now_us)
+    }
+
+    /// Whether the waiting lines must not wait any longer, not even for events
+    /// that are there already.
+    #[must_use]
+    pub fn commit_overdue(&self, now_us: u64) -> bool {
+        let unsigned = self.signer.as_ref().is_some_and(TrailSigner::is_full);
+        let waits = !self.batch.records.is_empty();
+        let late = self
+            .commit_deadline_us()
+            .is_some_and(|deadline| now_us >= deadline);
+        late || waits && (unsigned || self.batch.lines.len() >= BACKLOG_BYTES)
     }
 
     /// When [`commit`](Self::commit) is due at the latest; `None` while no
     /// line waits.
     #[must_use]
     pub fn commit_deadline_us(&self) -> Option<u64> {
-        self.waiting_since_us
-            .map(|since| since.saturating_add(GROUP_TIME_US))
+        let since = self.batch.since_us;
+        since.map(|since| since.saturating_add(GROUP_TIME_US))
     }
 
-    /// Writes the waiting lines and makes them durable: when this returns
-    /// `Ok` they are acknowledged.
+    /// Writes the waiting lines and makes them durable: what this gives back
+    /// is acknowledged.
+    ///
+    /// Where the file cannot be made durable the records go into a new one,
+    /// with other numbers.
     ///
     /// # Errors
     /// [`WriteError::Full`] or [`WriteError::Io`]. The trail then ends with
-    /// the last acknowledged line, or, where only the fdatasync failed, with
-    /// whole lines of which nobody knows whether they are durable. Nothing
-    /// more can be written to it.
-    pub fn commit(&mut self) -> Result<(), WriteError> {
+    /// the last acknowledged line, or with whole lines of which nobody knows
+    /// whether they are durable. Nothing more can be written to it.
+    pub fn commit(&mut self) -> Result<Vec<Sealed>, WriteError> {
         self.check_usable()?;
-        if self.waiting.is_empty() {
-            return Ok(());
+        if self.batch.records.is_empty() {
+            return Ok(Vec::new());
         }
-        self.write_waiting().inspect_err(|_| self.failed = true)?;
-        self.acknowledged += u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
-        self.waiting.clear();
-        self.waiting_since_us = None;
-        Ok(())
+        self.write_batch().inspect_err(|_| self.failed = true)?;
+        let length = u64::try_from(self.batch.lines.len()).unwrap_or(u64::MAX);
+        self.segment.bytes = self.segment.bytes.saturating_add(length);
+        self.batch.lines.clear();
+        let since = self.batch.since_us.take();
+        self.durable = self.appended.clone();
+        let records = std::mem::take(&mut self.batch.records);
+        if let Some(signer) = &mut self.signer {
+            signer.hand_over(since.unwrap_or(0));
+        }
+        Ok(records)
     }
 
-    fn write_waiting(&mut self) -> Result<(), WriteError> {
-        let mut rest = self.waiting.as_slice();
+    fn write_batch(&mut self) -> Result<(), WriteError> {
+        self.write_lines()?;
+        match self.store.sync() {
+            Ok(()) => Ok(()),
+            Err(source) if is_full(&source) => {
+                self.take_back()?;
+                Err(self.failure("writing to", source))
+            }
+            Err(source) => self.start_over(source),
+        }
+    }
+
+    fn write_lines(&mut self) -> Result<(), WriteError> {
+        let mut rest = self.batch.lines.as_slice();
         while !rest.is_empty() {
             let written = match self.store.write(rest) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -284,21 +311,13 @@ impl TrailWriter {
                 }
             }
         }
-        match self.store.sync() {
-            Ok(()) => Ok(()),
-            Err(source) if is_full(&source) => {
-                self.take_back()?;
-                Err(self.failure("writing to", source))
-            }
-            // Nobody knows what is on disk now, so nothing more is changed.
-            Err(source) => Err(self.failure("fdatasync of", source)),
-        }
+        Ok(())
     }
 
     /// Leaves nothing of a commit that failed half-way.
     fn take_back(&mut self) -> Result<(), WriteError> {
         self.store
-            .truncate(self.acknowledged)
+            .truncate(self.segment.bytes)
             .and_then(|()| self.store.sync())
             .map_err(|source| WriteError::Io {
                 doing: "taking back a partial write to",
@@ -312,8 +331,8 @@ impl TrailWriter {
         if is_full(&source) {
             WriteError::Full {
                 path,
-                bytes: self.waiting.len(),
-                acknowledged: self.acknowledged,
+                bytes: self.batch.lines.len(),
+                acknowledged: self.segment.bytes,
                 source,
             }
         } else {
@@ -328,19 +347,37 @@ impl TrailWriter {
     /// The last record that was appended, committed or not.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
-        self.head
+        self.appended.head
     }
 
     /// The records that were appended, as the next `trail_end` must state them.
     #[must_use]
     pub fn counts(&self) -> &Counts {
-        &self.counts
+        &self.appended.counts
     }
 
-    /// Path of the trail as it was given.
+    /// Path of the trail as it was given: that of its first segment.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whose trail it is.
+    #[must_use]
+    pub fn identity(&self) -> &TrailIdentity {
+        &self.identity
+    }
+}
+
+/// The writer knows who signs and how often.
+fn declare(payload: &mut Payload, signer: &TrailSigner) {
+    match payload {
+        Payload::TrailStart(start) => {
+            start.key = Some(signer.declared().clone());
+            start.cadence = Some(signer::cadence());
+        }
+        Payload::SessionStart(session) => session.key = Some(signer.declared().clone()),
+        _ => {}
     }
 }
 
@@ -348,5 +385,28 @@ fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// A control record, judged by nobody.
+fn control(at: sandtrace_event::Timestamp, payload: impl Into<Payload>) -> Judged {
+    Judged {
+        observation: Observation {
+            at,
+            payload: payload.into(),
+            tier: sandtrace_event::EvidenceTier::Hypervisor,
+        },
+        verdict: None,
+    }
+}
+
+/// Types of records that a writer makes itself and can make again.
+fn is_of_the_writer(event_type: EventType) -> bool {
+    matches!(
+        event_type,
+        EventType::Checkpoint
+            | EventType::KeyRotate
+            | EventType::SegmentEnd
+            | EventType::SegmentStart
     )
 }

@@ -3,7 +3,7 @@
 use super::store::Store;
 use super::{TrailIdentity, TrailWriter, WriteError};
 use sandtrace_event::{
-    EvidenceTier, Judged, Observation, SandboxDetached, Timestamp, TrailStart, WallTime,
+    EventType, EvidenceTier, Judged, Observation, SandboxDetached, Timestamp, TrailStart, WallTime,
 };
 use std::io;
 use std::path::Path;
@@ -20,6 +20,8 @@ struct Disk {
     interruptions: usize,
     sync_fails: Option<io::ErrorKind>,
     truncate_fails: bool,
+    /// What became of the segments before this one.
+    earlier: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -58,6 +60,26 @@ impl Store for FakeStore {
         disk.bytes.truncate(bytes.try_into().unwrap());
         Ok(())
     }
+
+    fn next_segment(&mut self, _: &Path) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        let bytes = std::mem::take(&mut disk.bytes);
+        disk.earlier.push(bytes);
+        disk.synced = 0;
+        Ok(())
+    }
+
+    fn write_replacement(&mut self, _: &Path, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn replace(&mut self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_directory(&mut self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn start() -> Judged {
@@ -85,18 +107,21 @@ fn judged(payload: impl Into<sandtrace_event::Payload>) -> Judged {
     }
 }
 
-/// A writer with one acknowledged line, the disk under it, and that line.
-fn writer() -> (TrailWriter, FakeStore, Vec<u8>) {
-    let store = FakeStore::default();
-    let identity = TrailIdentity {
+fn identity() -> TrailIdentity {
+    TrailIdentity {
         agent_id: "a".to_owned(),
         sandbox_id: "s".to_owned(),
         trace_id: "t".to_owned(),
         nonce: 1,
-    };
+    }
+}
+
+/// A writer with one acknowledged line, the disk under it, and that line.
+fn writer() -> (TrailWriter, FakeStore, Vec<u8>) {
+    let store = FakeStore::default();
     let path = Path::new("trace.jsonl");
-    let mut writer = TrailWriter::over(Box::new(store.clone()), path, identity);
-    let line = writer.append(&start(), 0).unwrap().line;
+    let mut writer = TrailWriter::over(Box::new(store.clone()), path, identity(), None);
+    let line = writer.append(&start(), 0).unwrap().line.clone();
     writer.commit().unwrap();
     (writer, store, line)
 }
@@ -109,7 +134,7 @@ fn short_writes_and_interruptions_are_no_failures() {
         disk.chunk = Some(7);
         disk.interruptions = 3;
     }
-    let second = writer.append(&second(), 0).unwrap().line;
+    let second = writer.append(&second(), 0).unwrap().line.clone();
     writer.commit().unwrap();
     let disk = store.0.lock().unwrap();
     assert_eq!(disk.bytes, [first, second].concat());
@@ -152,20 +177,50 @@ fn nothing_is_written_after_a_failure() {
 }
 
 #[test]
-fn a_failed_sync_is_never_tried_again() {
-    let (mut writer, store, first) = writer();
+fn a_file_that_cannot_be_synced_is_left_for_the_next_segment() {
+    for truncate_fails in [false, true] {
+        let (mut writer, store, first) = writer();
+        {
+            let mut disk = store.0.lock().unwrap();
+            disk.sync_fails = Some(io::ErrorKind::Other);
+            disk.truncate_fails = truncate_fails;
+        }
+        writer.append(&second(), 0).unwrap();
+        let acknowledged = writer.commit().unwrap();
+        let types: Vec<_> = acknowledged.iter().map(|it| it.event.event_type).collect();
+        assert_eq!(types, [EventType::SegmentStart, EventType::SandboxDetached]);
+        let lines: Vec<_> = acknowledged.iter().map(|it| it.line.clone()).collect();
+        writer.append(&second(), 0).unwrap();
+        let last = writer.commit().unwrap().remove(0);
+        assert_eq!(last.event.seq.0, 4);
+        let disk = store.0.lock().unwrap();
+        assert_eq!(disk.bytes, [lines.concat(), last.line].concat());
+        assert_eq!(disk.synced, disk.bytes.len());
+        let left = disk.earlier.concat();
+        if truncate_fails {
+            assert!(left.starts_with(&first) && left.len() > first.len());
+        } else {
+            assert_eq!(left, first);
+        }
+    }
+}
+
+#[test]
+fn a_trail_that_was_never_durable_cannot_go_on() {
+    let store = FakeStore::default();
     store.0.lock().unwrap().sync_fails = Some(io::ErrorKind::Other);
-    let second = writer.append(&second(), 0).unwrap().line;
+    let path = Path::new("trace.jsonl");
+    let mut writer = TrailWriter::over(Box::new(store), path, identity(), None);
+    writer.append(&start(), 0).unwrap();
     let error = writer.commit().unwrap_err();
-    let WriteError::Io { doing, .. } = &error else {
-        panic!("{error}");
-    };
-    assert_eq!(*doing, "fdatasync of");
+    assert!(matches!(
+        error,
+        WriteError::Io {
+            doing: "fdatasync of",
+            ..
+        }
+    ));
     assert!(matches!(writer.commit(), Err(WriteError::Failed { .. })));
-    // Whole lines, of which only the first is known to be durable.
-    let disk = store.0.lock().unwrap();
-    assert_eq!(disk.bytes, [first.clone(), second].concat());
-    assert_eq!(disk.synced, first.len());
 }
 
 #[test]

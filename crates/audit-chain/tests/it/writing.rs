@@ -21,7 +21,7 @@ fn every_line_is_the_canonical_form_of_its_event() {
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
     let mut expected = Vec::new();
     for event in events() {
-        let sealed = writer.append(&event, 0).unwrap();
+        let sealed = writer.append(&event, 0).unwrap().clone();
         let mut canonical = to_vec(&sealed.event).unwrap();
         canonical.push(b'\n');
         assert_eq!(sealed.line, canonical);
@@ -43,7 +43,10 @@ fn every_line_is_the_canonical_form_of_its_event() {
 fn nothing_is_written_before_a_commit() {
     let (_dir, path) = place();
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
-    let sealed = writer.append(&judged(10, start(), None), 0).unwrap();
+    let sealed = writer
+        .append(&judged(10, start(), None), 0)
+        .unwrap()
+        .clone();
     assert_eq!(fs::read(&path).unwrap(), b"");
     writer.commit().unwrap();
     assert_eq!(fs::read(&path).unwrap(), sealed.line);
@@ -86,7 +89,7 @@ fn a_path_that_is_taken_is_refused() {
     assert_eq!(
         error.to_string(),
         format!(
-            "trail {} exists; resume is not supported yet; choose another path or move it away",
+            "trail {} exists; choose another path or move it away",
             path.display()
         )
     );
@@ -176,7 +179,7 @@ fn an_event_that_has_no_line_leaves_the_chain_as_it_was() {
     assert!(matches!(error, WriteError::Encode { .. }), "{error}");
     assert_eq!(writer.head(), before);
     let longest = judged(20, flow_named(&"x".repeat(room)), None);
-    let sealed = writer.append(&longest, 0).unwrap();
+    let sealed = writer.append(&longest, 0).unwrap().clone();
     assert_eq!(sealed.line.len(), MAX_LINE + 1);
     let end = end(&writer);
     writer.append(&judged(30, end, None), 0).unwrap();

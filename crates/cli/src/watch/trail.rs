@@ -1,6 +1,7 @@
 //! The thread that owns the trail: it alone appends, commits, and then tells the sinks.
 
 use super::outlet::Outlet;
+use super::session::now;
 use crate::show;
 use sandtrace_audit_chain::{Head, Sealed, TrailIdentity, TrailWriter, WriteError};
 use sandtrace_event::{
@@ -78,8 +79,6 @@ impl TrailThread {
 pub(crate) struct Appender {
     writer: TrailWriter,
     sinks: Fanout,
-    /// Appended but not yet durable: sinks must not see them before they are.
-    unacknowledged: Vec<Sealed>,
 }
 
 impl Appender {
@@ -92,16 +91,18 @@ impl Appender {
         Ok(Self {
             writer: TrailWriter::create(path, identity)?,
             sinks,
-            unacknowledged: Vec::new(),
         })
     }
 
     fn run(mut self, entries: &Receiver<Entry>) -> Result<Finished, WriteError> {
         loop {
             match entries.recv_timeout(self.patience()) {
-                Ok(Entry::Event(judged)) => self.append(&judged)?,
-                Ok(Entry::End(end)) => return self.end(end),
-                Err(RecvTimeoutError::Timeout) => self.commit()?,
+                Ok(entry) => {
+                    if let Some(end) = self.take(entry, entries)? {
+                        return self.end(end);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
                 // Every sender is gone without an end: the supervisor
                 // failed. Keep what there is; the trail stays unsealed.
                 Err(RecvTimeoutError::Disconnected) => {
@@ -110,40 +111,70 @@ impl Appender {
                     return Ok(self.finished(end));
                 }
             }
-            self.commit_if_due()?;
+            self.tend()?;
         }
     }
 
-    pub(crate) fn commit_if_due(&mut self) -> Result<(), WriteError> {
-        if self.writer.commit_due(clock::boot_us()) {
+    /// Appends an entry, and those that are there behind it as long as they
+    /// may share its commit.
+    fn take(&mut self, first: Entry, more: &Receiver<Entry>) -> Result<Option<End>, WriteError> {
+        let mut next = Some(first);
+        while let Some(entry) = next {
+            match entry {
+                Entry::Event(judged) => self.append(&judged)?,
+                Entry::End(end) => return Ok(Some(end)),
+            }
+            if self.writer.commit_overdue(clock::boot_us()) {
+                return Ok(None);
+            }
+            next = more.try_recv().ok();
+        }
+        Ok(None)
+    }
+
+    /// Does what is due now.
+    pub(crate) fn tend(&mut self) -> Result<(), WriteError> {
+        let now_us = clock::boot_us();
+        if self.writer.commit_due(now_us) {
             self.commit()?;
+        } else if self.writer.next_due_us().is_some_and(|due| due <= now_us) {
+            self.upkeep()?;
         }
         Ok(())
     }
 
-    /// Whether something waits for its commit.
-    pub(crate) fn waits(&self) -> bool {
-        self.writer.commit_deadline_us().is_some()
+    /// When [`Self::tend`] is needed at the latest, in microseconds of the
+    /// boot clock.
+    pub(crate) fn next_due_us(&self) -> Option<u64> {
+        self.writer.next_due_us()
     }
 
     fn patience(&self) -> Duration {
         let now = clock::boot_us();
-        self.writer
-            .commit_deadline_us()
-            .map_or(Duration::from_secs(3600), |deadline| {
-                Duration::from_micros(deadline.saturating_sub(now))
-            })
+        self.next_due_us().map_or(Duration::from_secs(3600), |due| {
+            Duration::from_micros(due.saturating_sub(now))
+        })
     }
 
     pub(crate) fn append(&mut self, judged: &Judged) -> Result<(), WriteError> {
-        let sealed = self.writer.append(judged, clock::boot_us())?;
-        self.unacknowledged.push(sealed);
-        Ok(())
+        self.writer.append(judged, clock::boot_us()).map(drop)
     }
 
     fn commit(&mut self) -> Result<(), WriteError> {
-        self.writer.commit()?;
-        for sealed in self.unacknowledged.drain(..) {
+        let acknowledged = self.writer.commit()?;
+        self.deliver(&acknowledged);
+        self.upkeep()
+    }
+
+    fn upkeep(&mut self) -> Result<(), WriteError> {
+        let acknowledged = self.writer.upkeep(now(), clock::boot_us())?;
+        self.deliver(&acknowledged);
+        Ok(())
+    }
+
+    /// Sinks see a record once it is durable.
+    fn deliver(&mut self, acknowledged: &[Sealed]) {
+        for sealed in acknowledged {
             self.sinks.write(&Record {
                 event: &sealed.event,
                 line: &sealed.line,
@@ -153,22 +184,21 @@ impl Appender {
         for problem in self.sinks.take_problems() {
             show::tell(&format!("sandtrace: {problem}"));
         }
-        Ok(())
     }
 
     pub(crate) fn end(mut self, end: End) -> Result<Finished, WriteError> {
         let payload = self.trail_end(end.reason, end.reconciliation);
-        let tier = EvidenceTier::Hypervisor;
         let observation = Observation {
             at: end.at,
             payload: payload.clone().into(),
-            tier,
+            tier: EvidenceTier::Hypervisor,
         };
         self.append(&Judged {
             observation,
             verdict: None,
         })?;
-        self.commit()?;
+        let acknowledged = self.writer.seal(now(), clock::boot_us())?;
+        self.deliver(&acknowledged);
         Ok(self.finished(payload))
     }
 

@@ -3,102 +3,129 @@
 use crate::watch::outlet::{Key, Load, Parcel};
 use crate::watch::trail::{Appender, Entry, Finished};
 use anyhow::Result;
+use sandtrace_audit_chain::WriteError;
+use sandtrace_sys::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-/// How often trails are looked at for a group commit that is due.
-const COMMIT_CHECK: Duration = Duration::from_millis(10);
-
 /// What became of a trail.
 pub(super) type Outcome = (Key, Result<Finished>);
 
 struct Trails {
-    open: BTreeMap<Key, (Box<Appender>, Arc<Load>)>,
-    /// Trails with records that are not durable yet.
-    waiting: BTreeSet<Key>,
+    open: BTreeMap<Key, Open>,
+    /// When which trail needs tending, the next one first.
+    due: BTreeSet<(u64, Key)>,
     outcomes: Sender<Outcome>,
+}
+
+struct Open {
+    appender: Box<Appender>,
+    load: Arc<Load>,
+    /// As it stands in [`Trails::due`].
+    due_us: Option<u64>,
 }
 
 /// Runs until it is told that nothing follows.
 pub(super) fn run(parcels: &Receiver<Parcel>, outcomes: Sender<Outcome>) {
     let mut trails = Trails {
         open: BTreeMap::new(),
-        waiting: BTreeSet::new(),
+        due: BTreeSet::new(),
         outcomes,
     };
     loop {
-        let patience = if trails.waiting.is_empty() {
-            Duration::from_secs(3600)
-        } else {
-            COMMIT_CHECK
-        };
-        match parcels.recv_timeout(patience) {
+        match parcels.recv_timeout(trails.patience()) {
             Ok(Parcel::Close) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(parcel) => trails.take(parcel),
-            Err(RecvTimeoutError::Timeout) => trails.commit_what_is_due(),
+            Err(RecvTimeoutError::Timeout) => {}
         }
+        // After each parcel: a flood of one must not put off the others' commits.
+        trails.tend_what_is_due();
     }
 }
 
 impl Trails {
+    fn patience(&self) -> Duration {
+        let next = self.due.first();
+        next.map_or(Duration::from_secs(3600), |(due_us, _)| {
+            Duration::from_micros(due_us.saturating_sub(clock::boot_us()))
+        })
+    }
+
     fn take(&mut self, parcel: Parcel) {
         match parcel {
             Parcel::Close => {}
             Parcel::Open(key, appender, load) => {
-                self.open.insert(key, (appender, load));
+                let due_us = None;
+                self.open.insert(
+                    key,
+                    Open {
+                        appender,
+                        load,
+                        due_us,
+                    },
+                );
             }
             Parcel::Entry(key, Entry::Event(judged)) => {
-                let Some((appender, load)) = self.open.get_mut(&key) else {
+                let Some(open) = self.open.get_mut(&key) else {
                     return;
                 };
-                load.taken();
-                let done = appender
+                open.load.taken();
+                let done = open
+                    .appender
                     .append(&judged)
-                    .and_then(|()| appender.commit_if_due());
-                let waits = appender.waits();
-                match done {
-                    Ok(()) if waits => _ = self.waiting.insert(key),
-                    Ok(()) => _ = self.waiting.remove(&key),
-                    Err(error) => self.fail(key, error.into()),
-                }
+                    .and_then(|()| open.appender.tend());
+                self.schedule(key, done);
             }
             Parcel::Entry(key, Entry::End(end)) => {
-                self.waiting.remove(&key);
-                let Some((appender, load)) = self.open.remove(&key) else {
-                    return;
-                };
-                load.fail();
-                self.tell(key, appender.end(end).map_err(Into::into));
+                if let Some(open) = self.close(key) {
+                    self.tell(key, open.appender.end(end).map_err(Into::into));
+                }
             }
-        }
-        // A flood of one must not put off the others' commits.
-        if self.waiting.len() > 1 {
-            self.commit_what_is_due();
         }
     }
 
-    fn commit_what_is_due(&mut self) {
-        for key in std::mem::take(&mut self.waiting) {
-            let Some((appender, _)) = self.open.get_mut(&key) else {
-                continue;
+    fn tend_what_is_due(&mut self) {
+        let now_us = clock::boot_us();
+        while let Some(&(_, key)) = self.due.first().filter(|(due_us, _)| *due_us <= now_us) {
+            let Some(open) = self.open.get_mut(&key) else {
+                return;
             };
-            match appender.commit_if_due() {
-                Ok(()) if appender.waits() => _ = self.waiting.insert(key),
-                Ok(()) => {}
-                Err(error) => self.fail(key, error.into()),
-            }
+            let done = open.appender.tend();
+            self.schedule(key, done);
         }
     }
 
-    /// One trail that cannot be written ends; the others go on.
-    fn fail(&mut self, key: Key, error: anyhow::Error) {
-        self.waiting.remove(&key);
-        if let Some((_, load)) = self.open.remove(&key) {
-            load.fail();
+    /// Notes when the trail needs tending next; one that cannot be written
+    /// ends, and the others go on.
+    fn schedule(&mut self, key: Key, done: Result<(), WriteError>) {
+        if let Err(error) = done {
+            self.close(key);
+            self.tell(key, Err(error.into()));
+            return;
         }
-        self.tell(key, Err(error));
+        let Some(open) = self.open.get_mut(&key) else {
+            return;
+        };
+        // Not at once again: what is due now was just done.
+        let soonest_us = clock::boot_us() + 1;
+        let due_us = open.appender.next_due_us().map(|due| due.max(soonest_us));
+        if let Some(before) = std::mem::replace(&mut open.due_us, due_us) {
+            self.due.remove(&(before, key));
+        }
+        if let Some(due_us) = due_us {
+            self.due.insert((due_us, key));
+        }
+    }
+
+    fn close(&mut self, key: Key) -> Option<Open> {
+        let open = self.open.remove(&key)?;
+        if let Some(due_us) = open.due_us {
+            self.due.remove(&(due_us, key));
+        }
+        open.load.fail();
+        Some(open)
     }
 
     fn tell(&self, key: Key, outcome: Result<Finished>) {
