@@ -57,12 +57,7 @@ pub fn certified_key<'a>(
 ) -> Result<(VerifierKey, &'a VerifierKey), CertificateError> {
     let verified = certificate.verify(hosts)?;
     let host = verified.first().ok_or(VerifyError::Unverified)?.key;
-    let text = certificate.text();
-    let key = text
-        .strip_prefix(TITLE)
-        .and_then(|rest| rest.strip_prefix('\n')?.strip_suffix('\n'))
-        .ok_or(CertificateError::Text)?;
-    let key: VerifierKey = key.parse()?;
+    let key = claimed_key(certificate)?;
     if key.name() == origin && key.algorithm() == Algorithm::Ed25519 {
         Ok((key, host))
     } else {
@@ -71,4 +66,14 @@ pub fn certified_key<'a>(
             found: key.name().to_owned(),
         })
     }
+}
+
+/// The key that a certificate names, whoever signed it.
+pub(crate) fn claimed_key(certificate: &Note) -> Result<VerifierKey, CertificateError> {
+    let text = certificate.text();
+    let key = text
+        .strip_prefix(TITLE)
+        .and_then(|rest| rest.strip_prefix('\n')?.strip_suffix('\n'))
+        .ok_or(CertificateError::Text)?;
+    Ok(key.parse()?)
 }

@@ -8,6 +8,7 @@
 
 mod certificate;
 
+pub(crate) use certificate::claimed_key;
 pub use certificate::{CertificateError, certified_key, certify};
 
 use crate::note::{Note, NoteError, SigningKey, VerifierKey, VerifyError};
@@ -175,12 +176,13 @@ impl FromStr for Checkpoint {
 }
 
 /// Only digits, and no zeros in front.
-fn decimal(text: &str) -> Option<u64> {
+pub(crate) fn decimal(text: &str) -> Option<u64> {
     let value: u64 = text.parse().ok()?;
     (value.to_string() == text).then_some(value)
 }
 
-fn hash(text: &str) -> Option<Digest> {
+/// 32 bytes in base64.
+pub(crate) fn hash(text: &str) -> Option<Digest> {
     let bytes = BASE64_STANDARD.decode(text).ok()?;
     bytes.try_into().ok().map(Digest)
 }

@@ -100,7 +100,7 @@ impl CompactRange {
             }
             start = start.saturating_add(1 << node.level);
         }
-        let is_whole = part.nodes.first().is_some() && part.end == leaves.end;
+        let is_whole = !part.nodes.is_empty() && part.end == leaves.end;
         is_whole.then(|| part.fold())
     }
 

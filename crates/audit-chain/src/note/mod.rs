@@ -111,6 +111,21 @@ impl Note {
         });
     }
 
+    /// Puts a signature by somebody else beside the others. It is not checked
+    /// here; one that is there already is not repeated.
+    pub fn attach(&mut self, line: SignatureLine) {
+        if !self.signatures.contains(&line) {
+            self.signatures.push(line);
+        }
+    }
+
+    /// The signatures in their text form, without the text.
+    #[must_use]
+    pub fn signature_lines(&self) -> String {
+        let lines = self.signatures.iter().map(ToString::to_string);
+        lines.collect()
+    }
+
     /// The signatures by `keys`, each key once; at least one.
     ///
     /// # Errors
@@ -161,10 +176,14 @@ fn the_key<'a>(
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
-        for SignatureLine { name, id, blob } in &self.signatures {
-            let blob = BASE64_STANDARD.encode([&id.0[..], blob].concat());
-            writeln!(f, "\u{2014} {name} {blob}")?;
-        }
-        Ok(())
+        self.signatures.iter().try_for_each(|line| line.fmt(f))
+    }
+}
+
+impl fmt::Display for SignatureLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, id, blob } = self;
+        let blob = BASE64_STANDARD.encode([&id.0[..], blob].concat());
+        writeln!(f, "\u{2014} {name} {blob}")
     }
 }

@@ -20,4 +20,5 @@ mod notes;
 mod policies;
 mod sample;
 mod speed;
+mod witnesses;
 mod writing;
