@@ -57,7 +57,6 @@ impl Existing {
         let reader = SegmentReader::open(&segments).map_err(failed("opening"))?;
         let options = VerifyOptions {
             live: true,
-            tree: true,
             ..VerifyOptions::default()
         };
         let report = verify(reader, &options).map_err(failed("reading"))?;
