@@ -14,6 +14,7 @@
 pub mod checkpoint;
 mod counts;
 mod envelope;
+pub mod forge;
 pub mod jcs;
 pub mod key_file;
 mod line;

@@ -1,5 +1,6 @@
 //! The command line as clap sees it. Nothing here is resolved yet.
 
+use crate::verify::{self, VerifyArgs};
 use crate::watch::SyscallMode;
 use clap::{Args, Parser, Subcommand};
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
@@ -27,9 +28,9 @@ pub(crate) enum Command {
     Watch(Box<WatchArgs>),
     /// List the sandboxes of this host and what can be captured of each
     List(ListArgs),
-    /// Verify a trail: nothing edited, nothing missing, no rule broken
-    #[command(after_long_help = VERIFY_EXAMPLES)]
-    Verify(VerifyArgs),
+    /// Verify a trail: nothing edited, nothing missing, who signed it, no rule broken
+    #[command(after_long_help = verify::EXAMPLES)]
+    Verify(Box<VerifyArgs>),
     /// Print or forward the events of a trail
     #[command(after_long_help = STREAM_EXAMPLES)]
     Stream(StreamArgs),
@@ -69,15 +70,6 @@ Examples:
     sandtrace watch --sandbox-id vm-001 --policy policy.yaml --filter-verdict deny,anomaly
 
 Ctrl-C ends the watch: the trail gets its last record and the summary is printed.";
-
-const VERIFY_EXAMPLES: &str = "\
-Examples:
-  sandtrace verify trace.jsonl
-  sandtrace verify trace.jsonl --against policy.yaml
-  sandtrace verify trace.jsonl --json
-
-Exit codes: 0 valid, 1 tampered, 2 incomplete, 4 malformed or unreadable, 5 intact but the policy
-is violated, 64 usage (docs/exit-codes.md).";
 
 const STREAM_EXAMPLES: &str = "\
 Examples:
@@ -227,21 +219,6 @@ impl ShowArgs {
             verdicts: self.filter_verdict.clone(),
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// Trail to verify; - reads standard input
-    pub(crate) trail: PathBuf,
-    /// Judge every event again by this policy
-    #[arg(long, value_name = "FILE")]
-    pub(crate) against: Option<PathBuf>,
-    /// Resolver to accept, beside those in the policy and those that the trail names
-    #[arg(long, value_name = "IP", requires = "against")]
-    pub(crate) resolver: Vec<IpAddr>,
-    /// Print the answer as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Tampered,
     /// The trail stops before its end.
     Incomplete,
+    /// Nobody who is trusted has signed the trail as far as that is required.
+    Untrusted,
     /// The trail is malformed, or an input cannot be read.
     Malformed,
     /// The trail is intact, but events in it break the policy.
@@ -39,6 +41,7 @@ impl Exit {
             Self::Success => 0,
             Self::Tampered => 1,
             Self::Incomplete => 2,
+            Self::Untrusted => 3,
             Self::Malformed => 4,
             Self::Violations => 5,
             Self::Usage => 64,

@@ -149,8 +149,10 @@ impl Fold {
             bytes,
             control,
         } = next;
-        let counts_as_attested =
-            matches!(control, Control::Checkpoint(_) | Control::Cosignature(_));
+        let is_event = matches!(
+            control,
+            Control::Start(_) | Control::Session(_) | Control::End(_)
+        );
         self.check_control(control, &record)
             .map_err(|what| self.next_line(Some(record.seq), 0, what))?;
         self.tree.push_record(&digest);
@@ -158,7 +160,7 @@ impl Fold {
         self.bytes += bytes;
         self.counts.add(record.event_type, verdict);
         if let Some(signing) = &mut self.signing
-            && !counts_as_attested
+            && is_event
         {
             signing.unattested(1);
         }

@@ -125,18 +125,27 @@ pub struct Signatures {
     pub hosts: Vec<HostKey>,
     /// Whether pinned keys vouch for all of the trail's keys.
     pub all_pinned: bool,
-    /// Most records without a checkpoint that the trail promises.
-    pub cadence: u64,
+    /// Most records that may follow the last checkpoint: what `cadence`
+    /// promises, once more for each session since then.
+    pub allowed: u64,
     /// Checkpoints, all of them right.
     pub checkpoints: u64,
     /// The newest one.
     pub last_checkpoint: Option<TrustedCheckpoint>,
-    /// Records after it that are neither checkpoints nor cosignatures: no
-    /// signature says that they are there.
+    /// Records after it that are neither checkpoints nor cosignatures nor
+    /// about keys or segments: no signature says that they are there.
     pub unattested: u64,
     /// Checkpoints that known witnesses have cosigned, the newest first, of
     /// the last 1,024.
     pub cosigned: Vec<CosignedSize>,
+}
+
+impl Signatures {
+    /// Whether checkpoints speak of all records but those of one cadence.
+    #[must_use]
+    pub fn covers_all_but_a_cadence(&self) -> bool {
+        self.last_checkpoint.is_some() && self.unattested <= self.allowed
+    }
 }
 
 /// A host's key as a trail claims it.

@@ -24,6 +24,8 @@ pub(super) struct Signing {
     host_name: String,
     /// Who signs now.
     key: VerifierKey,
+    /// Records between two checkpoints, as the trail promises.
+    cadence: u64,
     told: Signatures,
     recent: VecDeque<Remembered>,
     /// Checkpoints of `recent` were forgotten.
@@ -67,7 +69,7 @@ impl Signing {
             keys: 1,
             hosts: Vec::new(),
             all_pinned: true,
-            cadence,
+            allowed: cadence,
             checkpoints: 0,
             last_checkpoint: None,
             unattested: 0,
@@ -77,6 +79,7 @@ impl Signing {
             origin: start.origin.clone(),
             host_name: host.key.name().to_owned(),
             key: trail,
+            cadence,
             told,
             recent: VecDeque::new(),
             has_forgotten: false,
@@ -105,6 +108,8 @@ impl Signing {
         }
         self.add_host(host);
         self.change_key(trail);
+        // The process before may have left as many without one.
+        self.told.allowed = self.told.allowed.saturating_add(self.cadence);
         Ok(())
     }
 
@@ -153,6 +158,7 @@ impl Signing {
         });
         self.told.checkpoints += 1;
         self.told.unattested = 0;
+        self.told.allowed = self.cadence;
         self.told.last_checkpoint = Some(TrustedCheckpoint {
             seq: place.record.seq,
             size: stated,

@@ -6,8 +6,9 @@
 mod narrate;
 mod stage;
 
-use crate::args::{DemoArgs, DemoScenario, VerifyArgs};
+use crate::args::{DemoArgs, DemoScenario};
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::verify::VerifyArgs;
 use crate::watch::settings::random_nonce;
 use crate::{policy_file, verify, watch};
 use anyhow::Context as _;
@@ -69,9 +70,7 @@ fn keep_policy(path: &Path) -> io::Result<()> {
 fn verify_args(trail: PathBuf) -> VerifyArgs {
     VerifyArgs {
         trail,
-        against: None,
-        resolver: Vec::new(),
-        json: false,
+        ..VerifyArgs::default()
     }
 }
 

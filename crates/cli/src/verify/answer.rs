@@ -1,227 +1,296 @@
-//! What `verify` says: integrity, completeness, assurance and policy, each for itself.
+//! What `verify` says in words: integrity, completeness, assurance and
+//! policy, each for itself.
 
-use super::rejudge::Rejudged;
+use super::Checked;
+use super::judge::Area;
 use crate::exit::Exit;
 use crate::show::{escaped, grouped};
-use sandtrace_audit_chain::{Outcome, Report};
-use sandtrace_event::VerdictResult;
-use sandtrace_output::terminal::ascii_json;
-use serde_json::json;
+use sandtrace_audit_chain::Outcome;
+use sandtrace_audit_chain::verify::Signatures;
+use sandtrace_event::{GapUnit, VerdictResult};
 use std::io::{self, Write};
 
-pub(super) struct Answer<'a> {
-    pub(super) report: &'a Report,
-    pub(super) rejudged: Option<&'a Rejudged>,
-    pub(super) exit: Exit,
+/// Violations that are listed in words; JSON has all of them.
+const LISTED: usize = 100;
+/// Keys of hosts that are shown.
+const HOSTS: usize = 3;
+
+/// The whole answer for one trail.
+pub(crate) fn print(checked: &Checked, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{}", first_line(checked))?;
+    for (name, area, statement) in [
+        ("integrity", Area::Integrity, integrity(checked)),
+        ("completeness", Area::Completeness, completeness(checked)),
+        ("assurance", Area::Assurance, assurance(checked)),
+        ("policy", Area::Policy, policy(checked)),
+    ] {
+        let mut lines = problems(checked, area);
+        lines.extend(statement);
+        for (line, index) in lines.iter().zip(0..) {
+            let name = if index == 0 { name } else { "" };
+            writeln!(out, "  {name:<13} {line}")?;
+        }
+    }
+    violations(checked, out)
 }
 
-impl Answer<'_> {
-    pub(super) fn print_text(&self) -> io::Result<()> {
-        let mut out = anstream::stdout().lock();
-        writeln!(out, "{}", self.first_line())?;
-        writeln!(out, "  integrity     {}", self.integrity())?;
-        writeln!(out, "  completeness  {}", self.completeness())?;
-        writeln!(out, "  assurance     {ASSURANCE}")?;
-        writeln!(out, "  policy        {}", self.policy())?;
-        self.print_violations(&mut out)
-    }
+/// The answer in a line.
+pub(crate) fn first_line(checked: &Checked) -> String {
+    let report = &checked.report;
+    let records = format!("{} records", grouped(report.records));
+    let level = checked.judgement.level;
+    let what = match (level, &report.outcome) {
+        (0, _) => "chain intact",
+        (_, Outcome::Intact { sealed: false }) => "signed, still growing",
+        (1, _) => "signed",
+        (2, _) => "sealed",
+        _ => "witnessed",
+    };
+    let status = match checked.judgement.exit {
+        Exit::Success | Exit::Violations => format!("VALID L{level} {what} · {records}"),
+        Exit::Tampered => format!("TAMPERED after {records}"),
+        Exit::Malformed => format!("MALFORMED after {records}"),
+        Exit::Untrusted => format!("UNTRUSTED · {records}"),
+        _ if report.outcome == Outcome::Empty => {
+            return "EMPTY: an empty trail proves nothing".to_owned();
+        }
+        _ => format!("INCOMPLETE · {records}"),
+    };
+    let policy = match &checked.rejudged {
+        Some(rejudged) => format!("policy: {} violations", grouped(rejudged.violations)),
+        None => "policy: not judged again".to_owned(),
+    };
+    format!("{status} · {} · {} · {policy}", key(checked), lost(checked))
+}
 
-    fn first_line(&self) -> String {
-        let records = format!("{} records", grouped(self.report.records));
-        let status = match &self.report.outcome {
-            Outcome::Intact { sealed: true } => format!("VALID L0 chain intact · {records}"),
-            Outcome::Intact { sealed: false } => format!("VALID L0 still growing · {records}"),
-            Outcome::Tampered(_) => format!("TAMPERED after {records}"),
-            Outcome::Malformed(_) => format!("MALFORMED after {records}"),
-            Outcome::Incomplete(_) => format!("INCOMPLETE · {records}"),
-            Outcome::Empty => return "EMPTY: an empty trail proves nothing".to_owned(),
-        };
-        let policy = match self.rejudged {
-            Some(rejudged) => format!("policy: {} violations", grouped(rejudged.violations)),
-            None => "policy: not judged again".to_owned(),
-        };
-        format!("{status} · unsigned · {} · {policy}", self.lost())
-    }
+fn key(checked: &Checked) -> String {
+    let Some(signatures) = &checked.report.signatures else {
+        return "unsigned".to_owned();
+    };
+    let name = signatures.hosts.first().map_or("?", |host| host.key.name());
+    let pinned = match (checked.has_pins, signatures.all_pinned) {
+        (true, true) => "pinned",
+        (true, false) => "NOT the pinned key",
+        (false, _) => "self-consistent, key not pinned",
+    };
+    format!("key {} ({pinned})", escaped(name))
+}
 
-    fn lost(&self) -> String {
-        let lost: Vec<_> = self
-            .report
-            .lost
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .map(|(unit, count)| format!("{} {} lost", grouped(*count), unit_name(*unit)))
-            .collect();
-        if lost.is_empty() {
-            "0 lost".to_owned()
-        } else {
-            lost.join(", ")
+fn lost(checked: &Checked) -> String {
+    let lost: Vec<_> = checked
+        .report
+        .lost
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(unit, count)| format!("{} {} lost", grouped(*count), unit_name(*unit)))
+        .collect();
+    if lost.is_empty() {
+        "0 lost".to_owned()
+    } else {
+        lost.join(", ")
+    }
+}
+
+fn problems(checked: &Checked, area: Area) -> Vec<String> {
+    let problems = checked.judgement.problems.iter();
+    let problems = problems.filter(|problem| problem.area == area);
+    problems.map(|problem| escaped(&problem.message)).collect()
+}
+
+fn integrity(checked: &Checked) -> Vec<String> {
+    let report = &checked.report;
+    match &report.outcome {
+        Outcome::Tampered(_) | Outcome::Malformed(_) => {
+            let mut lines = Vec::new();
+            if let Some(place) = &checked.fault_file {
+                lines.push(format!("in {}", escaped(place)));
+            }
+            lines.push(match report.last {
+                Some(mark) => format!("last good record is seq {}", mark.seq),
+                None => "no record before it is good".to_owned(),
+            });
+            lines.push(trusted(report.signatures.as_ref()));
+            lines
+        }
+        Outcome::Empty => vec!["nothing to check".to_owned()],
+        Outcome::Intact { .. } | Outcome::Incomplete(_) => {
+            let head = report.last.map(|mark| mark.record_hash.to_string());
+            let head = head.unwrap_or_default();
+            vec![format!("every record is as written; head {head}")]
         }
     }
+}
 
-    fn integrity(&self) -> String {
-        match &self.report.outcome {
-            Outcome::Tampered(fault) | Outcome::Malformed(fault) => {
-                let last = self.report.last.map_or_else(
-                    || "no record before it is good".to_owned(),
-                    |mark| format!("last good record is seq {}", mark.seq),
-                );
-                let seq = fault
-                    .seq
-                    .map_or_else(String::new, |seq| format!("seq {seq}, "));
-                format!("{seq}{}; {last}", escaped(&fault.to_string()))
-            }
-            Outcome::Empty => "nothing to check".to_owned(),
-            Outcome::Intact { .. } | Outcome::Incomplete(_) => {
-                let head = self.report.last.map(|mark| mark.record_hash.to_string());
-                format!(
-                    "every record is as written; head {}",
-                    head.unwrap_or_default()
-                )
-            }
-        }
+fn trusted(signatures: Option<&Signatures>) -> String {
+    match signatures.and_then(|signatures| signatures.last_checkpoint) {
+        Some(last) => format!(
+            "last trusted checkpoint is seq {}: the first {} records, {} bytes",
+            last.seq,
+            grouped(last.size),
+            grouped(last.byte_offset)
+        ),
+        None => "no checkpoint before it can be trusted".to_owned(),
     }
+}
 
-    fn completeness(&self) -> String {
-        match &self.report.outcome {
-            Outcome::Intact { sealed: true } => {
-                let counters = self.report.end.as_ref().map_or("", |end| {
-                    match end.reconciliation.as_slice() {
+fn completeness(checked: &Checked) -> Vec<String> {
+    let report = &checked.report;
+    match &report.outcome {
+        Outcome::Intact { sealed: true } => {
+            let counters =
+                report
+                    .end
+                    .as_ref()
+                    .map_or("", |end| match end.reconciliation.as_slice() {
                         [] => "; no interface was counted",
                         all if all.iter().all(|one| one.matches) => {
                             "; flows match the interface's counters"
                         }
                         _ => "; flows DO NOT match the interface's counters",
-                    }
-                });
-                format!("from trail_start to trail_end, {}{counters}", self.lost())
+                    });
+            let mut lines = vec![format!(
+                "from trail_start to trail_end, {}{counters}",
+                lost(checked)
+            )];
+            lines.extend(parts(checked));
+            lines
+        }
+        Outcome::Intact { sealed: false } | Outcome::Incomplete(_) => {
+            let mut lines = Vec::new();
+            if matches!(report.outcome, Outcome::Intact { .. }) {
+                lines.push("not ended yet".to_owned());
             }
-            Outcome::Intact { sealed: false } => "not ended yet".to_owned(),
-            Outcome::Incomplete(why) => why.to_string(),
-            Outcome::Tampered(_) | Outcome::Malformed(_) | Outcome::Empty => "unknown".to_owned(),
+            lines.extend(unattested(report.signatures.as_ref()));
+            lines.extend(parts(checked));
+            lines
         }
-    }
-
-    fn policy(&self) -> String {
-        let count = |result| grouped(self.report.counts.of_verdict(result));
-        let recorded = format!(
-            "recorded verdicts: {} allow, {} anomaly, {} deny",
-            count(VerdictResult::Allow),
-            count(VerdictResult::Anomaly),
-            count(VerdictResult::Deny)
-        );
-        match self.rejudged {
-            Some(again) => format!(
-                "{recorded}; judged again by {}: {} violations, {} verdicts differ",
-                escaped(&again.policy_path),
-                grouped(again.violations),
-                grouped(again.differing)
-            ),
-            None => format!("{recorded}; --against FILE judges them again"),
-        }
-    }
-
-    fn print_violations(&self, out: &mut impl Write) -> io::Result<()> {
-        let Some(rejudged) = self.rejudged else {
-            return Ok(());
-        };
-        for violation in &rejudged.listed {
-            let verdict = &violation.verdict;
-            let rule = verdict.policy_rule.as_deref().unwrap_or("-");
-            writeln!(
-                out,
-                "  seq {:<6} {:<8} {}  [{}] {}",
-                violation.seq,
-                verdict.result,
-                escaped(&violation.what),
-                escaped(rule),
-                escaped(&verdict.reason)
-            )?;
-        }
-        let more = rejudged
-            .violations
-            .saturating_sub(rejudged.listed.len() as u64);
-        if more > 0 {
-            writeln!(out, "  … and {} more", grouped(more))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn print_json(&self) -> io::Result<()> {
-        let report = self.report;
-        let fault = match &report.outcome {
-            Outcome::Tampered(fault) | Outcome::Malformed(fault) => Some(json!({
-                "code": fault.what.code(),
-                "message": fault.to_string(),
-                "seq": fault.seq,
-                "line": fault.line,
-                "byte_offset": fault.byte_offset,
-            })),
-            _ => None,
-        };
-        let answer = json!({
-            "exit_code": self.exit.code(),
-            "status": status(&report.outcome),
-            "records": report.records,
-            "bytes": report.bytes,
-            "integrity": {
-                "fault": fault,
-                "head": report.last.map(|mark| mark.record_hash),
-                "last_good_seq": report.last.map(|mark| mark.seq),
-            },
-            "completeness": {
-                "sealed": matches!(report.outcome, Outcome::Intact { sealed: true }),
-                "lost": report.lost.iter().map(|(unit, n)| (unit_name(*unit), *n))
-                    .collect::<std::collections::BTreeMap<_, _>>(),
-                "reconciliation": report.end.as_ref().map(|end| &end.reconciliation),
-                "partial_bytes": report.partial_bytes,
-            },
-            "assurance": { "level": "L0", "statement": ASSURANCE },
-            "policy": {
-                "recorded": report.counts.verdicts(),
-                "judged_again": self.rejudged.map(rejudged_json),
-            },
-        });
-        let answer = ascii_json(&answer.to_string());
-        writeln!(io::stdout().lock(), "{answer}")
+        Outcome::Tampered(_) | Outcome::Malformed(_) => vec!["unknown".to_owned()],
+        Outcome::Empty => Vec::new(),
     }
 }
 
-/// What an unsigned chain can and cannot prove.
-const ASSURANCE: &str = "L0: self-consistent, no key. Whoever can write the file could have \
-                         written all of it anew; keep the head elsewhere to rule that out";
-
-fn rejudged_json(rejudged: &Rejudged) -> serde_json::Value {
-    let violation = |v: &super::rejudge::Violation| {
-        json!({
-            "seq": v.seq,
-            "subject": v.what,
-            "result": v.verdict.result,
-            "policy_rule": v.verdict.policy_rule,
-            "reason": v.verdict.reason,
-        })
-    };
-    json!({
-        "policy": rejudged.policy_path,
-        "policy_digest": rejudged.policy_digest,
-        "violations": rejudged.violations,
-        "verdicts_differing": rejudged.differing,
-        "listed": rejudged.listed.iter().map(violation).collect::<Vec<_>>(),
+fn unattested(signatures: Option<&Signatures>) -> Option<String> {
+    let signatures = signatures?;
+    Some(match signatures.last_checkpoint {
+        Some(last) => format!(
+            "{} records after the last checkpoint (seq {}) are not signed yet",
+            grouped(signatures.unattested),
+            last.seq
+        ),
+        None => "no record is signed yet".to_owned(),
     })
 }
 
-fn status(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Intact { sealed: true } => "valid",
-        Outcome::Intact { sealed: false } => "growing",
-        Outcome::Tampered(_) => "tampered",
-        Outcome::Malformed(_) => "malformed",
-        Outcome::Incomplete(_) => "incomplete",
-        Outcome::Empty => "empty",
+/// Sessions and segments, where there are several.
+fn parts(checked: &Checked) -> Option<String> {
+    let (sessions, segments) = (checked.report.sessions, checked.report.segments);
+    match (sessions, segments) {
+        (..=1, ..=1) => None,
+        (..=1, _) => Some(format!("in {segments} segments")),
+        (_, ..=1) => Some(format!("in {sessions} sessions")),
+        _ => Some(format!("in {sessions} sessions and {segments} segments")),
     }
 }
 
-fn unit_name(unit: sandtrace_event::GapUnit) -> &'static str {
-    use sandtrace_event::GapUnit;
+fn assurance(checked: &Checked) -> Vec<String> {
+    let level = checked.judgement.level;
+    let Some(signatures) = &checked.report.signatures else {
+        return vec![format!(
+            "L{level}: self-consistent, no key. Whoever can write the file could have written all \
+             of it anew; keep the head elsewhere to rule that out"
+        )];
+    };
+    let keys = match signatures.keys {
+        1 => "1 key".to_owned(),
+        keys => format!("{} keys", grouped(keys)),
+    };
+    let mut lines = vec![format!(
+        "L{level}: {} checkpoints by {keys} of {}",
+        grouped(signatures.checkpoints),
+        escaped(&signatures.origin)
+    )];
+    for host in signatures.hosts.iter().take(HOSTS) {
+        let pinned = if host.pinned { "pinned" } else { "not pinned" };
+        lines.push(format!(
+            "certified by {} ({pinned})",
+            escaped(&host.key.to_string())
+        ));
+    }
+    let more = signatures.hosts.len().saturating_sub(HOSTS);
+    if more > 0 {
+        lines.push(format!("and by {more} other keys"));
+    }
+    if !checked.has_pins {
+        let advice = "the key is the trail's own word: --key VKEY checks it against the host's";
+        lines.push(advice.to_owned());
+    }
+    lines.extend(witnesses(checked));
+    lines
+}
+
+fn witnesses(checked: &Checked) -> Option<String> {
+    let quorum = checked.judgement.quorum?;
+    Some(match (quorum, checked.judgement.witnessed) {
+        (true, _) => "the quorum of witnesses stands behind the last checkpoint".to_owned(),
+        (false, Some(size)) => format!(
+            "the quorum of witnesses stands behind the first {} records",
+            grouped(size)
+        ),
+        (false, None) => "no quorum of witnesses".to_owned(),
+    })
+}
+
+fn policy(checked: &Checked) -> Vec<String> {
+    let count = |result| grouped(checked.report.counts.of_verdict(result));
+    let recorded = format!(
+        "recorded verdicts: {} allow, {} anomaly, {} deny",
+        count(VerdictResult::Allow),
+        count(VerdictResult::Anomaly),
+        count(VerdictResult::Deny)
+    );
+    vec![match &checked.rejudged {
+        Some(again) => format!(
+            "{recorded}; judged again by {}: {} violations, {} verdicts differ",
+            escaped(&again.policy_path),
+            grouped(again.violations),
+            grouped(again.differing)
+        ),
+        None => format!("{recorded}; --against FILE judges them again"),
+    }]
+}
+
+fn violations(checked: &Checked, out: &mut impl Write) -> io::Result<()> {
+    let Some(rejudged) = &checked.rejudged else {
+        return Ok(());
+    };
+    for violation in rejudged.listed.iter().take(LISTED) {
+        let verdict = &violation.verdict;
+        let rule = verdict.policy_rule.as_deref().unwrap_or("-");
+        writeln!(
+            out,
+            "  seq {:<6} {:<8} {}  [{}] {}",
+            violation.seq,
+            verdict.result,
+            escaped(&violation.what),
+            escaped(rule),
+            escaped(&verdict.reason)
+        )?;
+    }
+    let shown = rejudged.listed.len().min(LISTED);
+    let more = rejudged
+        .violations
+        .saturating_sub(u64::try_from(shown).unwrap_or(u64::MAX));
+    if more > 0 {
+        writeln!(
+            out,
+            "  … and {} more; --json has all of them",
+            grouped(more)
+        )?;
+    }
+    Ok(())
+}
+
+pub(crate) fn unit_name(unit: GapUnit) -> &'static str {
     match unit {
         GapUnit::Calls => "calls",
         GapUnit::Threads => "threads",

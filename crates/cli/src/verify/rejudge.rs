@@ -5,11 +5,11 @@ use crate::policy_file::LoadedPolicy;
 use sandtrace_audit_chain::{Report, TrailReader};
 use sandtrace_event::{AuditEvent, Payload, Verdict, VerdictResult};
 use sandtrace_policy::Engine;
-use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
 
-/// Violations that are listed; beyond these they are counted.
-const LISTED: usize = 1000;
+/// Violations that are kept; beyond these they are counted.
+const KEPT: usize = 1000;
 
 /// What another judgement says.
 pub(crate) struct Rejudged {
@@ -30,44 +30,81 @@ pub(crate) struct Violation {
     pub(crate) verdict: Verdict,
 }
 
-/// Judges every event of a trail that was found intact.
-pub(crate) fn rejudge(
-    trail: &File,
-    policy: &LoadedPolicy,
-    report: &Report,
-    resolvers: &[IpAddr],
-) -> Result<Rejudged, Failure> {
-    let recorded = report.start.iter().flat_map(|start| &start.resolvers);
-    let mut accepted: Vec<IpAddr> = recorded.filter_map(|text| text.parse().ok()).collect();
-    accepted.extend_from_slice(resolvers);
-    let mut engine = Engine::new(policy.policy.clone(), &accepted);
-    let mut result = Rejudged {
-        policy_path: policy.path.display().to_string(),
-        policy_digest: policy.digest.to_string(),
-        violations: 0,
-        differing: 0,
-        listed: Vec::new(),
-    };
-    let mut reader = TrailReader::new(trail);
-    while let Some(event) = reader.next_event().or_exit(Exit::Malformed)? {
-        let Some(verdict) = engine.judge(&event.observation()).verdict else {
-            continue;
+/// A policy, and the resolvers whose answers count.
+pub(crate) struct Judge<'a> {
+    pub(crate) policy: &'a LoadedPolicy,
+    pub(crate) resolvers: &'a [IpAddr],
+}
+
+impl Judge<'_> {
+    /// Judges every event of a trail that was found intact.
+    pub(crate) fn rejudge(&self, trail: impl Read, report: &Report) -> Result<Rejudged, Failure> {
+        let mut result = Rejudged {
+            policy_path: self.policy.path.display().to_string(),
+            policy_digest: self.policy.digest.to_string(),
+            violations: 0,
+            differing: 0,
+            listed: Vec::new(),
         };
-        let before = event.verdict.as_ref().map(|verdict| verdict.result);
-        result.differing += u64::from(before != Some(verdict.result));
-        if verdict.result != VerdictResult::Allow {
-            result.violations += 1;
-            if result.listed.len() < LISTED {
-                let what = subject(&event);
-                result.listed.push(Violation {
-                    seq: event.seq.0,
-                    what,
-                    verdict,
-                });
+        self.walk(trail, report, |event, verdict| {
+            let before = event.verdict.as_ref().map(|verdict| verdict.result);
+            result.differing += u64::from(before != Some(verdict.result));
+            if verdict.result != VerdictResult::Allow {
+                result.violations += 1;
+                if result.listed.len() < KEPT {
+                    result.listed.push(Violation::of(event, verdict));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(result)
+    }
+
+    /// Judges once more and hands on each violation.
+    pub(crate) fn each_violation(
+        &self,
+        trail: impl Read,
+        report: &Report,
+        mut hear: impl FnMut(&Violation) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.walk(trail, report, |event, verdict| match verdict.result {
+            VerdictResult::Allow => Ok(()),
+            VerdictResult::Anomaly | VerdictResult::Deny => hear(&Violation::of(event, verdict)),
+        })
+    }
+
+    fn walk(
+        &self,
+        trail: impl Read,
+        report: &Report,
+        mut hear: impl FnMut(&AuditEvent, Verdict) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let recorded = report.start.iter().flat_map(|start| &start.resolvers);
+        let mut accepted: Vec<IpAddr> = recorded.filter_map(|text| text.parse().ok()).collect();
+        accepted.extend_from_slice(self.resolvers);
+        let mut engine = Engine::new(self.policy.policy.clone(), &accepted);
+        let mut reader = TrailReader::new(trail);
+        // What was appended since it was verified is not judged.
+        for _ in 0..report.records {
+            let Some(event) = reader.next_event().or_exit(Exit::Malformed)? else {
+                break;
+            };
+            if let Some(verdict) = engine.judge(&event.observation()).verdict {
+                hear(&event, verdict)?;
             }
         }
+        Ok(())
     }
-    Ok(result)
+}
+
+impl Violation {
+    fn of(event: &AuditEvent, verdict: Verdict) -> Self {
+        Self {
+            seq: event.seq.0,
+            what: subject(event),
+            verdict,
+        }
+    }
 }
 
 /// What an event is about, in few words.
