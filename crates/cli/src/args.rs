@@ -47,6 +47,9 @@ pub(crate) enum Command {
     /// Work with policy manifests
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Work with the settings file
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Work with profiles of VMM system calls
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -65,7 +68,7 @@ Examples:
   Name everything by hand, and see JSON lines:
     sandtrace watch --sandbox-id box --tap tap0 --netns fc0 --disk rootfs.ext4 -o -
   Watch every sandbox of this host, one trail each:
-    sandtrace watch --all --trail-dir /var/lib/sandtrace --policy policy.yaml
+    sandtrace watch --trail-dir /var/lib/sandtrace --policy policy.yaml
   Only show what is wrong (the trail keeps everything):
     sandtrace watch --sandbox-id vm-001 --policy policy.yaml --filter-verdict deny,anomaly
 
@@ -81,7 +84,7 @@ Examples:
   sandtrace replay incident.pcapng --policy policy.yaml --sandbox-ip 10.0.0.2
   sandtrace replay incident.pcap --trail incident.jsonl --resolver 10.0.0.1 -o -
 
-Without --sandbox-ip, who sends the first frame of a conversation is taken for the sandbox.";
+Without --sandbox-ip, who sends the first frame between two addresses is taken for the sandbox.";
 
 const FSDIFF_EXAMPLES: &str = "\
 Examples:
@@ -102,27 +105,20 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// Sandbox to watch: found among running ones, or the name of what is given by hand
-    #[arg(long, value_name = "ID", required_unless_present = "all")]
+    #[arg(long, value_name = "ID")]
     pub(crate) sandbox_id: Option<String>,
-    /// Watch every sandbox of this host, also those that start later
+    /// Watch every sandbox of this host, also those that start later; the same as no --sandbox-id
     #[arg(long, conflicts_with = "sandbox_id")]
     pub(crate) all: bool,
-    /// Directory of the trails of all sandboxes, one file each
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "./trails",
-        conflicts_with = "sandbox_id"
-    )]
-    pub(crate) trail_dir: PathBuf,
-    /// Most sandboxes watched at the same time
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 1024,
-        conflicts_with = "sandbox_id"
-    )]
-    pub(crate) max_sandboxes: usize,
+    /// Settings file [default: /etc/sandtrace/config.toml, if there is one] [env: SANDTRACE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of the trails of all sandboxes, one file each [default: ./trails]
+    #[arg(long, value_name = "DIR", conflicts_with = "sandbox_id")]
+    pub(crate) trail_dir: Option<PathBuf>,
+    /// Most sandboxes watched at the same time [default: 1024]
+    #[arg(long, value_name = "N", conflicts_with = "sandbox_id")]
+    pub(crate) max_sandboxes: Option<usize>,
     #[command(flatten)]
     pub(crate) discover: DiscoverArgs,
     /// Agent's name in the trail [default: what the sandbox's metadata says, else its id]
@@ -131,9 +127,9 @@ pub(crate) struct WatchArgs {
     /// Policy to judge events by; without one nothing is judged
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Trail to write; must not exist yet
-    #[arg(long, value_name = "FILE", default_value = "./trace.jsonl")]
-    pub(crate) trail: PathBuf,
+    /// Trail to write; must not exist yet [default: ./trace.jsonl]
+    #[arg(long, value_name = "FILE", requires = "sandbox_id")]
+    pub(crate) trail: Option<PathBuf>,
     /// VMM process, where the id alone does not find it
     #[arg(long, value_name = "N", requires = "sandbox_id")]
     pub(crate) pid: Option<u32>,
@@ -155,27 +151,27 @@ pub(crate) struct WatchArgs {
     /// End after this time, such as 90s or 1h
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Time between two looks at the disk
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "2s")]
-    pub(crate) scan_interval: Duration,
-    /// How the VMM's own system calls on the host are seen (never the guest's)
-    #[arg(
-        long,
-        value_enum,
-        value_name = "HOW",
-        default_value = "auto",
-        conflicts_with = "all"
-    )]
-    pub(crate) syscalls: SyscallMode,
-    /// Time between two counts of system calls
-    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "5s")]
-    pub(crate) syscall_interval: Duration,
+    /// Time between two looks at the disk [default: 2s]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
+    pub(crate) scan_interval: Option<Duration>,
+    /// How the VMM's own system calls on the host are seen, never the guest's [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "all")]
+    pub(crate) syscalls: Option<SyscallMode>,
+    /// Time between two counts of system calls [default: 5s]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
+    pub(crate) syscall_interval: Option<Duration>,
+    /// Time between two questions to a VMM's API whether it is paused; 0s: never [default: 10s]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
+    pub(crate) state_interval: Option<Duration>,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
+    /// Settings file [default: /etc/sandtrace/config.toml, if there is one] [env: SANDTRACE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) discover: DiscoverArgs,
     /// Print the answer as one JSON object
@@ -195,7 +191,7 @@ pub(crate) struct DiscoverArgs {
 }
 
 /// What is shown and sent. The trail always keeps everything.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ShowArgs {
     /// Where events go: - (standard output, JSON lines), FILE, or unix:///PATH; repeatable
     #[arg(short, long, value_name = "TARGET")]
@@ -292,6 +288,18 @@ pub(crate) enum PolicyCommand {
 pub(crate) struct PolicyCheckArgs {
     /// Policy manifest
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check that the settings load, and say what they are and where each is from
+    Check(ConfigCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheckArgs {
+    /// Settings file [default: /etc/sandtrace/config.toml]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

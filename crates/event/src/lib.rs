@@ -27,7 +27,8 @@ pub use digest::{Digest, ParseDigestError};
 pub use filesystem::{ChangeSource, FileChange, FileKind, FileOp, HashScope, QuiesceMethod};
 pub use ids::EventId;
 pub use network::{
-    DnsQuery, Flow, FlowEnd, FlowPhase, HttpFacts, NameEvidence, NameSource, Protocol, TlsFacts,
+    Aggregate, DnsQuery, Flow, FlowEnd, FlowPhase, HttpFacts, NameEvidence, NameSource, Protocol,
+    TlsFacts, Tunnel,
 };
 pub use number::{Count, MAX_SAFE_INTEGER};
 pub use record::{

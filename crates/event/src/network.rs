@@ -120,6 +120,28 @@ pub struct HttpFacts {
     pub path: String,
 }
 
+/// Many conversations counted as one, as there were too many for a record each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aggregate {
+    /// Conversations, or parts of such.
+    pub flows: Count,
+    /// The peers' network, `192.0.2.0/24` or a /64; absent where even those were too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+}
+
+/// What a conversation inside a tunnel is carried in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel {
+    /// `ip_in_ip`, `gre`, `vxlan`, `geneve`, `gtp_u`, `teredo`, `ayiya`.
+    pub kind: String,
+    /// `flow_id` of the conversation that carried its first frame; absent for an aggregate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer_flow_id: Option<Count>,
+}
+
 /// One conversation between the sandbox and a peer, as of this record.
 ///
 /// `sent` is what the sandbox sent, `received` what it received. Byte counts
@@ -128,6 +150,9 @@ pub struct HttpFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
+    /// Set where the record stands for many conversations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Aggregate>,
     /// Payload bytes received.
     pub bytes_received: Count,
     /// Payload bytes sent.
@@ -205,6 +230,10 @@ pub struct Flow {
     /// TLS handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFacts>,
+    /// Set for a conversation inside a tunnel: its bytes are also in the one that
+    /// carries it, and its addresses prove nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// VLAN identifier, where tagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
@@ -218,9 +247,12 @@ pub struct Flow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DnsQuery {
-    /// Addresses and canonical names that were answered.
+    /// Answers: addresses and names as they are, other types as a zone file has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
+    /// What is odd about the question, in words of a closed list (docs/events.md).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
     /// Microseconds from question to answer; absent where no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Count>,

@@ -79,6 +79,7 @@ pub(crate) fn judged(engine: &mut Engine, payload: impl Into<Payload>) -> String
 /// An open TCP connection to [`PEER`] that has sent 600 bytes in one call.
 pub(crate) fn flow(port: u16) -> Flow {
     Flow {
+        aggregate: None,
         bytes_received: Count(0),
         bytes_sent: Count(600),
         calls: Count(1),
@@ -110,6 +111,7 @@ pub(crate) fn flow(port: u16) -> Flow {
         started_at: WallTime(0),
         state: None,
         tls: None,
+        tunnel: None,
         vlan: None,
         wire_bytes_received: Count(0),
         wire_bytes_sent: Count(700),
@@ -159,6 +161,7 @@ pub(crate) fn ingress(from: &str, port: u16) -> IngressFlow {
 pub(crate) fn query(name: &str, resolver: &str) -> DnsQuery {
     DnsQuery {
         answers: vec![PEER.to_owned()],
+        findings: Vec::new(),
         latency_us: Some(Count(900)),
         matched: true,
         name: name.to_owned(),

@@ -15,8 +15,12 @@ pub struct FlowConfig {
     pub update_interval_us: u64,
     /// A TCP connection is over after this long without a packet.
     pub tcp_idle_us: u64,
-    /// A TCP connection attempt without an answer is over after this long.
+    /// A TCP connection attempt is over this long after its begin, if there is
+    /// no answer by then.
     pub tcp_attempt_us: u64,
+    /// A TCP connection whose end is all that was seen of one side is over
+    /// after this long without a packet.
+    pub tcp_remainder_us: u64,
     /// How long a TCP connection is kept after its end for stragglers.
     pub tcp_linger_us: u64,
     /// A UDP conversation is over after this long without a packet.
@@ -35,6 +39,15 @@ pub struct FlowConfig {
     pub accepted_resolvers: Vec<IpAddr>,
     /// The sandbox's own addresses. Where given, another source address is a finding.
     pub sandbox_addresses: Vec<IpAddr>,
+    /// Report a source MAC of the sandbox that is not its first one.
+    pub check_source_mac: bool,
+    /// How long fragments wait for the rest of their datagram.
+    pub fragment_timeout_us: u64,
+    /// Flows that may be reported one by one at once; beyond that, those that
+    /// have not been reported yet are counted together (see [`Aggregate`](crate::Aggregate)).
+    pub open_burst: u32,
+    /// Flows that may be reported one by one each second, in the long run.
+    pub opens_per_second: u32,
     /// Most bytes of one direction of one connection that are read for names.
     pub reassembly_bytes: usize,
     /// Most bytes held for reassembly in the whole table.
@@ -49,6 +62,7 @@ impl Default for FlowConfig {
             update_interval_us: 60 * SECOND,
             tcp_idle_us: 30 * 60 * SECOND,
             tcp_attempt_us: 60 * SECOND,
+            tcp_remainder_us: 10 * SECOND,
             tcp_linger_us: 2 * SECOND,
             udp_idle_us: 60 * SECOND,
             other_idle_us: 60 * SECOND,
@@ -58,6 +72,10 @@ impl Default for FlowConfig {
             max_named_addresses: 16_384,
             accepted_resolvers: Vec::new(),
             sandbox_addresses: Vec::new(),
+            check_source_mac: false,
+            fragment_timeout_us: 30 * SECOND,
+            open_burst: 65_536,
+            opens_per_second: 1_000,
             reassembly_bytes: 64 * 1024,
             reassembly_bytes_total: 16 * 1024 * 1024,
         }

@@ -51,8 +51,25 @@ findings! {
     ExcessRetransmission = "excess_retransmission",
     /// The table's reassembly memory was used up, so this flow's hello was not read.
     ReassemblyLimit = "reassembly_limit",
-    /// The frames are IP fragments.
+    /// IP fragments that could not be joined, so that their connection is not known.
     Fragmented = "fragmented",
+    /// IP fragments of one datagram overlapped.
+    OverlappingFragments = "overlapping_fragments",
+    /// The sandbox sent from a MAC that is not the one it began with.
+    SpoofedMac = "spoofed_mac",
+    /// DNS over TLS (port 853 or ALPN `dot`): questions that cannot be read.
+    DnsOverTls = "dns_over_tls",
+    /// DNS over QUIC (port 853 or ALPN `doq`): questions that cannot be read.
+    DnsOverQuic = "dns_over_quic",
+    /// DNS over HTTPS, by the name or address of a public service or the
+    /// request's path: questions that cannot be read.
+    DnsOverHttps = "dns_over_https",
+    /// DNS on a port that is not 53.
+    DnsOddPort = "dns_odd_port",
+    /// Questions that look like data: long or random labels, again and again.
+    DnsTunnelling = "dns_tunnelling",
+    /// The names in the server's certificate do not cover the name the client asked for.
+    CertNameMismatch = "cert_name_mismatch",
 }
 
 /// A set of findings.

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses of a frame, in the frame's own order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Addresses {
     /// Not an IP frame.
     #[default]
@@ -24,8 +24,10 @@ pub(crate) struct FlowKey {
     ports: (u16, u16),
     /// Outer and inner VLAN identifier.
     vlans: (Option<u16>, Option<u16>),
-    /// Fragments after the first, which bear no ports.
+    /// Fragments that were not joined, which bear no ports.
     pub(crate) later_fragments: bool,
+    /// Number of the tunnel that carries it; 0 where none does.
+    within: u32,
 }
 
 /// A frame's side of the key, in the frame's own order.
@@ -40,7 +42,7 @@ pub(crate) struct FrameKey {
 
 impl FlowKey {
     /// The key of the flow that a frame belongs to.
-    pub(crate) fn new(frame: FrameKey, direction: Direction) -> Self {
+    pub(crate) fn new(frame: FrameKey, direction: Direction, within: u32) -> Self {
         let FrameKey {
             addresses, ports, ..
         } = frame;
@@ -54,6 +56,7 @@ impl FlowKey {
             ports,
             vlans: frame.vlans,
             later_fragments: frame.later_fragment,
+            within,
         }
     }
 
@@ -81,6 +84,11 @@ impl FlowKey {
     /// Both ports, or what stands in for them; zeros where nothing does.
     pub(crate) const fn raw_ports(&self) -> (u16, u16) {
         self.ports
+    }
+
+    /// Number of the tunnel that carries it; 0 where none does.
+    pub(crate) const fn within(&self) -> u32 {
+        self.within
     }
 
     /// The outer VLAN identifier.
@@ -112,7 +120,7 @@ impl Addresses {
         self.swapped().first()
     }
 
-    const fn swapped(self) -> Self {
+    pub(crate) const fn swapped(self) -> Self {
         match self {
             Self::None => Self::None,
             Self::V4(a, b) => Self::V4(b, a),
@@ -152,6 +160,9 @@ impl Hash for FlowKey {
             state.write_u32(
                 u32::from(outer.unwrap_or_default()) << 16 | u32::from(inner.unwrap_or_default()),
             );
+        }
+        if self.within != 0 {
+            state.write_u32(self.within);
         }
     }
 }

@@ -135,6 +135,11 @@ impl NameBook {
         }
     }
 
+    /// What a client's claim is worth where no address says anything.
+    pub(crate) fn claimed(claim: Option<&Claim>) -> Known {
+        Self::new(1).evidence(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), claim)
+    }
+
     /// All that is known about the name of a peer that the client calls `claim`.
     pub(crate) fn evidence(&self, peer: IpAddr, claim: Option<&Claim>) -> Known {
         let answered = self.by_address.get(&peer).map_or(&[][..], Vec::as_slice);

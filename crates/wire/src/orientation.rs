@@ -1,9 +1,9 @@
 //! Directions of frames in a capture that does not state them.
 
 use crate::frame::Frame;
-use crate::key::{Addresses, FlowKey};
+use crate::key::Addresses;
 use crate::packet::{Direction, Moment, Packet};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 /// Tells which way each frame of a capture file went.
@@ -12,20 +12,36 @@ use std::net::IpAddr;
 /// sandbox, and so was one from a MAC that such a frame had, whatever address
 /// it claims; all others were delivered to it.
 ///
-/// Without: who sends the first frame of a conversation is the sandbox, except
-/// that a SYN-ACK answers a SYN that was not captured. Frames that are not IP
-/// count as sent.
+/// Without: of two addresses, the sandbox is the one that sends the first frame
+/// between them, except that a SYN-ACK answers a SYN that was not captured.
+/// Frames that are not IP count as sent.
 #[derive(Debug)]
 pub struct Orientation {
     sandbox: Vec<IpAddr>,
     macs: Vec<[u8; 6]>,
-    /// Conversations as their sandbox sees them, the older and the newer half:
-    /// what is in neither was last seen long ago.
-    older: HashMap<FlowKey, ()>,
-    newer: HashMap<FlowKey, ()>,
+    /// Addresses, the sandbox's first, the older and the newer half: what is in
+    /// neither was last seen long ago.
+    older: HashSet<Pair>,
+    newer: HashSet<Pair>,
 }
 
-/// Conversations in each half. A flow table holds as many flows.
+/// Two addresses, the sandbox's first; with ports only where both are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Pair {
+    addresses: Addresses,
+    ports: (u16, u16),
+}
+
+impl Pair {
+    const fn swapped(self) -> Self {
+        Self {
+            addresses: self.addresses.swapped(),
+            ports: (self.ports.1, self.ports.0),
+        }
+    }
+}
+
+/// Pairs in each half. A flow table holds as many flows.
 const HALF: usize = 65_536;
 /// MACs of one sandbox that are remembered.
 const MAX_MACS: usize = 16;
@@ -37,8 +53,8 @@ impl Orientation {
         Self {
             sandbox,
             macs: Vec::new(),
-            older: HashMap::new(),
-            newer: HashMap::new(),
+            older: HashSet::new(),
+            newer: HashSet::new(),
         }
     }
 
@@ -52,7 +68,7 @@ impl Orientation {
             vlan: None,
         });
         if self.sandbox.is_empty() {
-            self.by_conversation(&frame)
+            self.by_pair(&frame)
         } else {
             self.by_address(frame.key.addresses, bytes)
         }
@@ -77,34 +93,43 @@ impl Orientation {
         Direction::ToSandbox
     }
 
-    fn by_conversation(&mut self, frame: &Frame<'_>) -> Direction {
-        for direction in [Direction::FromSandbox, Direction::ToSandbox] {
-            let key = FlowKey::new(frame.key, direction);
-            if self.newer.contains_key(&key) {
+    fn by_pair(&mut self, frame: &Frame<'_>) -> Direction {
+        let addresses = frame.key.addresses;
+        if addresses == Addresses::None {
+            return Direction::FromSandbox;
+        }
+        let same = addresses.first() == addresses.second();
+        let ports = if same { frame.key.ports } else { (0, 0) };
+        let pair = Pair { addresses, ports };
+        for (pair, direction) in [
+            (pair, Direction::FromSandbox),
+            (pair.swapped(), Direction::ToSandbox),
+        ] {
+            if self.newer.contains(&pair) {
                 return direction;
             }
-            if self.older.remove(&key).is_some() {
-                self.remember(key);
+            if self.older.remove(&pair) {
+                self.remember(pair);
                 return direction;
             }
         }
         let answers = frame
             .tcp
             .is_some_and(|header| header.flags.syn() && header.flags.ack());
-        let direction = if answers {
-            Direction::ToSandbox
+        let (pair, direction) = if answers {
+            (pair.swapped(), Direction::ToSandbox)
         } else {
-            Direction::FromSandbox
+            (pair, Direction::FromSandbox)
         };
-        self.remember(FlowKey::new(frame.key, direction));
+        self.remember(pair);
         direction
     }
 
-    fn remember(&mut self, key: FlowKey) {
+    fn remember(&mut self, pair: Pair) {
         if self.newer.len() >= HALF {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(key, ());
+        self.newer.insert(pair);
     }
 }
 
@@ -146,9 +171,9 @@ mod tests {
             &[
                 (frame(1, A, B, [40000, 80], 0x02), FromSandbox),
                 (frame(2, B, A, [80, 40000], 0x12), ToSandbox),
-                (frame(2, B, A, [50000, 22], 0x02), FromSandbox),
-                (frame(2, B, A, [443, 40001], 0x12), ToSandbox),
-                (frame(1, A, B, [40001, 443], 0x10), FromSandbox),
+                (frame(2, B, A, [50000, 22], 0x02), ToSandbox),
+                (frame(2, B, C, [443, 40001], 0x12), ToSandbox),
+                (frame(1, C, B, [40001, 443], 0x10), FromSandbox),
                 (vec![0; 60], FromSandbox),
             ],
         );

@@ -6,6 +6,7 @@ use crate::names::NameEvidence;
 use crate::packet::Moment;
 use crate::tcp::TcpState;
 use crate::tls::TlsFacts;
+use crate::tunnel::TunnelFacts;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -64,6 +65,29 @@ pub enum Protocol {
     Ethernet(u16),
 }
 
+impl Protocol {
+    /// Its number in an IP header; 255, which is reserved, where it has none.
+    pub(crate) const fn ip_number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Icmp => 1,
+            Self::Icmpv6 => 58,
+            Self::Ip(number) => number,
+            Self::Arp | Self::Ethernet(_) => 255,
+        }
+    }
+}
+
+/// Many conversations counted as one, as there were too many to report each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// Conversations, or parts of them.
+    pub flows: u64,
+    /// The peers' network, `192.0.2.0/24` or a /64; absent where even those were too many.
+    pub network: Option<String>,
+}
+
 /// One end of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Endpoint {
@@ -111,7 +135,7 @@ pub struct FlowView<'a> {
     pub peer: Endpoint,
     /// VLAN identifier, where tagged.
     pub vlan: Option<u16>,
-    /// Frames are fragments after the first, which bear no ports.
+    /// Frames are fragments that were not joined, which bear no ports.
     pub later_fragments: bool,
     /// What the sandbox sent.
     pub sent: Traffic,
@@ -150,6 +174,11 @@ pub struct FlowView<'a> {
     pub started: Moment,
     /// Last packet.
     pub last: Moment,
+    /// What carries it, where it is inside a tunnel. Its bytes are then also in
+    /// the flow that carries it, and its addresses prove nothing.
+    pub tunnel: Option<TunnelFacts>,
+    /// Set where it stands for many conversations.
+    pub aggregate: Option<Aggregate>,
     /// What is odd about it.
     pub findings: Findings,
 }

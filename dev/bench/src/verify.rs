@@ -183,6 +183,7 @@ fn flow(number: u64) -> Flow {
     };
     let sent = 500 + number % 3000;
     Flow {
+        aggregate: None,
         bytes_received: Count(4096),
         bytes_sent: Count(sent),
         calls: Count(1),
@@ -223,6 +224,7 @@ fn flow(number: u64) -> Flow {
             sni: Some(name.clone()),
             version_offered: Some("1.3".to_owned()),
         }),
+        tunnel: None,
         vlan: None,
         wire_bytes_received: Count(4690),
         wire_bytes_sent: Count(sent + 726),

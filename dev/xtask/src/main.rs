@@ -9,6 +9,7 @@
 
 mod bench;
 mod bpf;
+mod conformance;
 mod deny_toml;
 mod fuzz;
 mod gates;
@@ -35,6 +36,8 @@ cargo xtask COMMAND
                    minimum Rust version, file headers, …
   bpf [--write]    check that the committed eBPF object is what clang 14 makes of its
                    source, or make it anew
+  conformance      compare with the logs that Zeek publishes for its captures
+                   (docs/conformance.md)
   bench [capture | verify | latency | syscalls | all] [ARGS…]
                    measure, each figure beside a reference (as root)
   fuzz [TARGET] [--seconds N]
@@ -67,6 +70,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["tidy"] => tidy::run(&Repo::find()?),
         ["bpf"] => bpf::check(&Repo::find()?),
         ["bpf", "--write"] => bpf::write(&Repo::find()?),
+        ["conformance"] => conformance::run(&Repo::find()?),
         ["bench", rest @ ..] => bench::run(&Repo::find()?, rest),
         ["fuzz", rest @ ..] => fuzz::run(&Repo::find()?, &fuzz::Options::parse(rest)?),
         [] | ["help" | "--help" | "-h"] => {

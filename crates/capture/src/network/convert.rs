@@ -35,6 +35,11 @@ impl FlowSink for Reporter<'_> {
     fn dns(&mut self, at: Moment, query: &DnsTransaction) {
         let payload = Payload::DnsQuery(event::DnsQuery {
             answers: query.answers.clone(),
+            findings: query
+                .tunnelling
+                .then(|| wire::Finding::DnsTunnelling.to_string())
+                .into_iter()
+                .collect(),
             latency_us: query.latency_us.map(Count),
             matched: query.matched,
             name: query.name.clone(),
@@ -63,8 +68,17 @@ pub(super) fn timestamp(at: Moment) -> Timestamp {
 fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
     let (protocol, ip_protocol, ether_type) = protocol(view.protocol);
     let address = view.peer.ip.map(|ip| ip.to_string());
+    let aggregate = view.aggregate.as_ref().map(|it| event::Aggregate {
+        flows: Count(it.flows),
+        network: it.network.clone(),
+    });
+    let address = aggregate
+        .as_ref()
+        .map(|it| it.network.clone().unwrap_or_else(|| "many".to_owned()))
+        .or(address);
     let host = view.host.as_deref().map(ToOwned::to_owned).or(address);
     event::Flow {
+        aggregate,
         bytes_received: Count(view.received.payload_bytes),
         bytes_sent: Count(view.sent.payload_bytes),
         calls: Count(view.calls),
@@ -109,6 +123,10 @@ fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
         started_at: WallTime(view.started.wall_ns),
         state: view.state.map(|state| state.as_str().to_owned()),
         tls: view.tls.map(tls),
+        tunnel: view.tunnel.map(|it| event::Tunnel {
+            kind: it.kind.as_str().to_owned(),
+            outer_flow_id: it.outer_flow.map(Count),
+        }),
         vlan: view.vlan,
         wire_bytes_received: Count(view.received.wire_bytes),
         wire_bytes_sent: Count(view.sent.wire_bytes),

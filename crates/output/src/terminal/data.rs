@@ -17,6 +17,7 @@ pub(super) fn egress(flow: &Flow) -> Columns {
             &format!("{close}{port} {}", protocol(flow)),
         )
         .bytes(Some(flow.bytes_sent.0))
+        .remark(&within(flow))
         .remark(&flow.findings.join(", "))
 }
 
@@ -31,7 +32,19 @@ pub(super) fn ingress(flow: &Flow) -> Columns {
             &format!("{close} {}", protocol(flow)),
         )
         .bytes(Some(flow.bytes_sent.0))
+        .remark(&within(flow))
         .remark(&flow.findings.join(", "))
+}
+
+/// What is unusual about what the record stands for.
+fn within(flow: &Flow) -> String {
+    let many = flow
+        .aggregate
+        .as_ref()
+        .map(|it| format!("{} conversations", it.flows));
+    let inside = flow.tunnel.as_ref().map(|it| format!("inside {}", it.kind));
+    let parts: Vec<_> = many.into_iter().chain(inside).collect();
+    parts.join(", ")
 }
 
 pub(super) fn dns(query: &DnsQuery) -> Columns {

@@ -40,7 +40,8 @@ impl Engine {
     }
 }
 
-/// Questions over UDP are judged one by one, as `dns_query` records.
+/// Questions are judged one by one, as `dns_query` records; over TCP those in
+/// the first bytes of a connection.
 fn resolver(flow: &Flow) -> Judgement {
     if flow.protocol == Protocol::Tcp {
         return bounded(flow, RESOLVER);
@@ -93,10 +94,7 @@ fn reason(flow: &Flow, rule: &str) -> String {
         .dst_ip
         .map_or_else(String::new, |address| address.to_string());
     match flow.protocol {
-        Protocol::Tcp => format!(
-            "the accepted resolver {} over TCP, whose questions are not read",
-            endpoint(&host, flow)
-        ),
+        Protocol::Tcp => format!("the accepted resolver {} over TCP", endpoint(&host, flow)),
         _ => format!("the accepted resolver {}", endpoint(&host, flow)),
     }
 }

@@ -34,6 +34,10 @@ impl Engine {
                     format!("an answer for {name} from {resolver} that nobody asked for"),
                 )
             }
+            Action::Allow if !query.findings.is_empty() => anomaly(
+                &rule.id,
+                format!("questions such as {name} look like data on its way out"),
+            ),
             Action::Allow => allow(&rule.id, format!("host {name} is one that the rule names")),
         }
     }

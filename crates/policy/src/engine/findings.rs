@@ -64,7 +64,7 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
         // Against the count of bytes.
         "fragmented" => objection_if(
             basis.by_name || basis.bounds_bytes,
-            "the packets are fragments, whose connection is not known",
+            "fragments that make no whole packet, so that their connection is not known",
         ),
         "oversized_handshake" => {
             Meaning::Objection("the TLS handshake is larger than handshakes are")
@@ -82,6 +82,19 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
         "dns_unaccepted_resolver" => {
             Meaning::Objection("the sandbox asked a resolver that is not accepted")
         }
+        "spoofed_mac" => Meaning::Objection("the sandbox sent from a MAC that is not its first"),
+        "overlapping_fragments" => Meaning::Objection("IP fragments overlapped"),
+        "cert_name_mismatch" => objection_if(
+            basis.by_name,
+            "the server's certificate does not name the host that the client asked for",
+        ),
+        // Questions that nobody can read: a rule must name such a service.
+        "dns_over_tls" | "dns_over_https" | "dns_over_quic" => objection_if(
+            !basis.by_name && !basis.by_single_address,
+            "it asks DNS questions that cannot be read; to allow it, a rule must name the host",
+        ),
+        "dns_odd_port" => Meaning::Objection("DNS questions to a port that is not for them"),
+        "dns_tunnelling" => Meaning::Objection("its DNS questions look like data on its way out"),
         "dns_malformed" => Meaning::Objection("what was sent to the DNS port is not DNS"),
         // The answer's own dns_query record says it, with its name.
         "dns_unmatched_answer" => Meaning::Harmless,

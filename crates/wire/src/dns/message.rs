@@ -1,5 +1,6 @@
 //! DNS messages (RFC 1035 section 4), as far as names and addresses go.
 
+use super::svcb::Service;
 use crate::reader::Reader;
 use crate::text;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,6 +36,10 @@ pub(crate) struct Record {
 pub(crate) enum Rdata {
     Address(IpAddr),
     Alias(String),
+    /// SVCB or HTTPS.
+    Service(Service),
+    /// Of another type that is worth showing.
+    Text(String),
     Other,
 }
 
@@ -43,9 +48,18 @@ const HEADER: usize = 12;
 const MAX_RECORDS: u16 = 256;
 /// Longest name on the wire (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 255;
+/// Bytes shown of a TXT record.
+const MAX_TEXT: usize = 64;
 const CLASS_IN: u16 = 1;
 const TYPE_A: u16 = 1;
+const TYPE_NS: u16 = 2;
 const TYPE_CNAME: u16 = 5;
+const TYPE_PTR: u16 = 12;
+const TYPE_MX: u16 = 15;
+const TYPE_TXT: u16 = 16;
+const TYPE_SRV: u16 = 33;
+const TYPE_SVCB: u16 = 64;
+const TYPE_HTTPS: u16 = 65;
 const TYPE_AAAA: u16 = 28;
 
 impl Message {
@@ -82,6 +96,30 @@ impl Message {
         Some(message)
     }
 
+    /// Whether bytes that were sent to any port are a question and nothing else.
+    pub(crate) fn is_plain_question(bytes: &[u8]) -> bool {
+        let mut reader = Reader::new(bytes);
+        // Recursion desired, perhaps checking disabled; one question, perhaps EDNS.
+        let header = (
+            reader.u16(),
+            reader.u16().map(|flags| flags & !0x0030),
+            reader.u16(),
+            reader.u16(),
+            reader.u16(),
+            reader.u16(),
+        );
+        let (Some(_), Some(0x0100), Some(1), Some(0), Some(0), Some(additional @ 0..=1)) = header
+        else {
+            return false;
+        };
+        let asked = name(bytes, &mut reader);
+        let (kind, class) = (reader.u16(), reader.u16());
+        asked.is_some_and(|name| name.contains('.'))
+            && matches!(kind, Some(1..=260))
+            && class == Some(CLASS_IN)
+            && reader.is_empty() == (additional == 0)
+    }
+
     /// Addresses that the answers give to the question's name, directly or
     /// over canonical names.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
@@ -102,21 +140,26 @@ impl Message {
                 None => break,
             }
         }
-        self.answers
-            .iter()
-            .filter_map(move |record| match record.data {
-                Rdata::Address(address) if chain.contains(&record.name.as_str()) => Some(address),
-                _ => None,
-            })
+        self.answers.iter().flat_map(move |record| {
+            let owned = chain.contains(&record.name.as_str());
+            let (address, hints) = match &record.data {
+                Rdata::Address(address) if owned => (Some(*address), &[][..]),
+                Rdata::Service(service) if owned => (None, service.hints.as_slice()),
+                _ => (None, &[][..]),
+            };
+            address.into_iter().chain(hints.iter().copied())
+        })
     }
 
-    /// Addresses and canonical names of all answers, in their order.
+    /// All answers as text, in their order: addresses and names as they are,
+    /// other types as a zone file has them, as far as they are read.
     pub(crate) fn answer_texts(&self) -> Vec<String> {
         self.answers
             .iter()
             .filter_map(|record| match &record.data {
                 Rdata::Address(address) => Some(address.to_string()),
-                Rdata::Alias(name) => Some(name.clone()),
+                Rdata::Alias(name) | Rdata::Text(name) => Some(name.clone()),
+                Rdata::Service(service) => Some(service.text()),
                 Rdata::Other => None,
             })
             .collect()
@@ -137,20 +180,35 @@ pub(crate) fn type_name(kind: u16) -> String {
         13 => "HINFO",
         15 => "MX",
         16 => "TXT",
+        17 => "RP",
+        18 => "AFSDB",
+        24 => "SIG",
+        25 => "KEY",
         28 => "AAAA",
+        29 => "LOC",
         33 => "SRV",
         35 => "NAPTR",
+        37 => "CERT",
+        39 => "DNAME",
+        41 => "OPT",
         43 => "DS",
+        44 => "SSHFP",
         46 => "RRSIG",
         47 => "NSEC",
         48 => "DNSKEY",
+        49 => "DHCID",
+        50 => "NSEC3",
+        51 => "NSEC3PARAM",
         52 => "TLSA",
         64 => "SVCB",
         65 => "HTTPS",
         99 => "SPF",
+        249 => "TKEY",
+        250 => "TSIG",
         251 => "IXFR",
         252 => "AXFR",
         255 => "ANY",
+        256 => "URI",
         257 => "CAA",
         other => return format!("TYPE{other}"),
     };
@@ -185,6 +243,26 @@ fn record<'a>(message: &'a [u8], reader: &mut Reader<'a>) -> Option<Record> {
         (CLASS_IN, TYPE_A) => Rdata::Address(Ipv4Addr::from(data.array::<4>()?).into()),
         (CLASS_IN, TYPE_AAAA) => Rdata::Address(Ipv6Addr::from(data.array::<16>()?).into()),
         (CLASS_IN, TYPE_CNAME) => Rdata::Alias(name(message, &mut data)?),
+        (CLASS_IN, TYPE_NS | TYPE_PTR) => Rdata::Text(name(message, &mut data)?),
+        (CLASS_IN, TYPE_MX) => {
+            let preference = data.u16()?;
+            Rdata::Text(format!("{preference} {}", name(message, &mut data)?))
+        }
+        (CLASS_IN, TYPE_SRV) => {
+            let [priority, weight, port] = [data.u16()?, data.u16()?, data.u16()?];
+            let target = name(message, &mut data)?;
+            Rdata::Text(format!("{priority} {weight} {port} {target}"))
+        }
+        (CLASS_IN, TYPE_TXT) => {
+            let first = data.vec8()?.rest();
+            Rdata::Text(text::escaped(first.get(..MAX_TEXT).unwrap_or(first)))
+        }
+        (CLASS_IN, TYPE_SVCB | TYPE_HTTPS) => {
+            let priority = data.u16()?;
+            let target = name(message, &mut data)?;
+            // A record that is broken still says that there is one.
+            Service::parse(priority, target, data).map_or(Rdata::Other, Rdata::Service)
+        }
         _ => Rdata::Other,
     };
     Some(Record { name: owner, data })

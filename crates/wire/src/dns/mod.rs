@@ -2,7 +2,12 @@
 
 mod message;
 mod pending;
+mod stream;
+mod svcb;
+mod tunnelling;
 
 pub(crate) use message::Message;
 pub use pending::DnsTransaction;
 pub(crate) use pending::{Asked, PendingQuestions};
+pub(crate) use stream::Streams;
+pub(crate) use tunnelling::Tunnelling;

@@ -18,7 +18,8 @@ pub struct DnsTransaction {
     pub resolver_port: u16,
     /// Whether that resolver is an accepted one.
     pub resolver_accepted: bool,
-    /// Addresses and canonical names that were answered.
+    /// Answers as text: addresses and names as they are, other types as a zone
+    /// file has them.
     pub answers: Vec<String>,
     /// Response code: `NOERROR`, `NXDOMAIN`, … or `RCODE` and its number;
     /// absent where no answer came.
@@ -27,6 +28,8 @@ pub struct DnsTransaction {
     pub latency_us: Option<u64>,
     /// Whether an answer to the sandbox matched a pending question.
     pub matched: bool,
+    /// It is one of many that look like data on its way out.
+    pub tunnelling: bool,
 }
 
 /// Who asked whom: the sandbox's end and the resolver's.
@@ -58,6 +61,7 @@ struct Key {
 struct Waiting {
     since_us: u64,
     number: u64,
+    tunnelling: bool,
 }
 
 /// A reply to a question.
@@ -76,6 +80,7 @@ impl PendingQuestions {
         at: Moment,
         asked: Asked,
         message: Message,
+        tunnelling: bool,
         max: usize,
     ) -> Option<DnsTransaction> {
         let key = Key {
@@ -94,6 +99,7 @@ impl PendingQuestions {
         let waiting = Waiting {
             since_us: at.mono_us,
             number: self.asked_so_far,
+            tunnelling,
         };
         self.by_age
             .insert((waiting.since_us, waiting.number), key.clone());
@@ -118,6 +124,7 @@ impl PendingQuestions {
                 rcode: Some(rcode_name(message.rcode)),
                 latency_us: waiting.map(|waiting| at.mono_us.saturating_sub(waiting.since_us)),
                 matched: waiting.is_some(),
+                tunnelling: waiting.is_some_and(|waiting| waiting.tunnelling),
                 ..unanswered(&key)
             },
             message: waiting.is_some().then_some(message),
@@ -141,8 +148,11 @@ impl PendingQuestions {
 
     fn remove(&mut self, age: (u64, u64)) -> Option<DnsTransaction> {
         let key = self.by_age.remove(&age)?;
-        self.by_key.remove(&key);
-        Some(unanswered(&key))
+        let waiting = self.by_key.remove(&key);
+        Some(DnsTransaction {
+            tunnelling: waiting.is_some_and(|waiting| waiting.tunnelling),
+            ..unanswered(&key)
+        })
     }
 }
 
@@ -157,5 +167,6 @@ fn unanswered(key: &Key) -> DnsTransaction {
         rcode: None,
         latency_us: None,
         matched: false,
+        tunnelling: false,
     }
 }

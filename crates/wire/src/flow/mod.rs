@@ -1,8 +1,14 @@
 //! The flow table: every packet is counted in exactly one flow.
 
+mod aggregate;
+mod carried;
 mod deadlines;
+mod fold;
+mod lookups;
+mod marks;
 mod one;
 mod origin;
+mod pieces;
 mod recency;
 mod sniff;
 mod table;

@@ -3,7 +3,10 @@
 use crate::calls::Calls;
 use crate::community_id::community_id;
 use crate::config::FlowConfig;
+use crate::dns::{Message, Streams};
 use crate::findings::{Finding, Findings};
+use crate::flow::carried::Carried;
+use crate::flow::marks::{by_content, by_port};
 use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
@@ -13,6 +16,7 @@ use crate::packet::{Direction, Moment};
 use crate::quic::{QuicSniff, starts_like_quic};
 use crate::tcp::{Connection, Ending, Seen};
 use crate::tls::is_alert;
+use crate::tunnel::TunnelFacts;
 use crate::view::{Bounds, End, FlowView, Initiator, Phase, Protocol, Traffic};
 use std::sync::Arc;
 
@@ -29,12 +33,17 @@ pub(crate) struct Flow {
     calls: Calls,
     handshake_bytes: u64,
     tcp: Option<Box<Connection>>,
+    tunnel: Option<TunnelFacts>,
     icmp_type: Option<u8>,
     findings: Findings,
     facts: Option<Box<Facts>>,
     claim: Option<Box<Claim>>,
     sniff: Option<Box<Sniff>>,
     quic: Option<Box<QuicSniff>>,
+    /// The messages of DNS over TCP.
+    dns: Option<Box<Streams>>,
+    /// Its datagrams are DNS messages.
+    speaks_dns: bool,
     /// Client payload was seen, so the reading has begun and may be over.
     sniffed: bool,
     /// The client's claim is known, or that it makes none.
@@ -50,6 +59,35 @@ pub(crate) struct Flow {
     pub(crate) deadline_us: Option<u64>,
 }
 
+/// How a flow carries DNS messages that are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dns {
+    Udp,
+    Tcp,
+    /// Over UDP to a port that is not for DNS.
+    OddPort,
+}
+
+const DNS_PORT: u16 = 53;
+/// Questions on the link, which no resolver answers: NetBIOS, mDNS, LLMNR.
+const LINK_PORTS: [u16; 3] = [137, 5353, 5355];
+
+fn dns_of(key: &FlowKey, frame: &Frame<'_>, initiator: Initiator) -> Option<Dns> {
+    let port = key.peer().port?;
+    match key.protocol {
+        Protocol::Udp if port == DNS_PORT => Some(Dns::Udp),
+        Protocol::Tcp if port == DNS_PORT && initiator == Initiator::Sandbox => Some(Dns::Tcp),
+        Protocol::Udp
+            if initiator == Initiator::Sandbox
+                && !LINK_PORTS.contains(&port)
+                && Message::is_plain_question(frame.payload) =>
+        {
+            Some(Dns::OddPort)
+        }
+        _ => None,
+    }
+}
+
 /// A client's handshake larger than this is odd: with a chain of certificates
 /// it has some 6 KiB.
 const LARGE_HANDSHAKE: u64 = 16 * 1024;
@@ -62,18 +100,28 @@ impl Flow {
         id: u64,
         key: FlowKey,
         frame: &Frame<'_>,
-        at: Moment,
-        direction: Direction,
+        carried: &Carried,
         config: &FlowConfig,
     ) -> Self {
+        let Carried { at, direction, .. } = *carried;
+        let tunnel = carried.tunnel.map(|(kind, outer_flow)| TunnelFacts {
+            kind,
+            outer_flow: Some(outer_flow),
+        });
         let is_tcp = key.protocol == Protocol::Tcp && !key.later_fragments;
         let is_quic = key.protocol == Protocol::Udp
             && !key.later_fragments
             && starts_like_quic(frame.payload);
+        let initiator = initiator(&key, frame.tcp, direction);
+        let dns = dns_of(&key, frame, initiator);
+        let mut findings = first_findings(&key, config).union(by_port(&key));
+        if dns == Some(Dns::OddPort) {
+            findings.insert(Finding::DnsOddPort);
+        }
         Self {
             id,
             key,
-            initiator: initiator(&key, frame.tcp, direction),
+            initiator,
             started: at,
             last: at,
             sent: Traffic::default(),
@@ -81,12 +129,15 @@ impl Flow {
             calls: Calls::default(),
             handshake_bytes: 0,
             tcp: is_tcp.then(Box::default),
+            tunnel,
             icmp_type: frame.icmp_type,
-            findings: first_findings(&key, config),
+            findings,
             facts: None,
             claim: None,
             sniff: None,
             quic: None,
+            dns: (dns == Some(Dns::Tcp)).then(|| Box::new(Streams::new(config.reassembly_bytes))),
+            speaks_dns: dns.is_some(),
             sniffed: false,
             settled: !is_tcp && !is_quic,
             ended_us: None,
@@ -100,14 +151,8 @@ impl Flow {
     }
 
     /// Counts one frame.
-    pub(crate) fn count(
-        &mut self,
-        frame: &Frame<'_>,
-        at: Moment,
-        direction: Direction,
-        wire_len: u32,
-        config: &FlowConfig,
-    ) {
+    pub(crate) fn count(&mut self, frame: &Frame<'_>, carried: &Carried, config: &FlowConfig) {
+        let Carried { at, direction, .. } = *carried;
         self.last = at;
         self.findings = self.findings.union(frame.findings);
         let by_client =
@@ -124,8 +169,8 @@ impl Flow {
             Direction::FromSandbox => &mut self.sent,
             Direction::ToSandbox => &mut self.received,
         };
-        traffic.packets += 1;
-        traffic.wire_bytes += u64::from(wire_len);
+        traffic.packets += u64::from(carried.frames);
+        traffic.wire_bytes += carried.wire_bytes;
         traffic.payload_bytes += u64::from(seen.new);
         traffic.resent_bytes += u64::from(seen.resent);
 
@@ -136,6 +181,16 @@ impl Flow {
         if let Some(header) = frame.tcp {
             self.after_segment(header, by_client, at);
         }
+    }
+
+    /// Whether its messages are DNS questions and answers.
+    pub(crate) const fn speaks_dns(&self) -> bool {
+        self.speaks_dns
+    }
+
+    /// The next whole message of DNS over TCP that went this way.
+    pub(crate) fn next_dns(&mut self, direction: Direction) -> Option<Vec<u8>> {
+        self.dns.as_mut()?.next(direction == Direction::FromSandbox)
     }
 
     /// Whether a new connection begins under the key of one that has ended.
@@ -199,7 +254,10 @@ impl Flow {
             return ended_us.saturating_add(config.tcp_linger_us);
         }
         let idle_us = match (&self.tcp, self.key.protocol) {
-            (Some(tcp), _) if tcp.ends.is_unanswered() => config.tcp_attempt_us,
+            (Some(tcp), _) if tcp.ends.is_unanswered() => {
+                return self.started.mono_us.saturating_add(config.tcp_attempt_us);
+            }
+            (Some(tcp), _) if tcp.ends.is_met_at_end() => config.tcp_remainder_us,
             (Some(_), _) => config.tcp_idle_us,
             (None, Protocol::Udp) => config.udp_idle_us,
             (None, _) => config.other_idle_us,
@@ -238,6 +296,9 @@ impl Flow {
     /// Settles what is still open before the last report.
     pub(crate) fn close(&mut self, config: &FlowConfig) {
         self.drop_sniff();
+        if self.dns.as_ref().is_some_and(|dns| dns.has_remainder()) {
+            self.findings.insert(Finding::DnsMalformed);
+        }
         self.settle_calls(self.last, false, config);
     }
 
@@ -246,12 +307,14 @@ impl Flow {
         self.findings.insert(Finding::ReassemblyLimit);
         self.drop_sniff();
         self.quic = None;
+        self.dns = None;
     }
 
     /// Bytes of memory that reading the start of the connection takes.
     pub(crate) fn reading_bytes(&self) -> usize {
         self.sniff.as_ref().map_or(0, |sniff| sniff.footprint())
             + self.quic.as_ref().map_or(0, |quic| quic.footprint())
+            + self.dns.as_ref().map_or(0, |dns| dns.footprint())
     }
 
     /// Notes something odd.
@@ -263,6 +326,8 @@ impl Flow {
     pub(crate) fn view(&self, end: Option<End>, book: &NameBook) -> FlowView<'_> {
         let peer = self.key.peer();
         let known = match (peer.ip, self.initiator) {
+            // Whoever ends a tunnel gives its inner addresses as it likes.
+            (Some(_), _) if self.tunnel.is_some() => NameBook::claimed(self.claim.as_deref()),
             (Some(ip), Initiator::Sandbox) => book.evidence(ip, self.claim.as_deref()),
             (Some(ip), Initiator::Outside) => book.evidence(ip, None),
             (None, _) => crate::names::Known::default(),
@@ -283,6 +348,12 @@ impl Flow {
         if self.sent.resent_bytes > RESENT_ALLOWANCE.max(self.sent.payload_bytes) {
             findings.insert(Finding::ExcessRetransmission);
         }
+        findings = findings.union(by_content(
+            &self.key,
+            known.best.as_deref(),
+            facts.and_then(|facts| facts.tls.as_ref()),
+            facts.and_then(|facts| facts.http.as_ref()),
+        ));
         let any_payload = self.sent.payload_bytes + self.received.payload_bytes > 0;
         let missed = self.tcp.as_ref().map_or((0, 0), |tcp| {
             (tcp.from_client.missed(), tcp.from_server.missed())
@@ -317,6 +388,8 @@ impl Flow {
             icmp_type: self.icmp_type,
             started: self.started,
             last: self.last,
+            tunnel: self.tunnel,
+            aggregate: None,
             findings,
         }
     }
@@ -328,6 +401,12 @@ impl Flow {
                 self.sniff_quic(frame.payload);
             }
             return;
+        }
+        if let (Some(dns), Some(offset)) = (&mut self.dns, seen.offset) {
+            dns.insert(by_client, offset, frame.payload, frame.payload_len);
+            if dns.is_inconsistent() {
+                self.findings.insert(Finding::InconsistentReassembly);
+            }
         }
         if by_client && !self.sniffed {
             self.sniffed = true;

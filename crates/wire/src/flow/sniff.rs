@@ -43,6 +43,9 @@ pub(crate) struct Piece<'a> {
     pub(crate) len: u32,
 }
 
+/// How a PostgreSQL client asks for TLS (SSLRequest): length 8 and a code. The
+/// server's answer is one byte, and TLS follows on the same connection.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Bytes of the server that are read: its hello is in them.
 const SERVER_LIMIT: usize = 4096;
 
@@ -144,7 +147,10 @@ impl Sniff {
 
     fn read(&mut self, facts: &mut Facts) -> u64 {
         if matches!(self.kind, Kind::Undecided) {
-            match starts_like_tls(self.client.data()) {
+            if self.client.data().starts_with(&SSL_REQUEST) && self.walked == 0 {
+                self.walked = SSL_REQUEST.len();
+            }
+            match starts_like_tls(self.client.data().get(self.walked..).unwrap_or_default()) {
                 Some(true) => {
                     facts.is_tls = true;
                     self.kind = Kind::Tls(Box::default());

@@ -1,19 +1,22 @@
 //! The table itself.
 
 use crate::config::FlowConfig;
-use crate::dns::{Asked, DnsTransaction, Message, PendingQuestions};
+use crate::dns::{DnsTransaction, PendingQuestions, Tunnelling};
 use crate::findings::Finding;
 use crate::flow::Totals;
+use crate::flow::aggregate::{Aggregates, Openings};
+use crate::flow::carried::Carried;
 use crate::flow::deadlines::Deadlines;
 use crate::flow::one::Flow;
 use crate::flow::recency::Recency;
+use crate::fragments::Fragments;
 use crate::frame::Frame;
 use crate::key::FlowKey;
 use crate::names::NameBook;
 use crate::packet::{Direction, Moment, Packet};
+use crate::tunnel::{Inner, MAX_DEPTH, Tunnels};
 use crate::view::{Bounds, End, FlowView, Phase, Protocol};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Where a table reports to.
 pub trait FlowSink {
@@ -30,8 +33,8 @@ pub trait FlowSink {
 /// All flows of one sandbox.
 #[derive(Debug)]
 pub struct FlowTable {
-    config: FlowConfig,
-    totals: Totals,
+    pub(super) config: FlowConfig,
+    pub(super) totals: Totals,
     slots: HashMap<FlowKey, u32>,
     flows: Vec<Option<Flow>>,
     free: Vec<u32>,
@@ -39,11 +42,16 @@ pub struct FlowTable {
     deadlines: Deadlines,
     /// Bytes in use for reading the starts of connections.
     reading_bytes: usize,
-    names: NameBook,
-    questions: PendingQuestions,
+    pub(super) names: NameBook,
+    pub(super) questions: PendingQuestions,
+    pub(super) fragments: Fragments,
+    pub(super) tunnelling: Tunnelling,
+    tunnels: Tunnels,
+    pub(super) aggregates: Aggregates,
+    openings: Openings,
+    /// The first source MAC that the sandbox used.
+    mac: Option<[u8; 6]>,
 }
-
-const DNS_PORT: u16 = 53;
 
 impl FlowTable {
     /// An empty table.
@@ -59,6 +67,12 @@ impl FlowTable {
             reading_bytes: 0,
             names: NameBook::new(config.max_named_addresses),
             questions: PendingQuestions::default(),
+            fragments: Fragments::default(),
+            tunnelling: Tunnelling::default(),
+            tunnels: Tunnels::default(),
+            aggregates: Aggregates::default(),
+            openings: Openings::new(config.open_burst),
+            mac: None,
             config,
         }
     }
@@ -72,14 +86,45 @@ impl FlowTable {
             ..*packet
         };
         self.totals.count(direction, packet.wire_len);
-        let frame = Frame::parse(&packet);
-        let key = FlowKey::new(frame.key, direction);
-        let slot = self.slot(key, &frame, at, direction, sink);
+        let mut frame = Frame::parse(&packet);
+        if self.config.check_source_mac && self.is_foreign_mac(&packet) {
+            frame.findings.insert(Finding::SpoofedMac);
+        }
+        let carried = Carried {
+            at,
+            direction,
+            frames: 1,
+            wire_bytes: u64::from(packet.wire_len),
+            within: 0,
+            tunnel: None,
+            depth: 0,
+        };
+        self.frame(&frame, carried, sink);
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>, carried: Carried, sink: &mut dyn FlowSink) {
+        match frame.fragment {
+            Some(fragment) => self.fragment(frame, fragment, carried, sink),
+            None => self.datagram(frame, carried, sink),
+        }
+    }
+
+    /// Counts a whole datagram or a frame that is none, and what is inside.
+    pub(super) fn datagram(
+        &mut self,
+        frame: &Frame<'_>,
+        carried: Carried,
+        sink: &mut dyn FlowSink,
+    ) {
+        let (key, carried) = self.key(frame, carried);
+        let Carried { at, direction, .. } = carried;
+        let slot = self.slot(key, frame, &carried, sink);
         let Some(flow) = slot_mut(&mut self.flows, slot) else {
             return;
         };
+        let flow_id = flow.id();
         let reading_before = flow.reading_bytes();
-        flow.count(&frame, at, direction, packet.wire_len, &self.config);
+        flow.count(frame, &carried, &self.config);
         let reading_after = flow.reading_bytes();
         self.reading_bytes = self.reading_bytes + reading_after - reading_before;
         if reading_after > 0 && self.reading_bytes > self.config.reassembly_bytes_total {
@@ -87,16 +132,86 @@ impl FlowTable {
             self.reading_bytes -= reading_after;
         }
         let due_earlier = flow.is_due_earlier(&self.config);
-        if let Some(phase) = flow.due_report() {
-            let bounds = sink.flow(phase, at, &flow.view(None, &self.names));
-            flow.reported(at, bounds);
+        let due = flow.due_report();
+        self.recency.touch(slot);
+        let reads = flow.speaks_dns();
+        if reads && key.protocol == Protocol::Udp {
+            self.dns(frame.payload, &key, slot, &carried, sink);
+        }
+        while reads
+            && let Some(message) =
+                slot_mut(&mut self.flows, slot).and_then(|flow| flow.next_dns(direction))
+        {
+            self.dns(&message, &key, slot, &carried, sink);
+        }
+        if let Some(phase) = due {
+            self.report(slot, phase, at, sink);
         }
         if due_earlier {
             self.arm(slot, at.mono_us);
         }
-        self.recency.touch(slot);
-        if key.protocol == Protocol::Udp && key.peer().port == Some(DNS_PORT) {
-            self.dns(&frame, &key, slot, at, direction, sink);
+        if carried.depth < MAX_DEPTH
+            && let Some(inner) = Inner::of(frame)
+        {
+            let within = self.tunnels.number(&inner, key.addresses(), carried.within);
+            let (frame, wire_len) = inner.frame(at, direction);
+            let carried = Carried {
+                at,
+                direction,
+                frames: 1,
+                wire_bytes: u64::from(wire_len),
+                within,
+                tunnel: Some((inner.kind, flow_id)),
+                depth: carried.depth + 1,
+            };
+            self.frame(&frame, carried, sink);
+        }
+    }
+
+    /// The key of a frame's flow. Within a tunnel both directions may go the
+    /// same way, as in one to which a switch mirrors its ports: there, a frame
+    /// that answers a known flow is its answer.
+    fn key(&self, frame: &Frame<'_>, mut carried: Carried) -> (FlowKey, Carried) {
+        let key = FlowKey::new(frame.key, carried.direction, carried.within);
+        if carried.within != 0 && !self.slots.contains_key(&key) {
+            let direction = carried.direction.reversed();
+            let answered = FlowKey::new(frame.key, direction, carried.within);
+            if self.slots.contains_key(&answered) {
+                carried.direction = direction;
+                return (answered, carried);
+            }
+        }
+        (key, carried)
+    }
+
+    /// Reports a flow that goes on. One that was not reported yet may be
+    /// counted with others instead.
+    fn report(&mut self, slot: u32, phase: Phase, at: Moment, sink: &mut dyn FlowSink) {
+        if phase == Phase::Open && !self.may_open(at.mono_us) {
+            return self.close(slot, End::Evicted, at, sink);
+        }
+        let Some(flow) = slot_mut(&mut self.flows, slot) else {
+            return;
+        };
+        let bounds = sink.flow(phase, at, &flow.view(None, &self.names));
+        flow.reported(at, bounds);
+    }
+
+    fn may_open(&mut self, now_us: u64) -> bool {
+        let FlowConfig {
+            open_burst,
+            opens_per_second,
+            ..
+        } = self.config;
+        self.openings.take(now_us, open_burst, opens_per_second)
+    }
+
+    /// Whether the sandbox sends from another MAC than its first.
+    fn is_foreign_mac(&mut self, packet: &Packet<'_>) -> bool {
+        let source = packet.bytes.get(6..).and_then(|rest| rest.first_chunk());
+        match (packet.direction, source) {
+            (Direction::FromSandbox, Some(source)) => *self.mac.get_or_insert(*source) != *source,
+            _ => false,
         }
     }
 
@@ -109,11 +224,21 @@ impl FlowTable {
         while let Some(query) = since_us.and_then(|since| self.questions.overdue(since)) {
             sink.dns(now, &query);
         }
+        let fragments_since_us = now.mono_us.checked_sub(self.config.fragment_timeout_us);
+        while let Some(counted) = fragments_since_us.and_then(|since| self.fragments.overdue(since))
+        {
+            self.not_joined(&counted, sink);
+        }
+        let sums_us = self.tick_aggregates(now, sink);
+        let fragments_us = self
+            .fragments
+            .oldest_us()
+            .map(|first| first.saturating_add(self.config.fragment_timeout_us));
         let dns_us = self
             .questions
             .oldest_us()
             .map(|asked| asked.saturating_add(self.config.dns_timeout_us));
-        [self.deadlines.next_us(), dns_us]
+        [self.deadlines.next_us(), dns_us, fragments_us, sums_us]
             .into_iter()
             .flatten()
             .min()
@@ -122,6 +247,9 @@ impl FlowTable {
     /// Closes everything: flows that have not ended by themselves with
     /// [`End::Detached`].
     pub fn finish(&mut self, now: Moment, sink: &mut dyn FlowSink) {
+        while let Some(counted) = self.fragments.overdue(u64::MAX) {
+            self.not_joined(&counted, sink);
+        }
         let mut open: Vec<(u64, u32)> = (0..)
             .zip(&self.flows)
             .filter_map(|(slot, flow)| Some((flow.as_ref()?.id(), slot)))
@@ -129,6 +257,9 @@ impl FlowTable {
         open.sort_unstable();
         for (_, slot) in open {
             self.close(slot, End::Detached, now, sink);
+        }
+        for key in self.aggregates.keys() {
+            self.close_sum(key, End::Detached, now, sink);
         }
         while let Some(query) = self.questions.overdue(u64::MAX) {
             sink.dns(now, &query);
@@ -146,10 +277,10 @@ impl FlowTable {
         &mut self,
         key: FlowKey,
         frame: &Frame<'_>,
-        at: Moment,
-        direction: Direction,
+        carried: &Carried,
         sink: &mut dyn FlowSink,
     ) -> u32 {
+        let at = carried.at;
         if let Some(&slot) = self.slots.get(&key) {
             let succeeded =
                 slot_mut(&mut self.flows, slot).is_some_and(|flow| flow.is_succeeded_by(frame));
@@ -164,7 +295,9 @@ impl FlowTable {
             self.close(idlest, End::Evicted, at, sink);
         }
         self.totals.flows += 1;
-        let flow = Flow::begin(self.totals.flows, key, frame, at, direction, &self.config);
+        let id = self.totals.flows;
+        let flow = Flow::begin(id, key, frame, carried, &self.config);
+        self.reading_bytes += flow.reading_bytes();
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -215,10 +348,11 @@ impl FlowTable {
                 Phase::Open
             };
             if phase == Phase::Open || flow.went_on() {
-                let bounds = sink.flow(phase, now, &flow.view(None, &self.names));
-                flow.reported(now, bounds);
+                self.report(slot, phase, now, sink);
             }
-            flow.reported_us = now.mono_us;
+            if let Some(flow) = slot_mut(&mut self.flows, slot) {
+                flow.reported_us = now.mono_us;
+            }
         }
         self.arm(slot, now.mono_us);
     }
@@ -238,6 +372,9 @@ impl FlowTable {
         self.free.push(slot);
         self.reading_bytes -= flow.reading_bytes();
         flow.close(&self.config);
+        if !flow.is_opened() && (reason == End::Evicted || !self.may_open(at.mono_us)) {
+            return self.fold(&flow, at, sink);
+        }
         if !flow.is_opened() {
             let bounds = sink.flow(Phase::Open, at, &flow.view(None, &self.names));
             flow.reported(at, bounds);
@@ -246,61 +383,7 @@ impl FlowTable {
         sink.flow(Phase::Close, at, &flow.view(Some(end), &self.names));
     }
 
-    /// Joins questions and answers.
-    fn dns(
-        &mut self,
-        frame: &Frame<'_>,
-        key: &FlowKey,
-        slot: u32,
-        at: Moment,
-        direction: Direction,
-        sink: &mut dyn FlowSink,
-    ) {
-        let (sandbox, peer) = (key.sandbox(), key.peer());
-        let (Some(client), Some(client_port), Some(resolver), Some(resolver_port)) =
-            (sandbox.ip, sandbox.port, peer.ip, peer.port)
-        else {
-            return;
-        };
-        let asked = Asked {
-            client,
-            client_port,
-            resolver,
-            resolver_port,
-            accepted: self.config.accepted_resolvers.contains(&resolver),
-        };
-        let message = Message::parse(frame.payload)
-            .filter(|message| message.is_response == (direction == Direction::ToSandbox));
-        let Some(message) = message else {
-            return self.note(slot, Finding::DnsMalformed);
-        };
-        if direction == Direction::FromSandbox {
-            let max = self.config.max_dns_pending;
-            if let Some(displaced) = self.questions.ask(at, asked, message, max) {
-                sink.dns(at, &displaced);
-            }
-            return;
-        }
-        let reply = self.questions.reply(at, asked, message);
-        match &reply.message {
-            Some(message) => self.learn(message, asked, at),
-            None => self.note(slot, Finding::DnsUnmatchedAnswer),
-        }
-        sink.dns(at, &reply.transaction);
-    }
-
-    fn learn(&mut self, message: &Message, asked: Asked, at: Moment) {
-        if message.rcode != 0 {
-            return;
-        }
-        let name = Arc::from(message.question.name.as_str());
-        for address in message.addresses() {
-            self.names
-                .learn(address, &name, asked.resolver, asked.accepted, at);
-        }
-    }
-
-    fn note(&mut self, slot: u32, finding: Finding) {
+    pub(super) fn note(&mut self, slot: u32, finding: Finding) {
         if let Some(flow) = slot_mut(&mut self.flows, slot) {
             flow.note(finding);
         }

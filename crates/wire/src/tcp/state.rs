@@ -61,6 +61,7 @@ impl TcpState {
 pub(crate) struct Ends {
     originator: End,
     responder: End,
+    met_at_end: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,7 +110,10 @@ impl Ends {
             (&mut self.responder, &mut self.originator)
         };
         match own.now {
-            Stage::Inactive => leave_inactive(own, peer, by_originator, flags, payload),
+            Stage::Inactive => {
+                leave_inactive(own, peer, by_originator, flags, payload);
+                self.met_at_end |= flags.fin() && !flags.syn();
+            }
             Stage::SynSent | Stage::SynAckSent | Stage::Established | Stage::Partial => {
                 leave_active(own, peer, flags);
             }
@@ -125,6 +129,11 @@ impl Ends {
             (Stage::Closed, Stage::Closed) => Some(Ending::Fin),
             _ => None,
         }
+    }
+
+    /// Whether the first that was seen of an end was its closing.
+    pub(crate) const fn is_met_at_end(&self) -> bool {
+        self.met_at_end
     }
 
     /// Whether nobody but the originator has said anything.

@@ -26,6 +26,9 @@ pub(crate) struct Report {
     pub(crate) host: Option<String>,
     pub(crate) http: Option<HttpFacts>,
     pub(crate) findings: Vec<&'static str>,
+    pub(crate) peer: crate::Endpoint,
+    pub(crate) tunnel: Option<crate::TunnelFacts>,
+    pub(crate) aggregate: Option<crate::Aggregate>,
 }
 
 /// Keeps reports and answers all of them with the same bounds.
@@ -56,6 +59,9 @@ impl FlowSink for Recorder {
             names: flow.names.clone(),
             host: flow.host.as_deref().map(ToOwned::to_owned),
             http: flow.http.cloned(),
+            peer: flow.peer,
+            tunnel: flow.tunnel,
+            aggregate: flow.aggregate.clone(),
             findings: flow.findings.iter().map(crate::Finding::as_str).collect(),
         });
         self.bounds

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod community_id;
 #[cfg(test)]
-mod connections;
+mod conformance;
 #[cfg(test)]
 mod ja4;
 #[cfg(test)]

@@ -5,8 +5,8 @@ use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, TsResolution};
 use sandtrace_wire::{
-    Bounds, Direction, DnsTransaction, End, Endpoint, FlowConfig, FlowSink, FlowTable, FlowView,
-    Initiator, Moment, Packet, Phase, Protocol, TcpState, Totals, WireCount,
+    Bounds, Direction, DnsTransaction, End, FlowConfig, FlowSink, FlowTable, FlowView, Moment,
+    Packet, Phase, Protocol, Totals, WireCount,
 };
 use std::collections::HashMap;
 use std::io::Read;
@@ -54,6 +54,14 @@ pub(crate) struct Frame {
     pub(crate) wire_len: u32,
 }
 
+/// Whether the frames of a capture begin with a header that is read: not those
+/// of radios (LINKTYPE 127) and of packet filters' logs (239).
+pub(crate) fn is_read(path: &Path) -> bool {
+    let bytes = std::fs::read(path).unwrap();
+    let link = bytes.get(20).copied().unwrap_or_default();
+    bytes.starts_with(&[0x0a, 0x0d]) || !matches!(link, 127 | 239)
+}
+
 /// The frames of a capture file, `pcap` or `pcapng`, compressed or not.
 /// A file that ends in the middle of a frame ends before it.
 pub(crate) fn frames(path: &Path) -> Vec<Frame> {
@@ -93,11 +101,12 @@ fn pcap(bytes: &[u8]) -> Vec<Frame> {
     found
 }
 
-/// The frame with an Ethernet header in place of a loopback header or none.
+/// The frame with an Ethernet header in place of another or none.
 fn ethernet(link: DataLink, bytes: &[u8], wire_len: u32) -> Frame {
     let (header, new) = match link {
         DataLink::NULL => (4, true),
         DataLink::PPP => (2, true),
+        DataLink::LINUX_SLL => (16, true),
         DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => (0, true),
         _ => (0, false),
     };
@@ -149,24 +158,11 @@ pub(crate) struct Closed {
     pub(crate) community_id: Option<String>,
     pub(crate) sni: Option<String>,
     pub(crate) ja4: Option<String>,
-    /// The side that began, and the other.
-    pub(crate) ends: [Endpoint; 2],
-    /// Their payload bytes.
-    pub(crate) payload: [u64; 2],
-    /// Their packets.
-    pub(crate) packets: [u64; 2],
-    pub(crate) missed: u64,
-    pub(crate) state: Option<TcpState>,
     pub(crate) sent: WireCount,
     pub(crate) received: WireCount,
     pub(crate) end: Option<End>,
-}
-
-fn by_initiator<T>(flow: &FlowView<'_>, sandbox: T, peer: T) -> [T; 2] {
-    match flow.initiator {
-        Initiator::Sandbox => [sandbox, peer],
-        Initiator::Outside => [peer, sandbox],
-    }
+    /// It is inside a tunnel, so its bytes are in another flow too.
+    pub(crate) tunnelled: bool,
 }
 
 #[derive(Default)]
@@ -189,14 +185,10 @@ impl FlowSink for Sink {
                 community_id: flow.community_id.clone(),
                 sni: flow.tls.and_then(|tls| tls.sni.clone()),
                 ja4: flow.tls.and_then(|tls| tls.ja4.clone()),
-                ends: by_initiator(flow, flow.sandbox, flow.peer),
-                payload: by_initiator(flow, flow.sent, flow.received).map(|it| it.payload_bytes),
-                packets: by_initiator(flow, flow.sent, flow.received).map(|it| it.packets),
-                missed: flow.missed_bytes_sent + flow.missed_bytes_received,
-                state: flow.state,
                 sent: wire(flow.sent),
                 received: wire(flow.received),
                 end: flow.end,
+                tunnelled: flow.tunnel.is_some(),
             }),
         }
         Bounds::default()

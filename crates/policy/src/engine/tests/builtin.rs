@@ -28,7 +28,7 @@ fn accepted_resolvers_may_be_reached() {
     let tcp = to(RESOLVER, Protocol::Tcp, Some(53));
     check(
         tcp.clone(),
-        "allow builtin:accepted-resolver: the accepted resolver 10.0.0.53:53 over TCP, whose questions are not read",
+        "allow builtin:accepted-resolver: the accepted resolver 10.0.0.53:53 over TCP",
     );
     check(
         to(RESOLVER, Protocol::Udp, Some(54)),
@@ -50,7 +50,7 @@ fn accepted_resolvers_may_be_reached() {
     check(
         large,
         "anomaly builtin:accepted-resolver: 65,537 B sent exceed 65,536 B for \
-         the accepted resolver 10.0.0.53:53 over TCP, whose questions are not read",
+         the accepted resolver 10.0.0.53:53 over TCP",
     );
 
     let mut rule_first = engine(

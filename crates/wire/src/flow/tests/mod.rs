@@ -3,4 +3,7 @@
 mod calls;
 mod life;
 mod names;
+mod pieces;
+mod scans;
 mod totals;
+mod tunnels;

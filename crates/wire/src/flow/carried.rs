@@ -1,0 +1,21 @@
+//! How a frame came to the table: by itself, joined of fragments, in a tunnel.
+
+use crate::packet::{Direction, Moment};
+use crate::tunnel::TunnelKind;
+
+/// What a frame's bytes do not say of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carried {
+    pub(crate) at: Moment,
+    pub(crate) direction: Direction,
+    /// Frames that it took: more than one for a datagram joined of fragments.
+    pub(crate) frames: u32,
+    /// Bytes of all of them.
+    pub(crate) wire_bytes: u64,
+    /// Number of the tunnel that carries it; 0 where none does.
+    pub(crate) within: u32,
+    /// That tunnel's kind, and the flow that carries it.
+    pub(crate) tunnel: Option<(TunnelKind, u64)>,
+    /// Tunnels around it.
+    pub(crate) depth: u8,
+}

@@ -1,0 +1,90 @@
+//! Questions that cannot be read: DNS inside other protocols.
+
+use crate::findings::{Finding, Findings};
+use crate::http::HttpFacts;
+use crate::key::FlowKey;
+use crate::tls::TlsFacts;
+use crate::view::Protocol;
+use std::net::IpAddr;
+
+const ENCRYPTED_DNS_PORT: u16 = 853;
+const HTTPS_PORT: u16 = 443;
+
+/// What the port of a flow says.
+pub(crate) fn by_port(key: &FlowKey) -> Findings {
+    let mut findings = Findings::default();
+    if key.peer().port == Some(ENCRYPTED_DNS_PORT) {
+        match key.protocol {
+            Protocol::Tcp => findings.insert(Finding::DnsOverTls),
+            Protocol::Udp => findings.insert(Finding::DnsOverQuic),
+            _ => false,
+        };
+    }
+    findings
+}
+
+/// What the peer's name and address and the hello or request say.
+pub(crate) fn by_content(
+    key: &FlowKey,
+    host: Option<&str>,
+    tls: Option<&TlsFacts>,
+    http: Option<&HttpFacts>,
+) -> Findings {
+    let mut findings = Findings::default();
+    let offers = |word: &str| tls.is_some_and(|tls| tls.alpn.iter().any(|it| it == word));
+    if offers("dot") {
+        findings.insert(Finding::DnsOverTls);
+    }
+    if offers("doq") {
+        findings.insert(Finding::DnsOverQuic);
+    }
+    let peer = key.peer();
+    let is_known = peer.port == Some(HTTPS_PORT)
+        && (host.is_some_and(is_service) || peer.ip.is_some_and(|ip| ADDRESSES.contains(&ip)));
+    let asks = http.is_some_and(|http| http.path.starts_with("/dns-query"));
+    if is_known || asks {
+        findings.insert(Finding::DnsOverHttps);
+    }
+    findings
+}
+
+fn is_service(host: &str) -> bool {
+    NAMES.iter().any(|name| {
+        host.strip_suffix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// Public services of DNS over HTTPS, as their operators publish them.
+const NAMES: [&str; 14] = [
+    "cloudflare-dns.com",
+    "dns.adguard-dns.com",
+    "dns.alidns.com",
+    "dns.controld.com",
+    "dns.google",
+    "dns.mullvad.net",
+    "dns.nextdns.io",
+    "dns.quad9.net",
+    "dns0.eu",
+    "doh.cleanbrowsing.org",
+    "doh.opendns.com",
+    "doh.pub",
+    "mask.icloud.com",
+    "one.one.one.one",
+];
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d))
+}
+
+/// Addresses of such services that are asked without a name.
+const ADDRESSES: [IpAddr; 8] = [
+    v4(1, 0, 0, 1),
+    v4(1, 1, 1, 1),
+    v4(8, 8, 4, 4),
+    v4(8, 8, 8, 8),
+    v4(9, 9, 9, 9),
+    v4(94, 140, 14, 14),
+    v4(149, 112, 112, 112),
+    v4(208, 67, 222, 222),
+];

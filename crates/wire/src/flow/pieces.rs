@@ -1,0 +1,85 @@
+//! Fragments on their way to a flow.
+
+use crate::findings::{Finding, Findings};
+use crate::flow::carried::Carried;
+use crate::flow::table::{FlowSink, FlowTable};
+use crate::fragments::{Counted, Joined, Outcome};
+use crate::frame::{Fragment, Frame};
+use crate::tunnel::MAX_DEPTH;
+
+impl FlowTable {
+    pub(super) fn fragment(
+        &mut self,
+        frame: &Frame<'_>,
+        fragment: Fragment,
+        carried: Carried,
+        sink: &mut dyn FlowSink,
+    ) {
+        let counted = Counted {
+            key: frame.key,
+            direction: carried.direction,
+            within: carried.within,
+            frames: carried.frames,
+            wire_bytes: carried.wire_bytes,
+            payload_bytes: u64::from(frame.payload_len),
+            first: carried.at,
+            last: carried.at,
+            overlap: false,
+        };
+        match self.fragments.insert(frame, fragment, counted) {
+            Outcome::Waits => {}
+            Outcome::Joined(joined) => self.joined(&joined, carried, sink),
+            Outcome::GivenUp(counted) => self.not_joined(&counted, sink),
+        }
+        while let Some(counted) = self.fragments.surplus() {
+            self.not_joined(&counted, sink);
+        }
+    }
+
+    fn joined(&mut self, joined: &Joined, carried: Carried, sink: &mut dyn FlowSink) {
+        let Joined { counted, bytes, .. } = joined;
+        let vlans = counted.key.vlans;
+        let mut frame = Frame::network(joined.ether_type, bytes, joined.wire_len, vlans);
+        if counted.overlap {
+            frame.findings.insert(Finding::OverlappingFragments);
+        }
+        if frame.fragment.is_some() {
+            // Fragments of a fragment: no IP layer sends those.
+            frame.key.later_fragment = true;
+            frame.findings.insert(Finding::Fragmented);
+        }
+        let carried = Carried {
+            frames: counted.frames,
+            wire_bytes: counted.wire_bytes,
+            ..carried
+        };
+        self.datagram(&frame, carried, sink);
+    }
+
+    /// Counts fragments as what they are: a class of its own.
+    pub(super) fn not_joined(&mut self, counted: &Counted, sink: &mut dyn FlowSink) {
+        let mut findings = [Finding::Fragmented].into_iter().collect::<Findings>();
+        if counted.overlap {
+            findings.insert(Finding::OverlappingFragments);
+        }
+        let frame = Frame {
+            key: counted.key,
+            payload_len: u32::try_from(counted.payload_bytes).unwrap_or(u32::MAX),
+            payload: &[],
+            tcp: None,
+            icmp_type: None,
+            fragment: None,
+            findings,
+        };
+        let carried = Carried {
+            at: counted.last,
+            direction: counted.direction,
+            frames: counted.frames,
+            wire_bytes: counted.wire_bytes,
+            within: counted.within,
+            tunnel: None,
+            depth: MAX_DEPTH,
+        };
+        self.datagram(&frame, carried, sink);
+    }
+}

@@ -1,0 +1,88 @@
+//! More conversations than can be reported: nothing is lost, memory is bounded.
+
+use super::totals::check_sums;
+use crate::testing::lab::Lab;
+use crate::testing::talk::{SERVER, datagram};
+use crate::{Direction::FromSandbox, FlowConfig, Phase};
+use etherparse::PacketBuilder;
+
+fn syn(port: u16, to: [u8; 4]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 2], to, 64)
+        .tcp(40_000, port, 1, 1000)
+        .syn()
+        .write(&mut frame, &[])
+        .unwrap();
+    frame
+}
+
+#[test]
+fn a_scan_is_counted_in_bounded_memory_and_few_records() {
+    let mut lab = Lab::new(FlowConfig {
+        max_flows: 1000,
+        ..FlowConfig::default()
+    });
+    for number in 0..100_000_u32 {
+        let to = [198, 51, (number >> 16) as u8, 7];
+        lab.play(&(FromSandbox, syn((number & 0xffff) as u16, to)));
+    }
+    let reports = lab.sink.reports.len();
+    assert!(reports < 3000, "{reports}");
+    check_sums(&mut lab);
+    let closed = lab.closed();
+    let counted: u64 = closed
+        .iter()
+        .map(|flow| flow.aggregate.as_ref().map_or(1, |it| it.flows))
+        .sum();
+    assert_eq!(counted, 100_000);
+    let networks = closed
+        .iter()
+        .filter_map(|flow| flow.aggregate.as_ref()?.network.clone());
+    assert!(networks.clone().any(|network| network == "198.51.1.0/24"));
+}
+
+#[test]
+fn a_burst_of_conversations_is_reported_and_then_a_rate_of_them() {
+    let mut lab = Lab::new(FlowConfig {
+        open_burst: 100,
+        opens_per_second: 10,
+        ..FlowConfig::default()
+    });
+    for port in 1..=1000 {
+        lab.play(&datagram(FromSandbox, 5000, SERVER, port, &[0; 10]));
+    }
+    let opened = lab
+        .sink
+        .reports
+        .iter()
+        .filter(|it| it.phase == Phase::Open && it.aggregate.is_none());
+    assert!((100..=101).contains(&opened.count()));
+    // The sums go on being reported, and end when nothing more comes.
+    for _ in 0..3 {
+        lab.wait(30_000_000);
+        lab.play(&datagram(FromSandbox, 5001, SERVER, 1, &[0; 10]));
+    }
+    lab.wait(61_000_000);
+    assert!(lab.closed().iter().any(|it| it.aggregate.is_some()));
+    check_sums(&mut lab);
+    let payload: u64 = lab.closed().iter().map(|it| it.sent.payload_bytes).sum();
+    assert_eq!(payload, 10_030);
+}
+
+#[test]
+fn a_second_source_mac_is_a_finding_where_that_is_asked_for() {
+    for check in [false, true] {
+        let mut lab = Lab::new(FlowConfig {
+            check_source_mac: check,
+            ..FlowConfig::default()
+        });
+        lab.play(&(FromSandbox, syn(1, SERVER)));
+        let mut other = syn(2, SERVER);
+        other[6..12].fill(6);
+        lab.play(&(FromSandbox, other));
+        let closed = lab.finish();
+        assert!(closed[0].findings.is_empty());
+        assert_eq!(closed[1].findings.contains(&"spoofed_mac"), check);
+    }
+}

@@ -1,0 +1,93 @@
+//! dns.log: one row per question.
+
+use super::log::{Row, logs, number, value};
+use super::ours::replay;
+use super::tally::{Field, Known, Tally, field};
+use crate::support::corpus;
+use sandtrace_wire::DnsTransaction;
+use std::net::IpAddr;
+
+const DIFFERENT: &Known = &[(
+    "dns53.pcap",
+    1,
+    "an answer without a question, which nothing can be matched to",
+)];
+
+#[test]
+fn questions_agree_with_zeek() {
+    let Some(folder) = corpus("questions_agree_with_zeek", "zeek") else {
+        return;
+    };
+    let mut tally = Tally::default();
+    for log in logs(&folder, "dns") {
+        let mut ours = replay(&log.capture).questions;
+        for row in log.rows.iter().filter(|row| is_defined(row)) {
+            let best = (0..)
+                .zip(&ours)
+                .filter(|(_, it)| same_question(row, it))
+                .map(|(at, it): (usize, _)| {
+                    let fields = compare(row, it);
+                    (
+                        fields.iter().filter(|field| !field.agrees).count(),
+                        at,
+                        fields,
+                    )
+                })
+                .min_by_key(|(differing, at, _)| (*differing, *at));
+            let name = row["query"].clone();
+            match best {
+                Some((_, at, fields)) => {
+                    ours.remove(at);
+                    tally.row(&log.capture, &name, &fields);
+                }
+                None => tally.row(&log.capture, &name, &[]),
+            }
+        }
+    }
+    tally.finish("dns.log", 95, DIFFERENT);
+}
+
+/// A question is what is asked of port 53; mDNS, LLMNR and NetBIOS are flows.
+fn is_defined(row: &Row) -> bool {
+    number(row, "id.resp_p") == Some(53) && value(row, "query").is_some()
+}
+
+fn same_question(row: &Row, it: &DnsTransaction) -> bool {
+    let resolver: IpAddr = row["id.resp_h"].parse().unwrap();
+    it.resolver == resolver && it.name == row["query"].to_ascii_lowercase()
+}
+
+fn compare(row: &Row, it: &DnsTransaction) -> Vec<Field> {
+    let mut fields = vec![field(
+        "query",
+        row["query"].to_ascii_lowercase(),
+        it.name.clone(),
+    )];
+    if let Some(theirs) = number(row, "qtype") {
+        let theirs = qtype(&row["qtype_name"], theirs);
+        fields.push(field("qtype", theirs, it.qtype.clone()));
+    }
+    if row.contains_key("rcode_name") {
+        let theirs = value(row, "rcode_name");
+        fields.push(field("rcode", theirs, it.rcode.as_deref()));
+    }
+    if let Some(answers) = value(row, "answers") {
+        // Addresses: of other types Zeek's text is its own.
+        let addresses = |texts: &mut dyn Iterator<Item = &str>| -> Vec<IpAddr> {
+            texts.filter_map(|text| text.parse().ok()).collect()
+        };
+        let theirs = addresses(&mut answers.split(','));
+        let ours = addresses(&mut it.answers.iter().map(String::as_str));
+        fields.push(field("addresses", theirs, ours));
+    }
+    fields
+}
+
+/// Zeek's names of types, where ours are the registry's.
+fn qtype(name: &str, number: u64) -> String {
+    match name {
+        "*" => "ANY".to_owned(),
+        name if name.starts_with("query-") => format!("TYPE{number}"),
+        name => name.to_owned(),
+    }
+}
