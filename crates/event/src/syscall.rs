@@ -93,6 +93,10 @@ pub struct CallSummary {
     pub calls: Vec<CallCount>,
     /// Length of the interval in microseconds; it ends with the record's time.
     pub interval_us: Count,
+    /// How often KVM left the guest on these threads: the one number here that
+    /// tells of the guest's own activity. Absent where it is 0 or not counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kvm_exits: Count,
     /// Threads that made them.
     pub threads: Count,
 }
@@ -227,6 +231,7 @@ mod tests {
                     time_ns: Count(900),
                 }],
                 interval_us: Count(1_000_000),
+                kvm_exits: Count(0),
                 threads: Count(1),
             }),
             vmm: Some("firecracker".to_owned()),

@@ -8,14 +8,17 @@
 
 mod batch;
 mod events;
+mod filter;
+mod load;
 mod tables;
 
 pub use events::{BpfEvent, BpfEventKind};
-pub use tables::{BpfTally, BpfThread};
+pub use tables::{BpfLosses, BpfTally, BpfThread};
 
-use aya::maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray, RingBuf};
-use aya::programs::RawTracePoint;
+use aya::maps::{HashMap, IterableMap as _, MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader};
+use filter::Filter;
+use load::{attach, load_failed, map, set_shapes, table};
 use std::io;
 
 /// The compiled programs.
@@ -23,16 +26,20 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!("bpf/syscalls.bpf.o");
 
 /// Programs and the tracepoints that they belong to. Those that follow
 /// processes come first, so that no process is counted that is not followed.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("on_fork", "sched_process_fork"),
     ("on_exec", "sched_process_exec"),
     ("on_end", "sched_process_exit"),
+    ("on_rename", "task_rename"),
     ("on_signal", "signal_deliver"),
     ("on_exit", "sys_exit"),
     ("on_enter", "sys_enter"),
 ];
 
-/// Kernel without which nothing can be counted.
+/// The tracepoint of exits from a guest. It is there where KVM is.
+const KVM: (&str, &str) = ("on_kvm_exit", "kvm_exit");
+
+/// Why nothing can be counted.
 #[derive(Debug, thiserror::Error)]
 pub enum BpfError {
     /// bpf(2) is refused.
@@ -75,22 +82,55 @@ pub enum BpfError {
 /// How large the tables in the kernel are. They are allocated at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BpfConfig {
+    /// Owners at the same time.
+    pub owners: u32,
     /// Processes that are followed at the same time.
     pub processes: u32,
-    /// Threads, those included that ended since the last look.
+    /// Threads that live, and as many that ended since the last look.
     pub threads: u32,
     /// Kinds of calls, each per thread.
     pub tallies: u32,
+    /// Bytes of the ring of events, a power of two.
+    pub ring: u32,
 }
 
 impl Default for BpfConfig {
     fn default() -> Self {
         Self {
+            owners: 64,
             processes: 4096,
             threads: 16_384,
             tallies: 32_768,
+            ring: 1 << 20,
         }
     }
+}
+
+impl BpfConfig {
+    /// What the kernel allocates for them, in bytes: keys, values and the 48
+    /// bytes that it adds to each entry of a hash table.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let entries = |count: u32, value: usize| {
+            let each = u64::try_from(value + 8 + 48).unwrap_or(u64::MAX);
+            u64::from(count).saturating_mul(each)
+        };
+        entries(self.owners, tables::OWNER_BYTES)
+            .saturating_add(entries(self.processes, tables::PROCESS_BYTES))
+            .saturating_add(entries(self.threads, tables::THREAD_BYTES).saturating_mul(2))
+            .saturating_add(entries(self.tallies, tables::TALLY_BYTES))
+            .saturating_add(u64::from(self.ring))
+            .saturating_add(filter::BYTES)
+    }
+}
+
+/// What one owner may take of what all share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BpfQuota {
+    /// Events in a tenth of a second.
+    pub events: u32,
+    /// Processes at the same time.
+    pub processes: u32,
 }
 
 /// Which arguments of a rare call are pointers worth following.
@@ -108,29 +148,21 @@ pub struct BpfShape {
     pub argv: Option<u8>,
 }
 
-/// What the programs could not note down, since they were loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BpfLosses {
-    /// Calls without an entry in the table of counts.
-    pub calls: u64,
-    /// Threads without an entry.
-    pub threads: u64,
-    /// Processes that could not be followed.
-    pub processes: u64,
-    /// Events that found the ring full.
-    pub events: u64,
-}
-
 /// The programs, attached. Dropping it detaches them and frees the tables.
+///
+/// Each process that is counted has an owner, a number that whoever watches
+/// it chose: what it starts has the same.
 pub struct BpfSyscalls {
     // Holds the programs' links.
     _programs: Ebpf,
-    processes: HashMap<MapData, u32, u32>,
+    filter: Filter,
+    processes: HashMap<MapData, u32, [u8; tables::PROCESS_BYTES]>,
+    owners: HashMap<MapData, u32, [u8; tables::OWNER_BYTES]>,
     threads: HashMap<MapData, u32, [u8; tables::THREAD_BYTES]>,
-    tallies: MapData,
-    losses: PerCpuArray<MapData, u64>,
+    ended: HashMap<MapData, u32, [u8; tables::THREAD_BYTES]>,
+    tallies: HashMap<MapData, [u8; tables::KEY_BYTES], [u8; tables::TALLY_BYTES]>,
     events: RingBuf<MapData>,
-    cpus: usize,
+    sees_kvm: bool,
 }
 
 impl BpfSyscalls {
@@ -138,48 +170,114 @@ impl BpfSyscalls {
     ///
     /// # Errors
     /// When the kernel refuses, or lacks what they need: raw tracepoints, ring
-    /// buffers (5.8) and its own type information (`CONFIG_DEBUG_INFO_BTF`).
+    /// buffers, the current task (5.11) and its own type information
+    /// (`CONFIG_DEBUG_INFO_BTF`).
     pub fn load(config: BpfConfig, shapes: &[BpfShape]) -> Result<Self, BpfError> {
         let mut programs = EbpfLoader::new()
+            .map_max_entries("owners", config.owners)
             .map_max_entries("processes", config.processes)
             .map_max_entries("threads", config.threads)
+            .map_max_entries("ended", config.threads)
             .map_max_entries("tallies", config.tallies)
+            .map_max_entries("events", config.ring)
             .load(OBJECT)
             .map_err(|error| load_failed(&error))?;
         set_shapes(&mut programs, shapes)?;
         for (name, tracepoint) in PROGRAMS {
             attach(&mut programs, name, tracepoint)?;
         }
-        let tallies = match take(&mut programs, "tallies")? {
-            aya::maps::Map::PerCpuHashMap(data) => data,
-            _ => return Err(wrong("tallies", &"not a per-CPU hash")),
-        };
+        // Without KVM, or with its module not loaded, there are no exits.
+        let sees_kvm = attach(&mut programs, KVM.0, KVM.1).is_ok();
         Ok(Self {
+            filter: Filter::of(load::take(&mut programs, "filter")?)
+                .map_err(|source| table("map the filter of processes", source))?,
             processes: map(&mut programs, "processes")?,
+            owners: map(&mut programs, "owners")?,
             threads: map(&mut programs, "threads")?,
-            tallies,
-            losses: map(&mut programs, "losses")?,
+            ended: map(&mut programs, "ended")?,
+            tallies: map(&mut programs, "tallies")?,
             events: map(&mut programs, "events")?,
-            cpus: aya::util::nr_cpus().map_err(|(what, source)| {
-                table("count CPUs", io::Error::new(source.kind(), what))
-            })?,
             _programs: programs,
+            sees_kvm,
         })
+    }
+
+    /// Whether exits from guests are counted.
+    #[must_use]
+    pub fn sees_kvm(&self) -> bool {
+        self.sees_kvm
+    }
+
+    /// Makes room for an owner.
+    ///
+    /// # Errors
+    /// When the table of owners is full.
+    pub fn add_owner(&mut self, owner: u32, quota: BpfQuota) -> Result<(), BpfError> {
+        let value = tables::owner(quota);
+        let inserted = self.owners.insert(owner, value, 0);
+        inserted.map_err(|error| table("note down what is watched", error))
     }
 
     /// Counts a process from now on, and all that it starts.
     ///
     /// # Errors
-    /// When the table of processes is full.
-    pub fn watch(&mut self, pid: u32) -> Result<(), BpfError> {
-        let inserted = self.processes.insert(pid, 0, 0);
-        inserted.map_err(|error| table("note down the process", error))
+    /// When the table of processes is full, or the process is counted already.
+    pub fn watch(&mut self, pid: u32, owner: u32) -> Result<(), BpfError> {
+        let new = self.processes.insert(pid, tables::process(owner), NOEXIST);
+        new.map_err(|error| table("note down the process", error))?;
+        self.filter.add(pid);
+        Ok(())
     }
 
-    /// Whether any process is still counted.
+    /// Counts nothing of an owner any more; answers which of its threads live.
+    /// Their tallies stay until they are forgotten.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn let_go(&mut self, owner: u32) -> Result<Vec<BpfThread>, BpfError> {
+        // A process that starts another meanwhile has it followed: again, then.
+        for _ in 0..LET_GO_PASSES {
+            if self.drop_processes(owner)? == 0 {
+                break;
+            }
+        }
+        let mut threads = self.threads()?;
+        threads.retain(|thread| thread.owner == owner);
+        for thread in &threads {
+            let _gone = self.threads.remove(&thread.tid);
+        }
+        Ok(threads)
+    }
+
+    /// Forgets an owner that was let go.
+    pub fn forget_owner(&mut self, owner: u32) {
+        let _gone = self.owners.remove(&owner);
+    }
+
+    fn drop_processes(&mut self, owner: u32) -> Result<usize, BpfError> {
+        let mut pids = Vec::new();
+        let fd = self.processes.map().fd();
+        batch::read(fd, 4, tables::PROCESS_BYTES, |key, value| {
+            if tables::word(value, 0) == Some(owner) {
+                pids.extend(tables::word(key, 0));
+            }
+        })
+        .map_err(|source| table("read the table of processes", source))?;
+        for pid in &pids {
+            // Who removes it takes it out of the filter: we, or its end.
+            if self.processes.remove(pid).is_ok() {
+                self.filter.remove(*pid);
+            }
+        }
+        Ok(pids.len())
+    }
+
+    /// Whether any process of an owner is still counted.
     #[must_use]
-    pub fn watches_any(&self) -> bool {
-        self.processes.keys().next().is_some()
+    pub fn watches_any(&self, owner: u32) -> bool {
+        let values = self.processes.iter().flatten();
+        let mut owners = values.filter_map(|(_, value)| tables::word(&value, 0));
+        owners.any(|own| own == owner)
     }
 
     /// The next event, if there is one.
@@ -188,18 +286,20 @@ impl BpfSyscalls {
         BpfEvent::parse(&item)
     }
 
-    /// All threads of processes that are or were counted.
+    /// All threads that live.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub fn threads(&self) -> Result<Vec<BpfThread>, BpfError> {
-        let mut threads = Vec::new();
-        let fd = self.threads.map().fd();
-        batch::read(fd, 4, tables::THREAD_BYTES, |key, value| {
-            threads.extend(BpfThread::parse(key, value));
-        })
-        .map_err(|source| table("read the table of threads", source))?;
-        Ok(threads)
+        threads_in(self.threads.map(), "read the table of threads")
+    }
+
+    /// All threads that ended and were not forgotten.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn ended(&self) -> Result<Vec<BpfThread>, BpfError> {
+        threads_in(self.ended.map(), "read the table of ended threads")
     }
 
     /// Everything counted so far, of threads that were not forgotten.
@@ -208,142 +308,46 @@ impl BpfSyscalls {
     /// When the table cannot be read.
     pub fn tallies(&self) -> Result<Vec<BpfTally>, BpfError> {
         let mut tallies = Vec::new();
-        let bytes = tables::TALLY_BYTES * self.cpus;
-        batch::read(self.tallies.fd(), tables::KEY_BYTES, bytes, |key, value| {
+        let fd = self.tallies.map().fd();
+        batch::read(fd, tables::KEY_BYTES, tables::TALLY_BYTES, |key, value| {
             tallies.extend(BpfTally::parse(key, value));
         })
         .map_err(|source| table("read the table of counts", source))?;
         Ok(tallies)
     }
 
-    /// Frees the entry of a thread that has ended.
-    pub fn forget_thread(&mut self, tid: u32) {
-        // It may have been used again for another thread of that id meanwhile.
-        let _gone = self.threads.remove(&tid);
+    /// Frees entries of threads that have ended, by their serials.
+    pub fn forget_threads(&mut self, serials: impl Iterator<Item = u32>) {
+        let keys: Vec<u8> = serials.flat_map(u32::to_ne_bytes).collect();
+        batch::delete(self.ended.map().fd(), &keys, 4);
     }
 
-    /// Frees an entry of the table of counts.
-    pub fn forget_tally(&mut self, tally: &BpfTally) {
-        batch::delete(self.tallies.fd(), &tally.key());
+    /// Frees entries of the table of counts.
+    pub fn forget_tallies<'a>(&mut self, tallies: impl Iterator<Item = &'a BpfTally>) {
+        let keys: Vec<u8> = tallies.flat_map(BpfTally::key).collect();
+        batch::delete(self.tallies.map().fd(), &keys, tables::KEY_BYTES);
     }
 
-    /// What could not be noted down since the programs were loaded.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    pub fn losses(&self) -> Result<BpfLosses, BpfError> {
-        let sum = |index: u32| {
-            let counts = self.losses.get(&index, 0);
-            let counts = counts.map_err(|error| table("read the table of losses", error))?;
-            Ok(counts
-                .iter()
-                .fold(0_u64, |sum, own| sum.saturating_add(*own)))
-        };
-        Ok(BpfLosses {
-            calls: sum(0)?,
-            threads: sum(1)?,
-            processes: sum(2)?,
-            events: sum(3)?,
-        })
+    /// What could not be noted down of an owner since it was added.
+    #[must_use]
+    pub fn losses(&self, owner: u32) -> BpfLosses {
+        let value = self.owners.get(&owner, 0);
+        value.map_or_else(|_| BpfLosses::default(), |value| BpfLosses::parse(&value))
     }
 }
 
-fn set_shapes(programs: &mut Ebpf, shapes: &[BpfShape]) -> Result<(), BpfError> {
-    let mut table_: Array<_, [u8; 4]> = programs
-        .map_mut("shapes")
-        .ok_or_else(|| wrong("shapes", &"missing"))?
-        .try_into()
-        .map_err(|error| wrong("shapes", &error))?;
-    for shape in shapes {
-        let at = |argument: Option<u8>| argument.unwrap_or(u8::MAX);
-        let value = [1, at(shape.path), at(shape.address), at(shape.argv)];
-        let index = u32::from(shape.number & 511) + if shape.compat { 512 } else { 0 };
-        table_
-            .set(index, value, 0)
-            .map_err(|error| table("note down rare calls", error))?;
-    }
-    Ok(())
-}
+/// Looks for an owner's processes: what is left after these was started
+/// while the last one was on its way, and ends up in nobody's counts.
+const LET_GO_PASSES: usize = 16;
 
-fn attach(
-    programs: &mut Ebpf,
-    name: &'static str,
-    tracepoint: &'static str,
-) -> Result<(), BpfError> {
-    let program: &mut RawTracePoint = programs
-        .program_mut(name)
-        .ok_or_else(|| wrong(name, &"missing"))?
-        .try_into()
-        .map_err(|error| wrong(name, &error))?;
-    program.load().map_err(|error| match &error {
-        aya::programs::ProgramError::LoadError { io_error, .. }
-            if io_error.kind() == io::ErrorKind::PermissionDenied
-                && io_error.raw_os_error() == Some(libc::EPERM) =>
-        {
-            BpfError::NotPermitted
-        }
-        _ => BpfError::Load {
-            detail: in_full(&error),
-        },
-    })?;
-    program
-        .attach(tracepoint)
-        .map(|_| ())
-        .map_err(|error| BpfError::Attach {
-            tracepoint,
-            detail: in_full(&error),
-        })
-}
+/// `BPF_NOEXIST` of linux/bpf.h.
+const NOEXIST: u64 = 1;
 
-fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, BpfError> {
-    programs
-        .take_map(name)
-        .ok_or_else(|| wrong(name, &"missing"))
-}
-
-fn map<T>(programs: &mut Ebpf, name: &'static str) -> Result<T, BpfError>
-where
-    T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
-{
-    T::try_from(take(programs, name)?).map_err(|error| wrong(name, &error))
-}
-
-fn wrong(map: &'static str, detail: &dyn std::fmt::Display) -> BpfError {
-    BpfError::Map {
-        map,
-        detail: detail.to_string(),
-    }
-}
-
-fn table(
-    doing: &'static str,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> BpfError {
-    BpfError::Table {
-        doing,
-        source: io::Error::other(error),
-    }
-}
-
-fn load_failed(error: &aya::EbpfError) -> BpfError {
-    let detail = in_full(error);
-    if detail.contains("os error 1)") {
-        BpfError::NotPermitted
-    } else {
-        BpfError::Load { detail }
-    }
-}
-
-/// An error with its causes, on one line that is not too long: the verifier's
-/// log may be in it.
-fn in_full(error: &dyn std::error::Error) -> String {
-    const MAX: usize = 600;
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(MAX).collect()
+fn threads_in(data: &MapData, doing: &'static str) -> Result<Vec<BpfThread>, BpfError> {
+    let mut threads = Vec::new();
+    batch::read(data.fd(), 4, tables::THREAD_BYTES, |_, value| {
+        threads.extend(BpfThread::parse(value));
+    })
+    .map_err(|source| table(doing, source))?;
+    Ok(threads)
 }

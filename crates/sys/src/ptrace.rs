@@ -22,6 +22,10 @@ use std::marker::PhantomData;
 /// `PTRACE_GET_SYSCALL_INFO` (linux/ptrace.h), since Linux 5.3.
 const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
 
+/// `SIGSYS`, and its code where a seccomp filter sent it.
+const SIGSYS: u32 = 31;
+const SYS_SECCOMP: u32 = 1;
+
 const OPTIONS: libc::c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACECLONE
     | libc::PTRACE_O_TRACEFORK
@@ -151,6 +155,28 @@ impl Tracer {
             usize::try_from(signal).unwrap_or_default(),
         )
         .map(|_| ())
+    }
+
+    /// The number of the call that a seccomp filter met, for a thread that is
+    /// about to get SIGSYS for it.
+    #[must_use]
+    pub fn forbidden_call(&self, tid: u32) -> Option<u32> {
+        // `si_signo`, `si_code`, and from byte 24 `si_syscall` and `si_arch`
+        // (asm-generic/siginfo.h); the whole is 128 bytes.
+        let mut info = [0_u32; 32];
+        let pid = pid(tid).ok()?;
+        // SAFETY: the kernel writes one siginfo_t, 128 bytes, through the
+        // fourth argument, which points to a local of that size.
+        let status = unsafe {
+            libc::ptrace(
+                libc::PTRACE_GETSIGINFO,
+                pid.as_raw_pid(),
+                0_usize,
+                info.as_mut_ptr(),
+            )
+        };
+        let from_filter = info[0] == SIGSYS && info[2] == SYS_SECCOMP;
+        (status == 0 && from_filter).then_some(info[6])
     }
 
     /// `PTRACE_GETEVENTMSG`; 0 where the thread was killed meanwhile.

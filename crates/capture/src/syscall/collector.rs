@@ -2,8 +2,8 @@
 
 use super::groups::{self, VmmKind};
 use super::{
-    CallKey, Counts, Fact, FactKind, Loss, LossKind, RawCall, SyscallSource, Tally, ThreadInfo,
-    comm, confinement, decode, known, names,
+    Counts, Fact, FactKind, Loss, LossKind, RawCall, SyscallSource, Tally, ThreadInfo, comm,
+    confinement, decode, known, names,
 };
 use crate::Observer;
 use sandtrace_event::{
@@ -43,9 +43,17 @@ pub struct SyscallCollector {
     interval_began: Timestamp,
     /// Rare calls of this interval, and how often each was repeated since its record.
     rare: BTreeMap<RareKey, Repeated>,
+    /// Calls that filters met in this interval, by process.
+    violations: BTreeMap<(u32, Option<u32>), Violation>,
     /// Rare calls beyond the bound.
     unreported: u64,
-    violated: bool,
+    ended_so: bool,
+}
+
+/// Who met a filter last, and how often since the record of the first time.
+struct Violation {
+    fact: Fact,
+    times: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,8 +81,9 @@ impl SyscallCollector {
             source,
             interval_began: now,
             rare: BTreeMap::new(),
+            violations: BTreeMap::new(),
             unreported: 0,
-            violated: false,
+            ended_so: false,
         }
     }
 
@@ -103,9 +112,13 @@ impl SyscallCollector {
     /// Reports the counts of the interval that ends now.
     pub fn end_interval(&mut self, now: Timestamp, observer: &mut impl Observer) {
         self.poll(now, observer);
-        let Counts { calls, losses } = self.source.counts();
-        for record in self.summaries(calls, now.micros_since(self.interval_began)) {
+        let mut counts = self.source.counts();
+        let losses = std::mem::take(&mut counts.losses);
+        for record in self.summaries(counts, now.micros_since(self.interval_began)) {
             report(now, record, observer);
+        }
+        for (key, repeated) in std::mem::take(&mut self.violations) {
+            self.repeated_violation(key, &repeated, now, observer);
         }
         for repeated in std::mem::take(&mut self.rare).into_values() {
             if repeated.times > 0 {
@@ -147,18 +160,10 @@ impl SyscallCollector {
         let at = moment(fact.at_us, now);
         match &fact.what {
             FactKind::Call(call) => self.call(fact, call, at, observer),
-            FactKind::Sigsys(number) => {
-                let call = number.map_or_else(
-                    || "a call".to_owned(),
-                    |number| names::name(SyscallAbi::Native, number),
-                );
-                let detail = format!("a seccomp filter met {call}: SIGSYS");
-                let kind = SyscallFindingKind::SeccompViolation;
-                self.finding(fact, kind, detail, at, observer);
-            }
+            FactKind::Sigsys(number) => self.violation(fact, *number, at, observer),
             FactKind::Ends(BAD_SYSCALL) => {
                 if fact.thread.pid == self.config.pid
-                    && !std::mem::replace(&mut self.violated, true)
+                    && !std::mem::replace(&mut self.ended_so, true)
                 {
                     let detail = format!(
                         "exit status {BAD_SYSCALL}: Firecracker's word for a forbidden call"
@@ -168,6 +173,50 @@ impl SyscallCollector {
             }
             FactKind::Ends(_) => {}
         }
+    }
+
+    /// A process that catches the signal can make this happen as often as it likes.
+    fn violation(
+        &mut self,
+        fact: &Fact,
+        number: Option<u32>,
+        at: Timestamp,
+        observer: &mut impl Observer,
+    ) {
+        let key = (fact.thread.pid, number);
+        if let Some(violation) = self.violations.get_mut(&key) {
+            violation.times = violation.times.saturating_add(1);
+            violation.fact.clone_from(fact);
+            return;
+        }
+        if self.violations.len() >= RARE_PER_INTERVAL {
+            self.unreported = self.unreported.saturating_add(1);
+            return;
+        }
+        let first = Violation {
+            fact: fact.clone(),
+            times: 0,
+        };
+        self.violations.insert(key, first);
+        let detail = format!("a seccomp filter met {}: SIGSYS", called(number));
+        let kind = SyscallFindingKind::SeccompViolation;
+        self.finding(fact, kind, detail, at, observer);
+    }
+
+    fn repeated_violation(
+        &self,
+        (_, number): (u32, Option<u32>),
+        violation: &Violation,
+        now: Timestamp,
+        observer: &mut impl Observer,
+    ) {
+        if violation.times == 0 {
+            return;
+        }
+        let (call, times) = (called(number), violation.times);
+        let detail = format!("a seccomp filter met {call}: SIGSYS, {times} times more");
+        let kind = SyscallFindingKind::SeccompViolation;
+        self.finding(&violation.fact, kind, detail, now, observer);
     }
 
     fn finding(
@@ -246,25 +295,30 @@ impl SyscallCollector {
     }
 
     /// One record (or more, where there are many kinds of calls) per process and group.
-    fn summaries(
-        &self,
-        calls: Vec<(CallKey, ThreadInfo, Tally)>,
-        interval_us: u64,
-    ) -> Vec<SyscallActivity> {
-        let mut groups: BTreeMap<(u32, String), Group> = BTreeMap::new();
-        for (key, thread, tally) in calls {
-            let record = self.record(&thread, key.tid);
-            let group = groups
-                .entry((thread.pid, record.group.clone()))
-                .or_insert_with(|| Group::of(record));
-            group.threads.insert(key.tid);
+    fn summaries(&self, counts: Counts, interval_us: u64) -> Vec<SyscallActivity> {
+        let mut groups = Groups::new();
+        for (key, thread, tally) in counts.calls {
+            let group = self.group(&mut groups, &thread, key.tid);
             let call = group.calls.entry((key.abi, key.number)).or_default();
             call.merge(tally);
+        }
+        for (tid, thread, exits) in counts.kvm_exits {
+            let group = self.group(&mut groups, &thread, tid);
+            group.kvm_exits = group.kvm_exits.saturating_add(exits);
         }
         let records = groups.into_values();
         records
             .flat_map(|group| group.records(interval_us))
             .collect()
+    }
+
+    fn group<'a>(&self, groups: &'a mut Groups, thread: &ThreadInfo, tid: u32) -> &'a mut Group {
+        let record = self.record(thread, tid);
+        let group = groups
+            .entry((thread.pid, record.group.clone()))
+            .or_insert_with(|| Group::of(record));
+        group.threads.insert(tid);
+        group
     }
 
     fn gap(&self, loss: &Loss, now: Timestamp, observer: &mut impl Observer) {
@@ -304,9 +358,13 @@ impl SyscallCollector {
     }
 }
 
+/// By process and name of the group.
+type Groups = BTreeMap<(u32, String), Group>;
+
 struct Group {
     record: SyscallActivity,
     threads: BTreeSet<u32>,
+    kvm_exits: u64,
     calls: HashMap<(SyscallAbi, u32), Tally>,
 }
 
@@ -315,6 +373,7 @@ impl Group {
         Self {
             record,
             threads: BTreeSet::new(),
+            kvm_exits: 0,
             calls: HashMap::new(),
         }
     }
@@ -334,17 +393,28 @@ impl Group {
         let mut calls: Vec<_> = calls.collect();
         calls.sort_by(|a, b| (&a.name, a.abi).cmp(&(&b.name, b.abi)));
         let threads = u64::try_from(self.threads.len()).unwrap_or(u64::MAX);
+        // One thread that makes no calls at all may still run a guest.
         let chunks = calls.chunks(CALLS_PER_RECORD);
-        let records = chunks.map(|calls| SyscallActivity {
+        let none = calls.is_empty().then_some(&[][..]);
+        let chunks = chunks.chain(none).enumerate();
+        let records = chunks.map(|(at, calls)| SyscallActivity {
             summary: Some(CallSummary {
                 calls: calls.to_vec(),
                 interval_us: Count(interval_us),
+                kvm_exits: Count(if at == 0 { self.kvm_exits } else { 0 }),
                 threads: Count(threads),
             }),
             ..self.record.clone()
         });
         records.collect()
     }
+}
+
+fn called(number: Option<u32>) -> String {
+    number.map_or_else(
+        || "a call".to_owned(),
+        |number| names::name(SyscallAbi::Native, number),
+    )
 }
 
 fn report(at: Timestamp, record: SyscallActivity, observer: &mut impl Observer) {

@@ -155,6 +155,9 @@ pub enum LossKind {
 pub struct Counts {
     /// Per thread and call; none is zero.
     pub calls: Vec<(CallKey, ThreadInfo, Tally)>,
+    /// Per thread (its id first), how often KVM left the guest on it; none is
+    /// zero. Empty where that cannot be seen.
+    pub kvm_exits: Vec<(u32, ThreadInfo, u64)>,
     /// What was not seen meanwhile.
     pub losses: Vec<Loss>,
 }

@@ -19,7 +19,8 @@ pub(super) fn activity(activity: &SyscallActivity) -> Columns {
             .remark(&who),
         (None, None, Some(summary)) => Columns::new("SYS", "calls")
             .peer("", &who, "")
-            .remark(&busiest(summary)),
+            .remark(&busiest(summary))
+            .remark(&guest(summary)),
         (None, None, None) => Columns::new("SYS", "").peer("", &who, ""),
     }
 }
@@ -44,6 +45,14 @@ fn rare(call: &RareCall, who: &str) -> Columns {
         .remark(&call.argv.join(" "))
         .remark(&repeats)
         .remark(who)
+}
+
+/// What the guest did meanwhile, where that is known.
+fn guest(summary: &CallSummary) -> String {
+    match summary.kvm_exits.0 {
+        0 => String::new(),
+        exits => format!("{exits} KVM exits"),
+    }
 }
 
 /// `1,204 calls: ioctl 900, read 300`.

@@ -1,11 +1,11 @@
-//! Reading whole hash tables at once (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+//! Many entries of a hash table at once (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
 
 use aya::maps::MapFd;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 const LOOKUP_BATCH: libc::c_int = 24;
-const DELETE_ELEM: libc::c_int = 3;
+const DELETE_BATCH: libc::c_int = 27;
 
 /// Entries per call. The kernel hands out whole buckets, of which none is as
 /// large as this by far.
@@ -25,19 +25,8 @@ struct Batch {
     flags: u64,
 }
 
-/// `union bpf_attr` for one element.
-#[repr(C)]
-#[derive(Default)]
-struct Element {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
 /// Calls `each` with key and value of every entry. `key` and `value` are
-/// their sizes in bytes; a value has one part per possible CPU in a per-CPU table.
+/// their sizes in bytes.
 pub(super) fn read(
     fd: &MapFd,
     key: usize,
@@ -91,23 +80,28 @@ pub(super) fn read(
     }
 }
 
-/// Removes an entry, if it is there.
-pub(super) fn delete(fd: &MapFd, key: &[u8]) {
-    let element = Element {
-        map_fd: number(fd),
-        key: address(key.as_ptr().cast_mut()),
-        ..Element::default()
-    };
-    // SAFETY: the kernel reads a key of the table's key size behind `key`;
-    // the only caller passes one of exactly that size.
-    let _missing = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            DELETE_ELEM,
-            &raw const element,
-            size_of::<Element>(),
-        )
-    };
+/// Removes entries, those that are there; `keys` holds keys of `size` bytes,
+/// one behind the other.
+pub(super) fn delete(fd: &MapFd, keys: &[u8], size: usize) {
+    let mut keys = keys;
+    while keys.len() >= size {
+        let mut batch = Batch {
+            keys: address(keys.as_ptr().cast_mut()),
+            count: u32::try_from(keys.len() / size).unwrap_or(u32::MAX),
+            map_fd: number(fd),
+            ..Batch::default()
+        };
+        let bytes = size_of::<Batch>();
+        // SAFETY: the kernel reads `count` keys of the table's key size, which
+        // is what every caller passes for `size`, and writes `count`.
+        let status = unsafe { libc::syscall(libc::SYS_bpf, DELETE_BATCH, &raw mut batch, bytes) };
+        if status == 0 {
+            return;
+        }
+        // It stops at a key that is not there: on behind that one.
+        let done = usize::try_from(batch.count).unwrap_or_default();
+        keys = keys.get((done + 1) * size..).unwrap_or_default();
+    }
 }
 
 fn number(fd: &MapFd) -> u32 {

@@ -1,6 +1,6 @@
 //! Events that syscalls.bpf.c puts into its ring.
 
-use super::tables::{name, word};
+use super::tables::{long, name, word};
 
 /// Arguments of a list that are kept, and bytes of each.
 const ARGV: usize = 6;
@@ -21,6 +21,8 @@ pub struct BpfEvent {
     pub tid: u32,
     /// Its process.
     pub pid: u32,
+    /// Whose process that is.
+    pub owner: u32,
     /// Name of the thread.
     pub name: Vec<u8>,
     /// What happened.
@@ -45,21 +47,22 @@ pub enum BpfEventKind {
         /// The list of strings as far as it was read, each with whether it was cut.
         argv: Vec<(Vec<u8>, bool)>,
     },
-    /// SIGSYS is delivered; the number of the call that a filter met.
-    Sigsys(u32),
+    /// A seccomp filter met a call: its number, where that is known.
+    Sigsys(Option<u32>),
 }
 
 impl BpfEvent {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let kind = match word(bytes, 8)? {
             1 => call(bytes)?,
-            2 => BpfEventKind::Sigsys(word(bytes, 20)?),
+            2 => BpfEventKind::Sigsys(word(bytes, 20).filter(|number| *number != u32::MAX)),
             _ => return None,
         };
         Some(Self {
             at_ns: long(bytes, 0)?,
             tid: word(bytes, 12)?,
             pid: word(bytes, 16)?,
+            owner: word(bytes, 124)?,
             name: name(bytes.get(72..88)?),
             kind,
         })
@@ -104,11 +107,6 @@ fn text(bytes: &[u8], length_at: usize, begin: usize, most: usize) -> Option<(Ve
 
 fn length(bytes: &[u8], at: usize) -> Option<i32> {
     word(bytes, at).map(u32::cast_signed)
-}
-
-fn long(bytes: &[u8], at: usize) -> Option<u64> {
-    let bytes = bytes.get(at..at.checked_add(8)?)?;
-    bytes.try_into().ok().map(u64::from_ne_bytes)
 }
 
 #[cfg(test)]

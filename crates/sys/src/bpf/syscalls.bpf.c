@@ -3,6 +3,11 @@
  * Counts the system calls of chosen processes and of what they start, and
  * reports rare ones with what their arguments point to.
  *
+ * Every process on the host passes through here, so that one that nobody
+ * watches is let go after one look at an array. Each watched process has an
+ * owner, the sandbox it belongs to: what one owner does is lost at its own
+ * expense alone.
+ *
  * Built by `cargo xtask bpf` with clang 14 into syscalls.bpf.o, which is
  * committed beside it. The layouts of `struct` and maps here are read by
  * tables.rs and events.rs.
@@ -23,23 +28,21 @@ typedef long long s64;
 /* Numbers of linux/bpf.h. */
 #define MAP_HASH 1
 #define MAP_ARRAY 2
-#define MAP_PERCPU_HASH 5
-#define MAP_PERCPU_ARRAY 6
 #define MAP_RINGBUF 27
 #define ANY 0
 #define NOEXIST 1
+#define MMAPABLE 1024
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*map_delete)(void *map, const void *key) = (void *)3;
 static u64 (*ktime_ns)(void) = (void *)5;
-static u64 (*current_pid_tgid)(void) = (void *)14;
 static long (*current_comm)(void *to, u32 size) = (void *)16;
-static u64 (*current_task)(void) = (void *)35;
 static long (*read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*read_user_str)(void *to, u32 size, const void *from) = (void *)114;
 static u64 (*boot_ns)(void) = (void *)125;
+static void *(*current_task)(void) = (void *)158;
 static void *(*ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*ring_submit)(void *data, u64 flags) = (void *)132;
 static void (*ring_discard)(void *data, u64 flags) = (void *)133;
@@ -50,18 +53,17 @@ static void (*ring_discard)(void *data, u64 flags) = (void *)133;
 struct thread_info {
 	u32 status;
 } KERNEL;
-struct atomic {
-	int counter;
-} KERNEL;
 struct signal_struct {
 	struct {
 		int counter;
 	} live;
+	u32 flags;
 } KERNEL;
 struct task_struct {
 	struct thread_info thread_info;
 	s32 pid;
 	s32 tgid;
+	int exit_code;
 	struct signal_struct *signal;
 } KERNEL;
 struct pt_regs {
@@ -71,29 +73,45 @@ struct pt_regs {
 #define READ(to, pointer, field)                                                                   \
 	read_kernel(&(to), sizeof(to), __builtin_preserve_access_index(&(pointer)->field))
 
-/* Thread or table of numbers. */
+/* Table of numbers. */
 #define NATIVE 0
 #define I386 1
 #define X32 2
 #define TS_COMPAT 2
 #define X32_BIT 0x40000000ull
 
+#define SIGSYS 31
+/* linux/sched/signal.h */
+#define SIGNAL_GROUP_EXIT 4
+
+struct process {
+	u32 owner;
+	/* SIGSYS was reported. */
+	u32 told;
+};
+
 struct thread {
-	u32 pid;
-	u32 number;
 	/* Nanoseconds when the call was entered. */
 	u64 entered;
+	/* How often KVM left the guest on this thread. */
+	u64 exits;
+	u32 pid;
+	u32 owner;
+	/* Unlike its id never used again. */
+	u32 serial;
+	u32 number;
+	char name[16];
 	u8 abi;
 	/* In a call. */
 	u8 inside;
 	/* Its rare call is still to be reported, when it returns. */
 	u8 owes;
-	u8 ended;
-	char name[16];
+	u8 unused;
+	u32 tid;
 };
 
 struct key {
-	u32 tid;
+	u32 serial;
 	u32 call; /* number, abi in the two highest bits */
 };
 
@@ -103,6 +121,27 @@ struct tally {
 	u64 interrupted;
 	u64 time_ns;
 };
+
+#define LOST_COUNTS 0
+#define LOST_THREADS 1
+#define LOST_PROCESSES 2
+#define LOST_EVENTS 3
+#define LOSSES 4
+
+struct owner {
+	u64 lost[LOSSES];
+	/* Nanoseconds when its present share of the ring began. */
+	u64 since;
+	/* Events since then, and how many there may be. */
+	u32 events;
+	u32 quota;
+	/* Its processes, and how many there may be. */
+	u32 processes;
+	u32 most_processes;
+};
+
+/* How long a share of the ring lasts: the reader looks as often. */
+#define SHARE_NS 100000000ull
 
 /* What the arguments of a rare call are: 255 for none. */
 struct shape {
@@ -119,7 +158,6 @@ struct shape {
 
 #define EVENT_CALL 1
 #define EVENT_SIGSYS 2
-#define EVENT_ENDS 3
 
 struct event {
 	u64 at_ns;
@@ -134,25 +172,37 @@ struct event {
 	s32 path_length;
 	s32 address_length;
 	s32 argv_length[ARGV];
-	u32 pad;
+	u32 owner;
 	char path[TEXT];
 	char address[ADDRESS];
 	char argv[ARGV][ARGUMENT];
 };
 
-#define LOST_COUNTS 0
-#define LOST_THREADS 1
-#define LOST_PROCESSES 2
-#define LOST_EVENTS 3
-#define LOSSES 4
+/* How many watched processes have an id that ends in these bits. */
+#define FILTER 16384
+struct {
+	UINT(type, MAP_ARRAY);
+	UINT(max_entries, FILTER);
+	UINT(map_flags, MMAPABLE);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} filter SEC(".maps");
 
 struct {
 	UINT(type, MAP_HASH);
 	UINT(max_entries, 4096);
 	TYPE(key, u32);
-	TYPE(value, u32);
+	TYPE(value, struct process);
 } processes SEC(".maps");
 
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1024);
+	TYPE(key, u32);
+	TYPE(value, struct owner);
+} owners SEC(".maps");
+
+/* Those that live, by their ids. */
 struct {
 	UINT(type, MAP_HASH);
 	UINT(max_entries, 16384);
@@ -160,8 +210,17 @@ struct {
 	TYPE(value, struct thread);
 } threads SEC(".maps");
 
+/* Those that ended since somebody looked, by their serials. */
 struct {
-	UINT(type, MAP_PERCPU_HASH);
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 16384);
+	TYPE(key, u32);
+	TYPE(value, struct thread);
+} ended SEC(".maps");
+
+/* Only the thread itself writes to its tallies: no copy per CPU is needed. */
+struct {
+	UINT(type, MAP_HASH);
 	UINT(max_entries, 32768);
 	TYPE(key, struct key);
 	TYPE(value, struct tally);
@@ -174,12 +233,13 @@ struct {
 	TYPE(value, struct shape);
 } shapes SEC(".maps");
 
+/* The last serial. */
 struct {
-	UINT(type, MAP_PERCPU_ARRAY);
-	UINT(max_entries, LOSSES);
+	UINT(type, MAP_ARRAY);
+	UINT(max_entries, 1);
 	TYPE(key, u32);
 	TYPE(value, u64);
-} losses SEC(".maps");
+} serials SEC(".maps");
 
 struct {
 	UINT(type, MAP_RINGBUF);
@@ -190,22 +250,45 @@ struct raw {
 	u64 args[4];
 };
 
-INLINE void lose(u32 what)
+INLINE int may_be_watched(u32 pid)
 {
-	u64 *count = map_lookup(&losses, &what);
-	if (count)
-		*count += 1;
+	u32 slot = pid & (FILTER - 1);
+	u64 *count = map_lookup(&filter, &slot);
+	return count && *count;
 }
 
-INLINE struct thread *begin(u32 tid, u32 pid)
+INLINE void filter_add(u32 pid, s64 many)
 {
-	struct thread thread = {.pid = pid};
+	u32 slot = pid & (FILTER - 1);
+	u64 *count = map_lookup(&filter, &slot);
+	if (count)
+		__sync_fetch_and_add(count, many);
+}
+
+INLINE void lose(u32 whose, u32 what)
+{
+	struct owner *owner = map_lookup(&owners, &whose);
+	if (owner)
+		__sync_fetch_and_add(&owner->lost[what & (LOSSES - 1)], 1);
+}
+
+INLINE u32 next_serial(void)
+{
+	u32 zero = 0;
+	u64 *last = map_lookup(&serials, &zero);
+	return last ? __sync_fetch_and_add(last, 1) + 1 : 0;
+}
+
+INLINE struct thread *begin(u32 tid, u32 pid, u32 owner)
+{
+	struct thread thread = {.pid = pid, .owner = owner, .tid = tid};
+	thread.serial = next_serial();
 	current_comm(thread.name, sizeof(thread.name));
-	map_update(&threads, &tid, &thread, NOEXIST);
-	struct thread *made = map_lookup(&threads, &tid);
-	if (!made)
-		lose(LOST_THREADS);
-	return made;
+	if (map_update(&threads, &tid, &thread, ANY)) {
+		lose(owner, LOST_THREADS);
+		return 0;
+	}
+	return map_lookup(&threads, &tid);
 }
 
 INLINE void read_arguments(struct event *event, struct pt_regs *regs)
@@ -290,20 +373,32 @@ INLINE int follow(struct event *event, const struct shape *shape)
 	return complete;
 }
 
+/* Room for one event, if its owner has not used up its share of the ring. */
 INLINE struct event *reserve(u32 kind, u32 tid, const struct thread *thread)
 {
-	struct event *event = ring_reserve(&events, sizeof(struct event), 0);
+	u32 whose = thread->owner;
+	struct owner *owner = map_lookup(&owners, &whose);
+	if (!owner)
+		return 0;
+	u64 now = boot_ns();
+	if (now - owner->since >= SHARE_NS) {
+		owner->since = now;
+		owner->events = 0;
+	}
+	struct event *event = 0;
+	if (__sync_fetch_and_add(&owner->events, 1) < owner->quota)
+		event = ring_reserve(&events, sizeof(struct event), 0);
 	if (!event) {
-		lose(LOST_EVENTS);
+		__sync_fetch_and_add(&owner->lost[LOST_EVENTS], 1);
 		return 0;
 	}
-	event->at_ns = boot_ns();
+	event->at_ns = now;
 	event->kind = kind;
 	event->tid = tid;
 	event->pid = thread->pid;
 	event->number = thread->number;
 	event->abi = thread->abi;
-	event->pad = 0;
+	event->owner = whose;
 	event->path_length = 0;
 	event->address_length = 0;
 #pragma unroll
@@ -313,19 +408,19 @@ INLINE struct event *reserve(u32 kind, u32 tid, const struct thread *thread)
 	return event;
 }
 
+INLINE struct shape *rare(const struct thread *thread)
+{
+	u32 index = (thread->number & 511) + (thread->abi == I386 ? 512 : 0);
+	struct shape *shape = map_lookup(&shapes, &index);
+	return shape && shape->rare && thread->number < 512 ? shape : 0;
+}
+
 /* A page that a pointer leads to may not be there yet: the kernel brings it
  * in on behalf of the call, so that it can be read when the call returns. */
-INLINE void report(u32 tid, struct thread *thread, struct pt_regs *regs, int last_chance)
+INLINE void report(struct thread *thread, const struct shape *shape, struct pt_regs *regs,
+		   int last_chance)
 {
-	u32 index = thread->number & 511;
-	if (thread->abi == I386)
-		index += 512;
-	if (thread->number > 511)
-		return;
-	struct shape *shape = map_lookup(&shapes, &index);
-	if (!shape || !shape->rare)
-		return;
-	struct event *event = reserve(EVENT_CALL, tid, thread);
+	struct event *event = reserve(EVENT_CALL, thread->tid, thread);
 	if (!event)
 		return;
 	read_arguments(event, regs);
@@ -338,26 +433,10 @@ INLINE void report(u32 tid, struct thread *thread, struct pt_regs *regs, int las
 	ring_submit(event, 0);
 }
 
-SEC("raw_tp/sys_enter")
-int on_enter(struct raw *context)
+INLINE void note_call(struct thread *thread, struct task_struct *task, u64 number)
 {
-	u64 ids = current_pid_tgid();
-	u32 pid = ids >> 32;
-	u32 tid = ids;
-	if (!map_lookup(&processes, &pid))
-		return 0;
-	struct thread *thread = map_lookup(&threads, &tid);
-	if (!thread) {
-		thread = begin(tid, pid);
-		if (!thread)
-			return 0;
-	}
-	u64 number = context->args[1];
-	struct task_struct *task = (struct task_struct *)current_task();
-	u32 status = 0;
-	READ(status, task, thread_info.status);
 	u8 abi = NATIVE;
-	if (status & TS_COMPAT) {
+	if (task->thread_info.status & TS_COMPAT) {
 		abi = I386;
 	} else if ((number & X32_BIT) && !(number >> 31)) {
 		abi = X32;
@@ -365,12 +444,43 @@ int on_enter(struct raw *context)
 	}
 	thread->number = number;
 	thread->abi = abi;
-	thread->inside = 1;
 	thread->owes = 0;
-	u32 index = (thread->number & 511) + (abi == I386 ? 512 : 0);
-	struct shape *shape = map_lookup(&shapes, &index);
-	if (shape && shape->rare && thread->number < 512)
-		report(tid, thread, (struct pt_regs *)context->args[0], 0);
+}
+
+/* A call of a thread that no room was left for: not counted, but reported. */
+INLINE void uncounted(struct raw *context, struct task_struct *task, u32 owner)
+{
+	struct thread thread = {.pid = task->tgid, .owner = owner, .tid = task->pid};
+	note_call(&thread, task, context->args[1]);
+	struct shape *shape = rare(&thread);
+	if (shape)
+		report(&thread, shape, (struct pt_regs *)context->args[0], 1);
+}
+
+SEC("raw_tp/sys_enter")
+int on_enter(struct raw *context)
+{
+	struct task_struct *task = current_task();
+	u32 pid = task->tgid;
+	if (!may_be_watched(pid))
+		return 0;
+	u32 tid = task->pid;
+	struct thread *thread = map_lookup(&threads, &tid);
+	if (!thread) {
+		struct process *process = map_lookup(&processes, &pid);
+		if (!process)
+			return 0;
+		thread = begin(tid, pid, process->owner);
+		if (!thread) {
+			uncounted(context, task, process->owner);
+			return 0;
+		}
+	}
+	note_call(thread, task, context->args[1]);
+	thread->inside = 1;
+	struct shape *shape = rare(thread);
+	if (shape)
+		report(thread, shape, (struct pt_regs *)context->args[0], 0);
 	thread->entered = ktime_ns();
 	return 0;
 }
@@ -378,7 +488,10 @@ int on_enter(struct raw *context)
 SEC("raw_tp/sys_exit")
 int on_exit(struct raw *context)
 {
-	u32 tid = current_pid_tgid();
+	struct task_struct *task = current_task();
+	if (!may_be_watched(task->tgid))
+		return 0;
+	u32 tid = task->pid;
 	struct thread *thread = map_lookup(&threads, &tid);
 	/* In no call: attached within one, or just made. */
 	if (!thread || !thread->inside)
@@ -388,16 +501,19 @@ int on_exit(struct raw *context)
 	s64 value = context->args[1];
 	if (thread->owes) {
 		thread->owes = 0;
-		report(tid, thread, (struct pt_regs *)context->args[0], 1);
+		struct shape *shape = rare(thread);
+		if (shape)
+			report(thread, shape, (struct pt_regs *)context->args[0], 1);
 	}
-	struct key key = {.tid = tid, .call = (thread->number & 0x3fffffff) | ((u32)thread->abi << 30)};
+	struct key key = {.serial = thread->serial,
+			  .call = (thread->number & 0x3fffffff) | ((u32)thread->abi << 30)};
 	struct tally *tally = map_lookup(&tallies, &key);
 	if (!tally) {
 		struct tally none = {};
 		map_update(&tallies, &key, &none, NOEXIST);
 		tally = map_lookup(&tallies, &key);
 		if (!tally) {
-			lose(LOST_COUNTS);
+			lose(thread->owner, LOST_COUNTS);
 			return 0;
 		}
 	}
@@ -411,26 +527,39 @@ int on_exit(struct raw *context)
 	return 0;
 }
 
+/* A process of the same owner, unless that one has too many. */
+INLINE int follow_process(u32 pid, u32 whose)
+{
+	struct process process = {.owner = whose};
+	struct owner *owner = map_lookup(&owners, &whose);
+	if (!owner)
+		return 0;
+	if (__sync_fetch_and_add(&owner->processes, 1) < owner->most_processes &&
+	    !map_update(&processes, &pid, &process, NOEXIST)) {
+		filter_add(pid, 1);
+		return 1;
+	}
+	__sync_fetch_and_add(&owner->processes, -1);
+	__sync_fetch_and_add(&owner->lost[LOST_PROCESSES], 1);
+	return 0;
+}
+
 SEC("raw_tp/sched_process_fork")
 int on_fork(struct raw *context)
 {
-	struct task_struct *child = (struct task_struct *)context->args[1];
-	u32 own = current_pid_tgid() >> 32;
-	if (!map_lookup(&processes, &own))
+	struct task_struct *task = current_task();
+	u32 own = task->tgid;
+	if (!may_be_watched(own))
 		return 0;
+	struct process *process = map_lookup(&processes, &own);
+	if (!process)
+		return 0;
+	struct task_struct *child = (struct task_struct *)context->args[1];
 	u32 pid = 0, tid = 0;
 	READ(pid, child, tgid);
 	READ(tid, child, pid);
-	if (pid != own) {
-		u32 parent = own;
-		if (map_update(&processes, &pid, &parent, ANY))
-			lose(LOST_PROCESSES);
-	}
-	/* A thread of this id that ended before is not this one. */
-	struct thread thread = {.pid = pid};
-	current_comm(thread.name, sizeof(thread.name));
-	if (map_update(&threads, &tid, &thread, ANY))
-		lose(LOST_THREADS);
+	if (pid == own || follow_process(pid, process->owner))
+		begin(tid, pid, process->owner);
 	return 0;
 }
 
@@ -438,73 +567,118 @@ int on_fork(struct raw *context)
 SEC("raw_tp/sched_process_exec")
 int on_exec(struct raw *context)
 {
+	struct task_struct *task = current_task();
 	u32 former = context->args[1];
-	u64 ids = current_pid_tgid();
-	u32 pid = ids >> 32;
-	u32 tid = ids;
-	if (!map_lookup(&processes, &pid))
+	u32 tid = task->pid;
+	if (former == tid || !may_be_watched(task->tgid))
 		return 0;
-	struct thread *own = map_lookup(&threads, &tid);
-	if (former != tid) {
-		struct thread *caller = map_lookup(&threads, &former);
-		if (caller) {
-			struct thread moved = *caller;
-			moved.ended = 0;
-			map_update(&threads, &tid, &moved, ANY);
-			caller->ended = 1;
-		}
-		own = map_lookup(&threads, &tid);
-	}
-	if (own)
-		current_comm(own->name, sizeof(own->name));
+	struct thread *caller = map_lookup(&threads, &former);
+	if (!caller)
+		return 0;
+	struct thread moved = *caller;
+	moved.tid = tid;
+	map_update(&threads, &tid, &moved, ANY);
+	map_delete(&threads, &former);
 	return 0;
+}
+
+/* A thread gets its name after its start. */
+SEC("raw_tp/task_rename")
+int on_rename(struct raw *context)
+{
+	struct task_struct *task = (struct task_struct *)context->args[0];
+	u32 pid = 0, tid = 0;
+	READ(pid, task, tgid);
+	if (!may_be_watched(pid))
+		return 0;
+	READ(tid, task, pid);
+	struct thread *thread = map_lookup(&threads, &tid);
+	if (thread)
+		read_kernel(thread->name, sizeof(thread->name) - 1, (void *)context->args[1]);
+	return 0;
+}
+
+INLINE void report_sigsys(u32 tid, u32 pid, struct process *process, u32 number, u32 arch)
+{
+	struct thread unknown = {.pid = pid, .owner = process->owner, .number = number};
+	process->told = 1;
+	struct event *event = reserve(EVENT_SIGSYS, tid, &unknown);
+	if (!event)
+		return;
+	event->arguments[0] = arch;
+	ring_submit(event, 0);
 }
 
 SEC("raw_tp/sched_process_exit")
 int on_end(struct raw *context)
 {
 	(void)context;
-	u64 ids = current_pid_tgid();
-	u32 pid = ids >> 32;
-	u32 tid = ids;
-	if (!map_lookup(&processes, &pid))
+	struct task_struct *task = current_task();
+	u32 pid = task->tgid;
+	u32 tid = task->pid;
+	if (!may_be_watched(pid))
 		return 0;
+	struct process *process = map_lookup(&processes, &pid);
+	if (!process)
+		return 0;
+	struct signal_struct *signal = task->signal;
+	int last = 1, killed = (task->exit_code & 127) == SIGSYS;
+	if (signal) {
+		last = signal->live.counter <= 0;
+		/* Where a filter kills a thread alone, or a process without a signal. */
+		killed = killed && (last || !(signal->flags & SIGNAL_GROUP_EXIT));
+	}
+	if (killed && !process->told)
+		report_sigsys(tid, pid, process, 0xffffffff, 0);
 	struct thread *thread = map_lookup(&threads, &tid);
 	if (thread) {
-		current_comm(thread->name, sizeof(thread->name));
-		thread->inside = 0;
-		thread->ended = 1;
+		struct thread gone = *thread;
+		if (map_update(&ended, &gone.serial, &gone, ANY))
+			lose(gone.owner, LOST_THREADS);
+		map_delete(&threads, &tid);
 	}
-	struct task_struct *task = (struct task_struct *)current_task();
-	struct signal_struct *signal = 0;
-	int live = 1;
-	READ(signal, task, signal);
-	READ(live, signal, live.counter);
-	if (live <= 0)
-		map_delete(&processes, &pid);
+	u32 whose = process->owner;
+	if (last && !map_delete(&processes, &pid)) {
+		filter_add(pid, -1);
+		struct owner *owner = map_lookup(&owners, &whose);
+		if (owner)
+			__sync_fetch_and_add(&owner->processes, -1);
+	}
 	return 0;
 }
 
 SEC("raw_tp/signal_deliver")
 int on_signal(struct raw *context)
 {
-	if ((int)context->args[0] != 31 /* SIGSYS */)
+	if ((int)context->args[0] != SIGSYS)
 		return 0;
-	u64 ids = current_pid_tgid();
-	u32 pid = ids >> 32;
-	u32 tid = ids;
-	if (!map_lookup(&processes, &pid))
+	struct task_struct *task = current_task();
+	u32 pid = task->tgid;
+	if (!may_be_watched(pid))
 		return 0;
-	struct thread unknown = {.pid = pid};
-	struct event *event = reserve(EVENT_SIGSYS, tid, &unknown);
-	if (!event)
+	struct process *process = map_lookup(&processes, &pid);
+	if (!process)
 		return 0;
 	/* si_syscall and si_arch of siginfo_t (asm-generic/siginfo.h). */
 	u32 call[2] = {};
 	read_kernel(call, sizeof(call), (char *)context->args[1] + 24);
-	event->number = call[0];
-	event->arguments[0] = call[1];
-	ring_submit(event, 0);
+	report_sigsys(task->pid, pid, process, call[0], call[1]);
+	return 0;
+}
+
+/* The guest stopped running on this thread: the one sign of its activity that
+ * costs the host nothing to see. */
+SEC("raw_tp/kvm_exit")
+int on_kvm_exit(struct raw *context)
+{
+	(void)context;
+	struct task_struct *task = current_task();
+	if (!may_be_watched(task->tgid))
+		return 0;
+	u32 tid = task->pid;
+	struct thread *thread = map_lookup(&threads, &tid);
+	if (thread)
+		thread->exits += 1;
 	return 0;
 }
 

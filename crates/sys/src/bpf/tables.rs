@@ -1,11 +1,57 @@
 //! Entries of the tables that syscalls.bpf.c keeps.
 
+use super::BpfQuota;
+
+/// `struct process` there.
+pub(super) const PROCESS_BYTES: usize = 8;
 /// `struct thread` there.
-pub(super) const THREAD_BYTES: usize = 40;
+pub(super) const THREAD_BYTES: usize = 56;
 /// `struct key` there.
 pub(super) const KEY_BYTES: usize = 8;
 /// `struct tally` there.
 pub(super) const TALLY_BYTES: usize = 32;
+/// `struct owner` there.
+pub(super) const OWNER_BYTES: usize = 56;
+
+/// A process of this owner.
+pub(super) fn process(owner: u32) -> [u8; PROCESS_BYTES] {
+    u64::from(owner).to_le_bytes()
+}
+
+/// An owner that has lost nothing and has one process.
+pub(super) fn owner(quota: BpfQuota) -> [u8; OWNER_BYTES] {
+    let mut value = [0; OWNER_BYTES];
+    let words = [0, quota.events, 1, quota.processes];
+    let places = value.iter_mut().skip(40);
+    for (place, byte) in places.zip(words.into_iter().flat_map(u32::to_ne_bytes)) {
+        *place = byte;
+    }
+    value
+}
+
+/// What the programs could not note down of one owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BpfLosses {
+    /// Calls without an entry in the table of counts.
+    pub calls: u64,
+    /// Threads without an entry.
+    pub threads: u64,
+    /// Processes that could not be followed.
+    pub processes: u64,
+    /// Events that found the ring full, or the owner's share of it used up.
+    pub events: u64,
+}
+
+impl BpfLosses {
+    pub(super) fn parse(value: &[u8]) -> Self {
+        Self {
+            calls: long(value, 0).unwrap_or_default(),
+            threads: long(value, 8).unwrap_or_default(),
+            processes: long(value, 16).unwrap_or_default(),
+            events: long(value, 24).unwrap_or_default(),
+        }
+    }
+}
 
 /// A thread of a process that is or was counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,19 +60,25 @@ pub struct BpfThread {
     pub tid: u32,
     /// Its process.
     pub pid: u32,
-    /// It makes no more calls.
-    pub ended: bool,
-    /// Its name when it was first seen, or when it ended.
+    /// Whose it is.
+    pub owner: u32,
+    /// Names it for good: no other thread has had or will have it.
+    pub serial: u32,
+    /// Its name.
     pub name: Vec<u8>,
+    /// How often KVM left the guest on it.
+    pub kvm_exits: u64,
 }
 
 impl BpfThread {
-    pub(super) fn parse(key: &[u8], value: &[u8]) -> Option<Self> {
+    pub(super) fn parse(value: &[u8]) -> Option<Self> {
         Some(Self {
-            tid: word(key, 0)?,
-            pid: word(value, 0)?,
-            ended: *value.get(19)? != 0,
-            name: name(value.get(20..36)?),
+            kvm_exits: long(value, 8)?,
+            pid: word(value, 16)?,
+            owner: word(value, 20)?,
+            serial: word(value, 24)?,
+            name: name(value.get(32..48)?),
+            tid: word(value, 52)?,
         })
     }
 }
@@ -34,8 +86,8 @@ impl BpfThread {
 /// What the calls of one kind of one thread added up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BpfTally {
-    /// The thread.
-    pub tid: u32,
+    /// The thread, by its serial.
+    pub serial: u32,
     /// Number of the call.
     pub number: u32,
     /// Its table: 0 native, 1 i386, 2 x32.
@@ -51,30 +103,21 @@ pub struct BpfTally {
 }
 
 impl BpfTally {
-    /// Sums over CPUs: a thread may have run on several.
     pub(super) fn parse(key: &[u8], value: &[u8]) -> Option<Self> {
         let call = word(key, 4)?;
-        let mut sums = [0_u64; 4];
-        for part in value.chunks_exact(TALLY_BYTES) {
-            for (sum, bytes) in sums.iter_mut().zip(part.chunks_exact(8)) {
-                let own = bytes.try_into().map(u64::from_ne_bytes).unwrap_or_default();
-                *sum = sum.saturating_add(own);
-            }
-        }
-        let [count, errors, interrupted, time_ns] = sums;
         Some(Self {
-            tid: word(key, 0)?,
+            serial: word(key, 0)?,
             number: call & 0x3fff_ffff,
             abi: call >> 30,
-            count,
-            errors,
-            interrupted,
-            time_ns,
+            count: long(value, 0)?,
+            errors: long(value, 8)?,
+            interrupted: long(value, 16)?,
+            time_ns: long(value, 24)?,
         })
     }
 
     pub(super) fn key(&self) -> [u8; KEY_BYTES] {
-        let [a, b, c, d] = self.tid.to_ne_bytes();
+        let [a, b, c, d] = self.serial.to_ne_bytes();
         let [e, f, g, h] = (self.number | (self.abi << 30)).to_ne_bytes();
         [a, b, c, d, e, f, g, h]
     }
@@ -83,6 +126,11 @@ impl BpfTally {
 pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at.checked_add(4)?)?;
     bytes.try_into().ok().map(u32::from_ne_bytes)
+}
+
+pub(super) fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(8)?)?;
+    bytes.try_into().ok().map(u64::from_ne_bytes)
 }
 
 /// A name up to its NUL.
@@ -99,26 +147,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tally_is_the_sum_over_cpus_and_gives_its_key_back() {
+    fn a_tally_gives_its_key_back() {
         let mut key = 7_u32.to_ne_bytes().to_vec();
         key.extend((257_u32 | (1 << 30)).to_ne_bytes());
-        let parts: Vec<u8> = [1_u64, 2, 3, 4, 10, 20, 30, 40]
-            .iter()
-            .flat_map(|part| part.to_ne_bytes())
+        let value: Vec<u8> = [1_u64, 2, 3, 4]
+            .into_iter()
+            .flat_map(u64::to_ne_bytes)
             .collect();
-        let tally = BpfTally::parse(&key, &parts).unwrap();
+        let tally = BpfTally::parse(&key, &value).unwrap();
         let expected = BpfTally {
-            tid: 7,
+            serial: 7,
             number: 257,
             abi: 1,
-            count: 11,
-            errors: 22,
-            interrupted: 33,
-            time_ns: 44,
+            count: 1,
+            errors: 2,
+            interrupted: 3,
+            time_ns: 4,
         };
         assert_eq!(tally, expected);
         assert_eq!(tally.key().as_slice(), key);
         assert_eq!(BpfTally::parse(&[], &[]), None);
-        assert_eq!(BpfThread::parse(&key, &[0; 10]), None);
+        assert_eq!(BpfThread::parse(&[0; 10]), None);
+    }
+
+    #[test]
+    fn an_owner_begins_with_one_process_and_no_losses() {
+        let quota = BpfQuota {
+            events: 5,
+            processes: 9,
+        };
+        let value = owner(quota);
+        assert_eq!(BpfLosses::parse(&value), BpfLosses::default());
+        let words = [40, 44, 48, 52].map(|at| word(&value, at).unwrap());
+        assert_eq!(words, [0, 5, 1, 9]);
+        assert_eq!(word(&process(77), 0), Some(77));
     }
 }

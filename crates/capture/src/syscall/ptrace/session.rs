@@ -8,7 +8,7 @@ use crate::syscall::{CallKey, Fact, FactKind, ThreadInfo, comm};
 use sandtrace_event::SyscallAbi;
 use sandtrace_sys::clock;
 use sandtrace_sys::ptrace::{AttachError, Stop, SyscallStop, Tracer};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -35,6 +35,8 @@ pub(super) struct Session {
     tracer: Tracer,
     shared: Arc<Shared>,
     threads: HashMap<u32, Traced>,
+    /// Processes of which a violation was reported.
+    violators: HashSet<u32>,
     native: HashMap<u32, Shape>,
     compat: HashMap<u32, Shape>,
 }
@@ -52,6 +54,7 @@ impl Session {
             tracer: Tracer::here(),
             shared: Arc::clone(shared),
             threads: HashMap::new(),
+            violators: HashSet::new(),
             native: rare::table(SyscallAbi::Native),
             compat: rare::table(SyscallAbi::I386),
         };
@@ -196,8 +199,9 @@ impl Session {
 
     fn sigsys(&mut self, tid: u32) {
         // The call never began: the filter stopped it before its entry.
-        let number = self.threads.get(&tid).and_then(|traced| traced.inside);
-        let number = number.map(|(_, number, _)| number);
+        let number = self.tracer.forbidden_call(tid);
+        let pid = self.process(tid);
+        self.violators.insert(pid);
         self.fact(tid, FactKind::Sigsys(number));
     }
 
@@ -206,8 +210,10 @@ impl Session {
         if self.threads.contains_key(&tid) {
             return;
         }
-        let pid = process_of(tid).unwrap_or(tid);
-        self.begin(tid, pid);
+        // Its parent says so after its own first stop: it may be gone already.
+        if let Some(pid) = process_of(tid) {
+            self.begin(tid, pid);
+        }
     }
 
     /// A thread executed a program: every other thread of its process is
@@ -223,24 +229,28 @@ impl Session {
         self.seen().threads.insert(tid, ThreadInfo { pid, name });
     }
 
+    fn process(&self, tid: u32) -> u32 {
+        let seen = self.seen();
+        seen.threads.get(&tid).map_or(tid, |thread| thread.pid)
+    }
+
     /// Names of threads change after their start; this is their last.
     fn exiting(&mut self, tid: u32, status: i32) {
         let name = comm(tid);
-        let leads = {
-            let mut seen = self.seen();
-            let thread = seen.threads.get_mut(&tid);
-            thread.is_some_and(|thread| {
-                thread.name = name;
-                thread.pid == tid
-            })
-        };
-        if leads && status & 0x7f == SIGSYS {
+        if let Some(thread) = self.seen().threads.get_mut(&tid) {
+            thread.name = name;
+        }
+        // A filter that kills a thread alone delivers no signal.
+        let killed = status & 0x7f == SIGSYS && !self.violators.contains(&self.process(tid));
+        if killed {
+            self.violators.insert(self.process(tid));
             self.fact(tid, FactKind::Sigsys(None));
         }
     }
 
     fn gone(&mut self, tid: u32) {
         self.threads.remove(&tid);
+        self.violators.remove(&tid);
         self.seen().ended.push(tid);
     }
 

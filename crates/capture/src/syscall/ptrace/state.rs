@@ -70,6 +70,7 @@ impl Seen {
         }
         Counts {
             calls,
+            kvm_exits: Vec::new(),
             losses: self.take_losses(),
         }
     }

@@ -41,6 +41,7 @@ fn summary(vmm: Option<&str>, group: &str, calls: &[&str]) -> SyscallActivity {
         summary: Some(CallSummary {
             calls: calls.collect(),
             interval_us: Count(1),
+            kvm_exits: Count(0),
             threads: Count(1),
         }),
         ..activity(vmm, group)
