@@ -1,6 +1,7 @@
 //! A host's signing key in a file that only its owner can read.
 
 use crate::note::{KeyError, SigningKey};
+use crate::segments::beside;
 use rustix::process::geteuid;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -87,30 +88,35 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyFileError> {
     })
 }
 
-/// Writes a new key file (mode 0600) and makes it durable.
+/// Writes a new key file (mode 0600) and makes it durable. Nobody ever sees a
+/// part of it: it is written under another name.
 ///
 /// # Errors
 /// The path is taken, or the file cannot be written; nothing is left of it
 /// then.
 pub fn create(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
-    let opened = OpenOptions::new()
+    let draft = beside(path, &format!(".{}", std::process::id()));
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path);
-    let file = opened.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyFileError::Exists {
-            path: path.to_owned(),
-        },
-        _ => failure("creating", path, source),
-    })?;
-    write(&file, key)
-        .and_then(|()| crate::writer::sync_directory_of(path))
-        .map_err(|source| {
-            // The error says what matters; half a key would be in the way.
-            let _ = std::fs::remove_file(path);
-            failure("writing", path, source)
-        })
+        .open(&draft)
+        .map_err(|source| failure("creating", path, source))?;
+    let written = write(&file, key)
+        .map_err(|source| failure("writing", path, source))
+        .and_then(|()| {
+            std::fs::hard_link(&draft, path).map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => KeyFileError::Exists {
+                    path: path.to_owned(),
+                },
+                _ => failure("creating", path, source),
+            })
+        });
+    // What was written under its own name is no longer needed; what was not
+    // must not stay. The error above says what matters.
+    let _ = std::fs::remove_file(&draft);
+    written?;
+    crate::writer::sync_directory_of(path).map_err(|source| failure("writing", path, source))
 }
 
 fn write(mut file: &File, key: &SigningKey) -> io::Result<()> {

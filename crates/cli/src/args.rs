@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Work with profiles of VMM system calls
     #[command(subcommand)]
     Profile(ProfileCommand),
+    /// Make, show and replace the key that vouches for this host's trails
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Say what this host can and cannot capture, and why
     Doctor(DoctorArgs),
     /// Print a shell's completion script
@@ -127,7 +130,7 @@ pub(crate) struct WatchArgs {
     /// Policy to judge events by; without one nothing is judged
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Trail to write; must not exist yet [default: ./trace.jsonl]
+    /// Trail to write; one that stopped without its end goes on [default: ./trace.jsonl]
     #[arg(long, value_name = "FILE", requires = "sandbox_id")]
     pub(crate) trail: Option<PathBuf>,
     /// VMM process, where the id alone does not find it
@@ -164,7 +167,71 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
     pub(crate) state_interval: Option<Duration>,
     #[command(flatten)]
+    pub(crate) state: StateArgs,
+    #[command(flatten)]
+    pub(crate) segments: SegmentArgs,
+    #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+/// Where this host's key is.
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    /// Directory of this host's key [default: /var/lib/sandtrace, or ~/.local/state/sandtrace]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SANDTRACE_STATE_DIR",
+        hide_env_values = true
+    )]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// When a trail goes on in a new file.
+#[derive(Debug, Args)]
+pub(crate) struct SegmentArgs {
+    /// Begin the trail's next file when one has this size, such as 256M
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1G")]
+    pub(crate) segment_size: u64,
+    /// Begin the trail's next file when one has this age, such as 24h
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
+    pub(crate) segment_age: Option<Duration>,
+}
+
+/// Bytes, with an optional K, M, G or T for powers of 1,024.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, power) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
+        None => (text, 0),
+        Some(digits) => {
+            let unit = "KMGT".find(|unit| text.ends_with(unit));
+            (digits, unit.map_or(0, |index| index + 1))
+        }
+    };
+    let number: Option<u64> = digits.parse().ok().filter(|number| *number > 0);
+    let factor = 1024_u64.checked_pow(u32::try_from(power).unwrap_or(0));
+    number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .ok_or_else(|| "a size is a number of bytes, or one with K, M, G or T".to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make this host's key and print its verifier key
+    Init(StateArgs),
+    /// Print this host's verifier key, which auditors pin with verify --key
+    Show(KeysShowArgs),
+    /// Replace this host's key; the old one is overwritten
+    Rotate(StateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysShowArgs {
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+    /// Print path, id and earlier keys too, as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -253,6 +320,8 @@ pub(crate) struct ReplayArgs {
     /// Make the same trail of the same file every time, ids and all
     #[arg(long)]
     pub(crate) deterministic: bool,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
 }

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
     let mut collector = FsCollector::attach(source, config).map_err(failure_of)?;
     let mut answer = Answer::new(args.json);
     let mut written = Ok(());
-    let now = crate::watch::session::now();
+    let now = crate::watch::moment::now();
     let scanned = collector.scan(now, QuiesceMethod::Detached, &mut |seen| {
         if written.is_ok() {
             written = answer.add(&seen.payload);

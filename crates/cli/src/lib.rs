@@ -8,6 +8,7 @@ mod doctor;
 mod exit;
 mod fsdiff;
 mod generate;
+mod keys;
 mod list;
 mod policy_file;
 mod profile;
@@ -52,6 +53,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(args),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
         Command::Profile(ProfileCommand::Learn(args)) => profile::learn(args),
+        Command::Keys(command) => keys::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),

@@ -5,16 +5,18 @@
 
 use crate::args::ReplayArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::keys;
 use crate::policy_file::{self, LoadedPolicy};
 use crate::show;
 use crate::watch::judge::Judge;
+use crate::watch::opening::TrailPlan;
 use crate::watch::settings::random_nonce;
 use crate::watch::start::own_digest;
 use crate::watch::trail::{End, Entry, Finished, TrailThread};
 use crate::watch::{interruptions, summarise};
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sandtrace_audit_chain::TrailIdentity;
+use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
 use sandtrace_capture::Observer as _;
 use sandtrace_capture::network::{FileError, Progress, Replay, ReplayConfig, first_moment};
 use sandtrace_event::{
@@ -44,8 +46,8 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let interrupted = interruptions()?;
     let sinks = show::sinks(&args.show, WhenBusy::Wait)?;
     let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
-    let trail = TrailThread::start(&args.trail, settings.identity.clone(), sinks, failed)
-        .or_exit(Exit::CannotCreate)?;
+    let opened = settings.trail_plan(args)?.open()?;
+    let trail = TrailThread::start(opened.writer, sinks, failed);
     let judge = Judge {
         engine: settings.engine(),
         queue: trail.queue.clone(),
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::Internal, "the trail's thread panicked"));
         }
     };
-    summarise(&args.trail, &finished);
+    summarise(&finished);
     match failed {
         None => Ok(Exit::Success),
         Some(error) => Err(error).or_unreadable(args),
@@ -169,14 +171,13 @@ impl Settings {
         };
         let trace_id = format!("trace-{nonce:016x}");
         let host = if args.deterministic {
-            "replay".to_owned()
+            "sandtrace/replay".to_owned()
         } else {
-            let host = rustix::system::uname();
-            host.nodename().to_string_lossy().into_owned()
+            keys::host_name()
         };
         let name = args.file.file_name().unwrap_or(args.file.as_os_str());
         Ok(Self {
-            origin: format!("sandtrace/{host}/{trace_id}"),
+            origin: format!("{host}/{trace_id}"),
             binary_digest: (!args.deterministic).then(own_digest).flatten(),
             identity: TrailIdentity {
                 agent_id: args.agent_id.clone().unwrap_or(args.sandbox_id.clone()),
@@ -190,6 +191,29 @@ impl Settings {
             capture,
             first: first_moment(source(args)?).or_unreadable(args)?,
             name: show::escaped(&name.to_string_lossy()),
+        })
+    }
+
+    /// A trail that is the same every time cannot be signed: whoever makes it
+    /// again would have to know the key.
+    fn trail_plan(&self, args: &ReplayArgs) -> Result<TrailPlan, Failure> {
+        if args.trail.exists() {
+            let message = format!(
+                "trail {} exists; choose another path or move it away",
+                args.trail.display()
+            );
+            return Err(Failure::new(Exit::CannotCreate, message));
+        }
+        let host_key = (!args.deterministic)
+            .then(|| keys::host_key(&args.state))
+            .transpose()?;
+        Ok(TrailPlan {
+            path: args.trail.clone(),
+            identity: self.identity.clone(),
+            origin: self.origin.clone(),
+            host_key,
+            limits: SegmentLimits::default(),
+            previous: None,
         })
     }
 

@@ -6,6 +6,9 @@ use crate::note::{Algorithm, KeyError, Note, NoteError, SigningKey, VerifierKey,
 /// no text is a checkpoint and a certificate at once.
 const TITLE: &str = "sandtrace/trail-key/v1";
 
+/// First line of the note in which a host's key names the next one.
+const HAND_OVER: &str = "sandtrace/host-key/v1";
+
 /// Why a note certifies nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
@@ -42,6 +45,16 @@ pub enum CertificateError {
 /// The key's name has control characters or is too long for a note.
 pub fn certify(trail: &VerifierKey, host: &SigningKey) -> Result<Note, NoteError> {
     let mut note = Note::unsigned(format!("{TITLE}\n{trail}\n"))?;
+    note.sign(host, 0);
+    Ok(note)
+}
+
+/// A host's key says which key takes its place.
+///
+/// # Errors
+/// The next key's name has control characters or is too long for a note.
+pub fn hand_over(next: &VerifierKey, host: &SigningKey) -> Result<Note, NoteError> {
+    let mut note = Note::unsigned(format!("{HAND_OVER}\n{next}\n"))?;
     note.sign(host, 0);
     Ok(note)
 }

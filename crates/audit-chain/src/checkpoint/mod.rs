@@ -9,7 +9,7 @@
 mod certificate;
 
 pub(crate) use certificate::claimed_key;
-pub use certificate::{CertificateError, certified_key, certify};
+pub use certificate::{CertificateError, certified_key, certify, hand_over};
 
 use crate::note::{Note, NoteError, SigningKey, VerifierKey, VerifyError};
 use base64::prelude::{BASE64_STANDARD, Engine as _};

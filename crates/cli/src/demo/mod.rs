@@ -6,11 +6,11 @@
 mod narrate;
 mod stage;
 
-use crate::args::{DemoArgs, DemoScenario};
+use crate::args::{DemoArgs, DemoScenario, StateArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::verify::VerifyArgs;
-use crate::watch::settings::random_nonce;
-use crate::{policy_file, verify, watch};
+use crate::watch::settings::{Signing, random_nonce};
+use crate::{keys, policy_file, verify, watch};
 use anyhow::Context as _;
 use narrate::Narrator;
 use sandtrace_lab::Scenario;
@@ -27,8 +27,15 @@ const POLICY: &str = include_str!("../../../../policies/stripe-exfil.yaml");
 /// Runs the scenario, tells what happened, verifies, and says what to try next.
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let interrupted = watch::interruptions()?;
-    let stage = Stage::set(args.sandbox)?;
     let keep = Keep::new(args.keep.as_deref())?;
+    // A key of its own: a demo leaves nothing behind elsewhere.
+    let signing = Signing {
+        host_key: Some(keys::host_key(&StateArgs {
+            state_dir: Some(keep.path("state")),
+        })?),
+        ..Signing::default()
+    };
+    let stage = Stage::set(args.sandbox, signing)?;
     let policy_path = keep.path("policy.yaml");
     keep_policy(&policy_path)
         .with_context(|| format!("write {}", policy_path.display()))

@@ -5,7 +5,7 @@ use crate::args::DemoSandbox;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::policy_file::LoadedPolicy;
 use crate::watch::session::Session;
-use crate::watch::settings::{Request, Settings};
+use crate::watch::settings::{Request, Settings, Signing};
 use crate::watch::trail::Finished;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandtrace_lab::world::World;
@@ -30,6 +30,7 @@ const DISK_BYTES: u64 = 64 << 20;
 /// A lab with its outside world. Dropping it removes everything.
 pub(super) struct Stage {
     root: Root,
+    signing: Signing,
     world: World,
     lab: Lab,
 }
@@ -47,8 +48,9 @@ pub(super) struct Run {
 }
 
 impl Stage {
-    /// Makes the lab, its world and the root file system.
-    pub(super) fn set(kind: DemoSandbox) -> Result<Self, Failure> {
+    /// Makes the lab, its world and the root file system; trails are signed
+    /// by `signing`.
+    pub(super) fn set(kind: DemoSandbox, signing: Signing) -> Result<Self, Failure> {
         let unavailable = |error: LabError| Failure {
             exit: match error {
                 LabError::NotRoot => Exit::NoPermission,
@@ -69,7 +71,12 @@ impl Stage {
             }
             DemoSandbox::Namespace => Root::Overlay(lab.overlay(&tree).map_err(unavailable)?),
         };
-        Ok(Self { root, world, lab })
+        Ok(Self {
+            root,
+            signing,
+            world,
+            lab,
+        })
     }
 
     /// Runs one scenario under watch. The sandbox stands still until the
@@ -90,6 +97,7 @@ impl Stage {
             policy: Some(policy.clone()),
             resolvers: vec![self.world.resolver().into()],
             scan_interval: Duration::from_secs(2),
+            signing: self.signing.clone(),
             target: sandbox.discover(&self.lab)?,
             trail: trail.to_owned(),
         })?;

@@ -1,7 +1,7 @@
 //! The thread that scans one disk: on an interval, and once more at the end.
 
 use super::judge::Judge;
-use super::session::now;
+use super::moment::now;
 use sandtrace_capture::Observer as _;
 use sandtrace_capture::filesystem::{FsCollector, FsConfig, FsError, Source};
 use sandtrace_event::{

@@ -3,6 +3,8 @@
 mod files;
 mod fleet;
 pub(crate) mod judge;
+pub(crate) mod moment;
+pub(crate) mod opening;
 mod outlet;
 pub(crate) mod session;
 pub(crate) mod settings;
@@ -20,7 +22,6 @@ use session::Session;
 use settings::Settings;
 use std::io::{PipeReader, pipe};
 use std::os::fd::AsFd as _;
-use std::path::Path;
 pub(crate) use syscalls::SyscallMode;
 use trail::Finished;
 
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
     let sinks = show::sinks(&args.show, WhenBusy::DROP)?;
     let session = Session::start(&settings, sinks)?;
     let finished = session.run(interrupted.as_fd(), || announce(&settings))?;
-    summarise(&settings.trail, &finished);
+    summarise(&finished);
     Ok(Exit::Success)
 }
 
@@ -67,7 +68,7 @@ fn announce(settings: &Settings) {
 }
 
 /// Tells people what is in the trail now.
-pub(crate) fn summarise(trail: &Path, finished: &Finished) {
+pub(crate) fn summarise(finished: &Finished) {
     show::tell(&terminal::summary(&finished.end));
     for output in finished.outputs.iter().filter(|output| output.dropped > 0) {
         show::tell(&format!(
@@ -75,7 +76,7 @@ pub(crate) fn summarise(trail: &Path, finished: &Finished) {
             output.name, output.dropped
         ));
     }
-    let trail = trail.display();
+    let trail = finished.path.display();
     if let Some(head) = &finished.head {
         show::tell(&format!(
             "{trail}: {} records, head {}",

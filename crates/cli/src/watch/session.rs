@@ -2,6 +2,7 @@
 
 use super::files::FilesThread;
 use super::judge::Judge;
+use super::moment::{control, now};
 use super::settings::Settings;
 use super::start;
 use super::syscalls::{Chosen, SyscallsThread};
@@ -11,10 +12,7 @@ use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandtrace_capture::Observer as _;
 use sandtrace_capture::network::{Attached, NetworkCollector};
-use sandtrace_event::{
-    DetachReason, EndReason, EvidenceTier, Observation, Payload, QuiesceMethod, Reconciliation,
-    SandboxDetached, Timestamp, WallTime,
-};
+use sandtrace_event::{DetachReason, EndReason, QuiesceMethod, Reconciliation, SandboxDetached};
 use sandtrace_output::Fanout;
 use sandtrace_sys::clock;
 use sandtrace_sys::process::Pidfd;
@@ -72,8 +70,9 @@ impl Session {
         let network = start::attach_networks(settings)?;
         let syscalls = Chosen::attach(settings)?;
         let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
-        let trail = TrailThread::start(&settings.trail, settings.identity.clone(), sinks, failed)
-            .or_exit(Exit::CannotCreate)?;
+        let opened = settings.trail_plan().open()?;
+        let opening = opened.opening;
+        let trail = TrailThread::start(opened.writer, sinks, failed);
         let judge = |_: ()| Judge {
             engine: settings.engine(),
             queue: trail.queue.clone(),
@@ -82,7 +81,7 @@ impl Session {
         let started = now();
         let mut start = start::trail_start(settings);
         syscalls.declare(&mut start);
-        first.observe(control(started, start.into()));
+        first.observe(control(started, opening.record(start)));
         first.observe(control(started, settings.target.attached().into()));
         let syscalls = syscalls.start(settings, judge(()));
         let (baselines, taken) = pipe().or_exit(Exit::Internal)?;
@@ -289,20 +288,5 @@ impl Session {
             reason,
             reconciliation,
         }));
-    }
-}
-
-pub(super) fn control(at: Timestamp, payload: Payload) -> Observation {
-    Observation {
-        at,
-        payload,
-        tier: EvidenceTier::Hypervisor,
-    }
-}
-
-pub(crate) fn now() -> Timestamp {
-    Timestamp {
-        mono_us: clock::boot_us(),
-        wall: WallTime(clock::wall_ns()),
     }
 }

@@ -1,12 +1,15 @@
 //! From arguments to what a session needs, resolved once.
 
+use super::opening::TrailPlan;
 use super::start;
 use super::syscalls::SyscallMode;
-use crate::args::WatchArgs;
+use crate::args::{SegmentArgs, StateArgs, WatchArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::keys;
 use crate::policy_file::{self, LoadedPolicy};
 use anyhow::Context as _;
-use sandtrace_audit_chain::TrailIdentity;
+use sandtrace_audit_chain::note::SigningKey;
+use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
 use sandtrace_policy::Engine;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
@@ -14,19 +17,22 @@ use sandtrace_sys::ring::RingConfig;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that a session needs to know.
 pub(crate) struct Settings {
     pub(crate) duration: Option<Duration>,
-    pub(crate) host: String,
     pub(crate) identity: TrailIdentity,
+    /// Name of the log that the trail is.
+    pub(crate) origin: String,
     pub(crate) policy: Option<LoadedPolicy>,
     /// Accepted resolvers: the policy's and those given by hand.
     pub(crate) resolvers: Vec<IpAddr>,
     /// Of each interface.
     pub(crate) ring: RingConfig,
     pub(crate) scan_interval: Duration,
+    pub(crate) signing: Signing,
     pub(crate) syscall_interval: Duration,
     pub(crate) syscalls: SyscallMode,
     pub(crate) target: Target,
@@ -40,8 +46,30 @@ pub(crate) struct Request {
     pub(crate) policy: Option<LoadedPolicy>,
     pub(crate) resolvers: Vec<IpAddr>,
     pub(crate) scan_interval: Duration,
+    pub(crate) signing: Signing,
     pub(crate) target: Target,
     pub(crate) trail: PathBuf,
+}
+
+/// Who vouches for a trail, and how large its files get.
+#[derive(Clone, Default)]
+pub(crate) struct Signing {
+    /// Nobody signs where there is none.
+    pub(crate) host_key: Option<Arc<SigningKey>>,
+    pub(crate) limits: SegmentLimits,
+}
+
+impl Signing {
+    pub(crate) fn from_args(state: &StateArgs, segments: &SegmentArgs) -> Result<Self, Failure> {
+        let micros = |age: Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        Ok(Self {
+            host_key: Some(keys::host_key(state)?),
+            limits: SegmentLimits {
+                bytes: Some(segments.segment_size),
+                age_us: segments.segment_age.map(micros),
+            },
+        })
+    }
 }
 
 impl Settings {
@@ -61,6 +89,7 @@ impl Settings {
             resolvers: args.resolver.clone(),
             scan_interval: args.scan_interval,
             target: find(args, sandbox_id)?,
+            signing: Signing::from_args(&args.state, &args.segments)?,
             trail: args.trail.clone(),
         })?;
         settings.syscalls = args.syscalls;
@@ -83,27 +112,38 @@ impl Settings {
         }
         resolvers.sort_unstable();
         resolvers.dedup();
+        let trace_id = format!("trace-{nonce:016x}");
         Ok(Self {
             duration: request.duration,
-            host: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            origin: format!("{}/{trace_id}", keys::host_name()),
             identity: TrailIdentity {
                 agent_id,
                 sandbox_id: target.sandbox_id.clone(),
-                trace_id: format!("trace-{nonce:016x}"),
+                trace_id,
                 nonce,
             },
             policy: request.policy,
             resolvers,
             ring: RingConfig::default(),
             scan_interval: request.scan_interval,
+            signing: request.signing,
             syscall_interval: Duration::from_secs(5),
             syscalls: SyscallMode::Off,
             target,
             trail: request.trail,
         })
+    }
+
+    /// What the trail is to be.
+    pub(crate) fn trail_plan(&self) -> TrailPlan {
+        TrailPlan {
+            path: self.trail.clone(),
+            identity: self.identity.clone(),
+            origin: self.origin.clone(),
+            host_key: self.signing.host_key.clone(),
+            limits: self.signing.limits,
+            previous: None,
+        }
     }
 
     /// A policy engine for one collector, if there is a policy.

@@ -126,7 +126,7 @@ pub(super) fn trail_start(settings: &Settings) -> TrailStart {
             .map(|id| id.trim().to_owned()),
         capture: backends(&settings.target),
         nonce: format!("{:016x}", identity.nonce),
-        origin: format!("sandtrace/{}/{}", settings.host, identity.trace_id),
+        origin: settings.origin.clone(),
         policy_digest: policy.map(|policy| policy.digest),
         policy_path: policy.map(|policy| policy.path.display().to_string()),
         resolvers: settings.resolvers.iter().map(ToString::to_string).collect(),

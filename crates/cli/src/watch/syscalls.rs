@@ -1,7 +1,7 @@
 //! The VMM's system calls: which backend, and the thread that reports them.
 
 use super::judge::Judge;
-use super::session::now;
+use super::moment::now;
 use super::settings::Settings;
 use crate::exit::{Exit, Failure};
 use sandtrace_capture::syscall::ebpf::EbpfSource;

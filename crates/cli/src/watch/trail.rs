@@ -1,16 +1,16 @@
 //! The thread that owns the trail: it alone appends, commits, and then tells the sinks.
 
+use super::moment::now;
 use super::outlet::Outlet;
-use super::session::now;
 use crate::show;
-use sandtrace_audit_chain::{Head, Sealed, TrailIdentity, TrailWriter, WriteError};
+use sandtrace_audit_chain::{Head, Sealed, TrailWriter, WriteError};
 use sandtrace_event::{
     EndReason, EvidenceTier, Judged, Observation, Reconciliation, Timestamp, TrailEnd,
 };
 use sandtrace_output::{Fanout, Record};
 use sandtrace_sys::clock;
 use std::io::PipeWriter;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub(crate) struct Finished {
     pub(crate) end: TrailEnd,
     /// The last record; `None` only where nothing could be written.
     pub(crate) head: Option<Head>,
+    /// Path of the trail, of its first file where it has many.
+    pub(crate) path: PathBuf,
     /// What became of each output.
     pub(crate) outputs: Vec<sandtrace_output::Report>,
 }
@@ -50,22 +52,17 @@ pub(crate) struct TrailThread {
 }
 
 impl TrailThread {
-    /// Creates the trail and starts its thread. `failed` is closed when the
-    /// thread ends, so that a poll on its other end wakes up.
-    pub(crate) fn start(
-        path: &Path,
-        identity: TrailIdentity,
-        sinks: Fanout,
-        failed: PipeWriter,
-    ) -> Result<Self, WriteError> {
-        let appender = Appender::create(path, identity, sinks)?;
+    /// Starts the trail's thread. `failed` is closed when the thread ends, so
+    /// that a poll on its other end wakes up.
+    pub(crate) fn start(writer: TrailWriter, sinks: Fanout, failed: PipeWriter) -> Self {
+        let appender = Appender::new(writer, sinks);
         let (queue, entries) = sync_channel(QUEUE);
         let thread = std::thread::spawn(move || {
             let _wakes_the_supervisor_when_dropped = failed;
             appender.run(&entries)
         });
         let queue = Outlet::Own(queue);
-        Ok(Self { queue, thread })
+        Self { queue, thread }
     }
 
     /// Waits for the last record to be durable.
@@ -82,16 +79,8 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// Creates the trail.
-    pub(crate) fn create(
-        path: &Path,
-        identity: TrailIdentity,
-        sinks: Fanout,
-    ) -> Result<Self, WriteError> {
-        Ok(Self {
-            writer: TrailWriter::create(path, identity)?,
-            sinks,
-        })
+    pub(crate) fn new(writer: TrailWriter, sinks: Fanout) -> Self {
+        Self { writer, sinks }
     }
 
     fn run(mut self, entries: &Receiver<Entry>) -> Result<Finished, WriteError> {
@@ -216,6 +205,7 @@ impl Appender {
         Finished {
             end,
             head: self.writer.head(),
+            path: self.writer.path().to_owned(),
             outputs: self.sinks.finish(),
         }
     }

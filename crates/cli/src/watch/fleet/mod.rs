@@ -3,11 +3,13 @@
 
 mod arrivals;
 mod capture;
+mod earlier;
 mod sandbox;
 mod scans;
 mod trails;
 
 use super::outlet::{Key, Parcel};
+use super::settings::Signing;
 use crate::args::WatchArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::policy_file::{self, LoadedPolicy};
@@ -46,6 +48,7 @@ struct Shared {
     policy: Option<LoadedPolicy>,
     resolvers: Vec<IpAddr>,
     scan_interval: Duration,
+    signing: Signing,
     trail_dir: PathBuf,
     discover: DiscoverConfig,
     max_sandboxes: usize,
@@ -92,6 +95,7 @@ pub(super) fn run(args: &WatchArgs, interrupted: &PipeReader) -> Result<Exit, Fa
         policy: args.policy.as_deref().map(policy_file::load).transpose()?,
         resolvers: args.resolver.clone(),
         scan_interval: args.scan_interval,
+        signing: Signing::from_args(&args.state, &args.segments)?,
         trail_dir: args.trail_dir.clone(),
         discover: args.discover.config(),
         max_sandboxes: args.max_sandboxes,

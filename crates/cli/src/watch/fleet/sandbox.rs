@@ -2,11 +2,12 @@
 //! attached and how it ends.
 
 use super::Shared;
+use super::earlier;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::watch::files::DiskWatch;
 use crate::watch::judge::Judge;
+use crate::watch::moment::{control, now};
 use crate::watch::outlet::{Key, Lane, Load, Outlet, Parcel};
-use crate::watch::session::{control, now};
 use crate::watch::settings::{Request, Settings};
 use crate::watch::start;
 use crate::watch::trail::{Appender, End, Entry};
@@ -77,14 +78,16 @@ impl Sandbox {
             policy: shared.policy.clone(),
             resolvers: shared.resolvers.clone(),
             scan_interval: shared.scan_interval,
+            signing: shared.signing.clone(),
             trail: trail_path(&shared.trail_dir, &target),
             target,
         })?;
         settings.ring = RING;
         let network = start::attach_networks(&settings)?;
         let sinks = Fanout::new(Filter::default());
-        let appender = Appender::create(&settings.trail, settings.identity.clone(), sinks)
-            .or_exit(Exit::CannotCreate)?;
+        let opened = earlier::plan(&settings)?.open()?;
+        let opening = opened.opening;
+        let appender = Appender::new(opened.writer, sinks);
         let load = Arc::new(Load::default());
         let open = Parcel::Open(key, Box::new(appender), Arc::clone(&load));
         let failed = |_| Failure::new(Exit::Internal, "the thread of the trails is gone");
@@ -100,7 +103,8 @@ impl Sandbox {
         };
         let mut first = judge(false);
         let at = now();
-        first.observe(control(at, start::trail_start(&settings).into()));
+        let start = start::trail_start(&settings);
+        first.observe(control(at, opening.record(start)));
         first.observe(control(at, settings.target.attached().into()));
         let disks = start::file_sources(&settings).into_iter();
         let disk = |source| DiskSlot::New(Box::new((source, judge(true))));
