@@ -71,6 +71,7 @@ impl Pair {
             tier: EvidenceTier::Kernel,
             flows: FlowConfig::default(),
             ring: RingConfig::default(),
+            evidence: None,
         })
         .unwrap()
     }
@@ -261,6 +262,7 @@ fn a_missing_interface_is_named() {
         tier: EvidenceTier::Hypervisor,
         flows: FlowConfig::default(),
         ring: RingConfig::default(),
+        evidence: None,
     };
     let error = NetworkCollector::attach(target).err().unwrap().to_string();
     assert!(

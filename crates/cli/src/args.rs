@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// Say what differs between two disks or directories, or in an overlay, offline
     #[command(after_long_help = FSDIFF_EXAMPLES)]
     Fsdiff(FsdiffArgs),
+    /// Take one conversation out of the evidence files of a watch
+    #[command(after_long_help = EXTRACT_EXAMPLES)]
+    Extract(ExtractArgs),
     /// Run a scripted agent in a real sandbox and watch it
     #[cfg(feature = "demo")]
     #[command(after_long_help = DEMO_EXAMPLES)]
@@ -88,6 +91,13 @@ Examples:
   sandtrace replay incident.pcap --trail incident.jsonl --resolver 10.0.0.1 -o -
 
 Without --sandbox-ip, who sends the first frame between two addresses is taken for the sandbox.";
+
+const EXTRACT_EXAMPLES: &str = "\
+Examples:
+  sandtrace extract trace.jsonl --flow 3 --evidence /var/lib/evidence -o flow-3.pcapng
+
+Every file is held against its digest in the trail first. Exit codes: 0 written, 1 an evidence file
+was changed, 4 unreadable, 69 no such flow or no evidence, 73 the output exists (docs/exit-codes.md).";
 
 const FSDIFF_EXAMPLES: &str = "\
 Examples:
@@ -170,8 +180,39 @@ pub(crate) struct WatchArgs {
     pub(crate) state: StateArgs,
     #[command(flatten)]
     pub(crate) segments: SegmentArgs,
+    /// Address of the sandbox: another source address is then a finding; repeatable
+    #[arg(long, value_name = "IP", requires = "sandbox_id")]
+    pub(crate) sandbox_ip: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(crate) evidence: EvidenceArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+/// Whether frames are kept as they were.
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceArgs {
+    /// Keep all frames as pcapng files in this directory; the trail has their digests
+    #[arg(long, value_name = "DIR", requires = "sandbox_id")]
+    pub(crate) evidence_pcap: Option<PathBuf>,
+    /// Begin the next evidence file when one has this size, such as 64M
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", requires = "evidence_pcap")]
+    pub(crate) max_size: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExtractArgs {
+    /// Trail of the watch
+    pub(crate) trail: PathBuf,
+    /// Number of the conversation: flow_id of its records
+    #[arg(long, value_name = "ID")]
+    pub(crate) flow: u64,
+    /// Directory of the evidence files [default: the trail's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) evidence: Option<PathBuf>,
+    /// File to write [default: ./flow-ID.pcapng]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Where this host's key is.

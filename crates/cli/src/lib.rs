@@ -6,6 +6,7 @@ mod args;
 mod demo;
 mod doctor;
 mod exit;
+mod extract;
 mod fsdiff;
 mod generate;
 mod keys;
@@ -48,6 +49,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(args),
         Command::Stream(args) => stream::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Extract(args) => extract::run(args),
         Command::Fsdiff(args) => fsdiff::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),

@@ -223,6 +223,8 @@ impl Settings {
             flows: FlowConfig {
                 accepted_resolvers: self.resolvers.clone(),
                 sandbox_addresses: self.sandbox_addresses.clone(),
+                // Frames of others are in a file too, unless it is known whose is which.
+                check_source_mac: !self.sandbox_addresses.is_empty(),
                 ..FlowConfig::default()
             },
             tier: TIER,

@@ -208,6 +208,10 @@ pub enum GapCause {
     TraceLost,
     /// A capture file ends within a frame or is damaged there.
     FileDamaged,
+    /// Whoever wrote a capture file dropped frames, as the file says.
+    FileDrops,
+    /// Evidence files could not be written; the flows are not affected.
+    EvidenceFailed,
 }
 
 /// What a gap counts.
@@ -252,6 +256,26 @@ pub struct CaptureGap {
     pub source: String,
     /// What `count` counts.
     pub unit: GapUnit,
+}
+
+/// A file with frames as they were, closed and complete (`watch --evidence-pcap`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceFile {
+    /// Its length.
+    pub bytes: Count,
+    /// Its name within the directory that was given.
+    pub file: String,
+    /// Time of the first frame in it.
+    pub first_at: WallTime,
+    /// Frames in it.
+    pub frames: Count,
+    /// Interface that they crossed.
+    pub interface: String,
+    /// Time of the last frame in it.
+    pub last_at: WallTime,
+    /// Digest of the whole file.
+    pub sha256: Digest,
 }
 
 /// The interface's own counters beside what the flows say, over the watch.

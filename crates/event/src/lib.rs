@@ -19,9 +19,9 @@ mod trail;
 mod verdict;
 
 pub use control::{
-    BackendInForce, CaptureGap, Coverage, DetachReason, DiskIdentity, GapCause, GapUnit, Layer,
-    PolicyChange, Reconciliation, RunState, SandboxAttached, SandboxDetached, SandboxState,
-    TapIdentity, VmmIdentity,
+    BackendInForce, CaptureGap, Coverage, DetachReason, DiskIdentity, EvidenceFile, GapCause,
+    GapUnit, Layer, PolicyChange, Reconciliation, RunState, SandboxAttached, SandboxDetached,
+    SandboxState, TapIdentity, VmmIdentity,
 };
 pub use digest::{Digest, ParseDigestError};
 pub use filesystem::{ChangeSource, FileChange, FileKind, FileOp, HashScope, QuiesceMethod};

@@ -1,9 +1,10 @@
 //! From an observation to a line of the trail.
 
 use crate::{
-    CaptureGap, Checkpoint, Cosignature, Digest, DnsQuery, EventId, FileChange, Flow, KeyRotate,
-    PolicyChange, SandboxAttached, SandboxDetached, SandboxState, SegmentEnd, SegmentStart,
-    SessionStart, SyscallActivity, Timestamp, TrailEnd, TrailStart, Verdict, WallTime,
+    CaptureGap, Checkpoint, Cosignature, Digest, DnsQuery, EventId, EvidenceFile, FileChange, Flow,
+    KeyRotate, PolicyChange, SandboxAttached, SandboxDetached, SandboxState, SegmentEnd,
+    SegmentStart, SessionStart, SyscallActivity, Timestamp, TrailEnd, TrailStart, Verdict,
+    WallTime,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -121,6 +122,8 @@ payloads! {
     SandboxDetached(SandboxDetached) = "sandbox_detached",
     /// Something was not seen.
     CaptureGap(CaptureGap) = "capture_gap",
+    /// A file with frames was closed.
+    EvidenceFile(EvidenceFile) = "evidence_file",
     /// The sandbox was paused or resumed.
     SandboxState(SandboxState) = "sandbox_state",
     /// Policy and settings were read again.

@@ -14,6 +14,7 @@ mod calls;
 mod community_id;
 mod config;
 mod dns;
+mod ends;
 mod findings;
 mod flow;
 mod fragments;
@@ -36,6 +37,7 @@ mod view;
 
 pub use config::FlowConfig;
 pub use dns::DnsTransaction;
+pub use ends::FrameEnds;
 pub use findings::{Finding, Findings};
 pub use flow::{FlowSink, FlowTable, Totals, WireCount};
 pub use http::HttpFacts;

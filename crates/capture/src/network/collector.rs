@@ -1,6 +1,8 @@
 //! One sandbox's interface: ring, flow table, counters.
 
 use super::convert::{Reporter, timestamp};
+use super::evidence::{Evidence, EvidenceConfig};
+use super::pcapng::EvidenceFrame;
 use super::reconcile::{Around, reconcile};
 use crate::Observer;
 use sandtrace_event::{
@@ -37,6 +39,8 @@ pub struct NetworkTarget {
     pub flows: FlowConfig,
     /// Packet ring settings.
     pub ring: RingConfig,
+    /// Where frames are kept as they were, if they are.
+    pub evidence: Option<EvidenceConfig>,
 }
 
 /// Why an interface cannot be watched.
@@ -53,6 +57,14 @@ pub enum NetworkError {
     Counters {
         /// The interface.
         interface: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The first evidence file could not be created.
+    #[error("create an evidence file in {directory}: {source}")]
+    Evidence {
+        /// Where.
+        directory: PathBuf,
         /// The cause.
         source: io::Error,
     },
@@ -75,6 +87,7 @@ pub struct NetworkCollector {
     target: NetworkTarget,
     ring: PacketRing,
     flows: FlowTable,
+    evidence: Option<Evidence>,
     netdev: NetDev,
     at_attach: Around,
     drops: u64,
@@ -101,8 +114,17 @@ impl NetworkCollector {
         let (Some(before), Some(after)) = (before, after) else {
             return Err(NetworkError::Vanished(target.interface));
         };
+        let evidence = match target.evidence.clone() {
+            Some(config) => {
+                let directory = config.directory.clone();
+                let begun = Evidence::begin(config, &target.interface, target.tier);
+                Some(begun.map_err(|source| NetworkError::Evidence { directory, source })?)
+            }
+            None => None,
+        };
         let now = now();
         Ok(Self {
+            evidence,
             flows: FlowTable::new(target.flows.clone()),
             target,
             ring,
@@ -127,9 +149,15 @@ impl NetworkCollector {
                 break;
             };
             for raw in block.packets() {
+                if let Some(evidence) = &mut self.evidence {
+                    evidence.keep(&evidence_frame(&raw));
+                }
                 self.flows.packet(&packet(&raw, clocks), &mut reporter);
                 frames += 1;
             }
+        }
+        if let Some(evidence) = &mut self.evidence {
+            evidence.rotate(timestamp(now()), self.drops, observer);
         }
         frames
     }
@@ -175,6 +203,9 @@ impl NetworkCollector {
         self.report_drops(at, observer);
         let tier = self.target.tier;
         self.flows.finish(now, &mut Reporter { observer, tier });
+        if let Some(evidence) = self.evidence.take() {
+            evidence.finish(at, self.drops, observer);
+        }
         let Some(at_detach) = around else {
             self.report_gone(at, observer);
             return None;
@@ -324,25 +355,44 @@ fn now() -> Moment {
     }
 }
 
-fn packet<'a>(raw: &RawPacket<'a>, clocks: Clocks) -> Packet<'a> {
-    let mono_us = clocks.boot_us_at(raw.wall_ns);
+fn evidence_frame<'a>(raw: &RawPacket<'a>) -> EvidenceFrame<'a> {
+    EvidenceFrame {
+        wall_ns: raw.wall_ns,
+        direction: Some(direction(raw)),
+        bytes: raw.bytes,
+        wire_len: wire_len(raw),
+        vlan_tci: raw.vlan_tci,
+    }
+}
+
+fn direction(raw: &RawPacket<'_>) -> Direction {
+    if raw.outgoing {
+        Direction::ToSandbox
+    } else {
+        Direction::FromSandbox
+    }
+}
+
+/// The kernel took the tag out of the frame, but the interface counted it.
+fn wire_len(raw: &RawPacket<'_>) -> u32 {
     let tag = if raw.vlan_tci.is_some() {
         VLAN_TAG_BYTES
     } else {
         0
     };
+    raw.wire_len.saturating_add(tag)
+}
+
+fn packet<'a>(raw: &RawPacket<'a>, clocks: Clocks) -> Packet<'a> {
+    let mono_us = clocks.boot_us_at(raw.wall_ns);
     Packet {
         at: Moment {
             mono_us,
             wall_ns: raw.wall_ns,
         },
-        direction: if raw.outgoing {
-            Direction::ToSandbox
-        } else {
-            Direction::FromSandbox
-        },
+        direction: direction(raw),
         bytes: raw.bytes,
-        wire_len: raw.wire_len.saturating_add(tag),
+        wire_len: wire_len(raw),
         // The low 12 bits are the identifier, the rest priority (IEEE 802.1Q).
         vlan: raw.vlan_tci.map(|tci| tci & 0x0fff),
     }

@@ -4,9 +4,11 @@ use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, PcapError, TsResolution};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, ErrorKind};
 
 /// Why a capture file cannot be read, or cannot be read any further.
@@ -53,6 +55,27 @@ pub(super) struct FrameReader<R: BufRead> {
     /// A frame whose Ethernet header is made up.
     made: Vec<u8>,
     last_ns: u64,
+    drops: Drops,
+}
+
+/// Frames that whoever wrote the file dropped, as its statistics say: the
+/// latest of each interface of the section, and those of sections before.
+#[derive(Default)]
+struct Drops {
+    past: u64,
+    current: BTreeMap<u32, u64>,
+}
+
+impl Drops {
+    fn section_ends(&mut self) {
+        self.past = self.sum();
+        self.current.clear();
+    }
+
+    fn sum(&self) -> u64 {
+        let drops = self.current.values();
+        drops.fold(self.past, |sum, drops| sum.saturating_add(*drops))
+    }
 }
 
 enum Format<R: BufRead> {
@@ -122,7 +145,13 @@ impl<R: BufRead> FrameReader<R> {
             frames: 0,
             made: Vec::new(),
             last_ns: 0,
+            drops: Drops::default(),
         })
+    }
+
+    /// Frames that are not in the file, as it says itself.
+    pub(super) fn drops(&self) -> u64 {
+        self.drops.sum()
     }
 
     /// The next frame; `None` at the end of the file.
@@ -132,6 +161,7 @@ impl<R: BufRead> FrameReader<R> {
             frames,
             made,
             last_ns,
+            drops,
         } = self;
         let (bytes, wire_len) = match format {
             Format::Pcap {
@@ -157,7 +187,7 @@ impl<R: BufRead> FrameReader<R> {
                     return Ok(None);
                 };
                 let block = block.map_err(|error| stopped(error, *frames))?;
-                if let Some(packet) = take_block(block, interfaces, last_ns, *frames)? {
+                if let Some(packet) = take_block(block, interfaces, last_ns, drops, *frames)? {
                     let (link, data, wire_len) = packet;
                     break link.make_ethernet(&data, wire_len, made);
                 }
@@ -179,6 +209,7 @@ fn take_block<'a>(
     block: Block<'a>,
     interfaces: &mut Vec<Interface>,
     last_ns: &mut u64,
+    drops: &mut Drops,
     frames: u64,
 ) -> Result<Option<LinkedPacket<'a>>, FileError> {
     let damaged = |detail: &str| FileError::Damaged {
@@ -188,6 +219,7 @@ fn take_block<'a>(
     let (interface, ticks, data, wire_len) = match block {
         Block::SectionHeader(_) => {
             interfaces.clear();
+            drops.section_ends();
             return Ok(None);
         }
         Block::InterfaceDescription(block) => {
@@ -195,6 +227,19 @@ fn take_block<'a>(
                 return Err(damaged("more interfaces than a capture has"));
             }
             interfaces.push(Interface::of(&block)?);
+            return Ok(None);
+        }
+        Block::InterfaceStatistics(statistics) => {
+            // Dropped for lack of room, by the interface or by the system.
+            let lost = statistics.options.iter().map(|option| match option {
+                InterfaceStatisticsOption::IsbIfDrop(count)
+                | InterfaceStatisticsOption::IsbOsDrop(count) => *count,
+                _ => 0,
+            });
+            let lost = lost.fold(0, u64::saturating_add);
+            if usize::try_from(statistics.interface_id).is_ok_and(|id| id < interfaces.len()) {
+                drops.current.insert(statistics.interface_id, lost);
+            }
             return Ok(None);
         }
         // The reader takes all ticks for nanoseconds: what it calls a time is their number.

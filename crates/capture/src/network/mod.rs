@@ -2,10 +2,16 @@
 
 mod collector;
 mod convert;
+mod evidence;
+mod extract;
 mod file;
+mod pcapng;
 mod reconcile;
 mod replay;
 
 pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
+pub use evidence::EvidenceConfig;
+pub use extract::{ExtractError, Extracted, Wanted, extract};
 pub use file::FileError;
+pub use pcapng::{EvidenceFrame, PcapNgWriter};
 pub use replay::{Progress, Replay, ReplayConfig, first_moment};

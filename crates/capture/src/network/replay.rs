@@ -109,26 +109,42 @@ impl<R: BufRead> Replay<R> {
     pub fn finish(mut self, failed: Option<&FileError>, observer: &mut dyn Observer) -> Totals {
         let tier = self.config.tier;
         if let Some(error) = failed {
-            let at = self.now();
-            let gap = CaptureGap {
-                cause: GapCause::FileDamaged,
-                count: Count(1),
-                detail: error.to_string(),
-                first_at: at.wall,
-                last_at: at.wall,
-                layer: Layer::Network,
-                source: self.config.name.clone(),
-                unit: GapUnit::Files,
-            };
-            observer.observe(Observation {
-                at,
-                payload: gap.into(),
-                tier,
-            });
+            let gap = (GapCause::FileDamaged, 1, GapUnit::Files);
+            self.report_gap(gap, error.to_string(), observer);
+        }
+        let drops = self.frames.drops();
+        if drops > 0 {
+            let gap = (GapCause::FileDrops, drops, GapUnit::Packets);
+            let detail = "whoever wrote the file dropped frames, as its statistics say";
+            self.report_gap(gap, detail.to_owned(), observer);
         }
         let now = self.clock.now;
         self.flows.finish(now, &mut Reporter { observer, tier });
         self.flows.totals()
+    }
+
+    fn report_gap(
+        &self,
+        (cause, count, unit): (GapCause, u64, GapUnit),
+        detail: String,
+        observer: &mut dyn Observer,
+    ) {
+        let at = self.now();
+        let gap = CaptureGap {
+            cause,
+            count: Count(count),
+            detail,
+            first_at: at.wall,
+            last_at: at.wall,
+            layer: Layer::Network,
+            source: self.config.name.clone(),
+            unit,
+        };
+        observer.observe(Observation {
+            at,
+            payload: gap.into(),
+            tier: self.config.tier,
+        });
     }
 }
 

@@ -10,18 +10,23 @@ use crate::policy_file::{self, LoadedPolicy};
 use anyhow::Context as _;
 use sandtrace_audit_chain::note::SigningKey;
 use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
+use sandtrace_capture::network::EvidenceConfig;
 use sandtrace_policy::Engine;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingConfig;
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that a session needs to know.
 pub(crate) struct Settings {
+    /// Where frames are kept as they were, if they are.
+    pub(crate) evidence: Option<EvidenceConfig>,
     pub(crate) duration: Option<Duration>,
     pub(crate) identity: TrailIdentity,
     /// Name of the log that the trail is.
@@ -29,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) policy: Option<LoadedPolicy>,
     /// Accepted resolvers: the policy's and those given by hand.
     pub(crate) resolvers: Vec<IpAddr>,
+    /// Addresses that the sandbox may send from; none: any.
+    pub(crate) sandbox_addresses: Vec<IpAddr>,
     /// Of each interface.
     pub(crate) ring: RingConfig,
     pub(crate) scan_interval: Duration,
@@ -94,6 +101,8 @@ impl Settings {
         })?;
         settings.syscalls = args.syscalls;
         settings.syscall_interval = args.syscall_interval;
+        settings.evidence = evidence(args, &settings.identity)?;
+        settings.sandbox_addresses.clone_from(&args.sandbox_ip);
         Ok(settings)
     }
 
@@ -124,6 +133,8 @@ impl Settings {
             },
             policy: request.policy,
             resolvers,
+            evidence: None,
+            sandbox_addresses: Vec::new(),
             ring: RingConfig::default(),
             scan_interval: request.scan_interval,
             signing: request.signing,
@@ -151,6 +162,24 @@ impl Settings {
         let loaded = self.policy.as_ref()?;
         Some(Engine::new(loaded.policy.clone(), &self.resolvers))
     }
+}
+
+/// Where evidence goes, in a directory that is made where it is not there yet.
+fn evidence(args: &WatchArgs, identity: &TrailIdentity) -> Result<Option<EvidenceConfig>, Failure> {
+    let Some(directory) = &args.evidence.evidence_pcap else {
+        return Ok(None);
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("create directory {} for evidence", directory.display()))
+        .or_exit(Exit::CannotCreate)?;
+    Ok(Some(EvidenceConfig {
+        directory: directory.clone(),
+        prefix: format!("{}-{:016x}", identity.sandbox_id, identity.nonce),
+        max_bytes: args.evidence.max_size,
+    }))
 }
 
 /// What sets one trail apart from all others.

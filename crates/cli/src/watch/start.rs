@@ -25,9 +25,12 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
             tier: settings.target.tier(),
             flows: FlowConfig {
                 accepted_resolvers: settings.resolvers.clone(),
+                sandbox_addresses: settings.sandbox_addresses.clone(),
+                check_source_mac: true,
                 ..FlowConfig::default()
             },
             ring: settings.ring,
+            evidence: settings.evidence.clone(),
         })
         .map_err(network_failure)
     };
@@ -37,6 +40,7 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
 fn network_failure(error: NetworkError) -> Failure {
     let exit = match &error {
         NetworkError::Ring(RingError::NotPermitted { .. }) => Exit::NoPermission,
+        NetworkError::Evidence { .. } => Exit::CannotCreate,
         NetworkError::Netns(NetnsError::Enter { source, .. })
         | NetworkError::Ring(RingError::Netns(NetnsError::Enter { source, .. }))
             if source.kind() == ErrorKind::PermissionDenied =>

@@ -3,8 +3,9 @@
 use super::columns::Columns;
 use super::summary;
 use sandtrace_event::{
-    CaptureGap, Coverage, DetachReason, EndReason, GapCause, GapUnit, Layer, PolicyChange,
-    RunState, SandboxAttached, SandboxDetached, SandboxState, TapIdentity, TrailEnd, TrailStart,
+    CaptureGap, Coverage, DetachReason, EndReason, EvidenceFile, GapCause, GapUnit, Layer,
+    PolicyChange, RunState, SandboxAttached, SandboxDetached, SandboxState, TapIdentity, TrailEnd,
+    TrailStart,
 };
 
 const KIND: &str = "CTL";
@@ -92,6 +93,8 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapCause::CallBound => "over the bound of one interval",
         GapCause::TraceLost => "tracing lost",
         GapCause::FileDamaged => "file damaged",
+        GapCause::FileDrops => "dropped by who wrote the file",
+        GapCause::EvidenceFailed => "evidence not written",
     };
     let unit = match gap.unit {
         GapUnit::Calls => "calls",
@@ -107,6 +110,13 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         .path(format!("{} {}", layer(gap.layer), gap.source).as_bytes())
         .remark(&format!("NOT SEEN: {} {unit}, {cause}", gap.count))
         .remark(&gap.detail)
+}
+
+pub(super) fn evidence(file: &EvidenceFile) -> Columns {
+    Columns::new(KIND, "evidence")
+        .path(file.file.as_bytes())
+        .bytes(Some(file.bytes.0))
+        .remark(&format!("{} frames of {}", file.frames, file.interface))
 }
 
 pub(super) fn end(end: &TrailEnd) -> Columns {

@@ -42,6 +42,7 @@ pub fn line(event: &AuditEvent, look: Look) -> String {
         Payload::SandboxAttached(attached) => control::attached(attached, &event.sandbox_id),
         Payload::SandboxDetached(detached) => control::detached(detached, &event.sandbox_id),
         Payload::CaptureGap(gap) => control::gap(gap),
+        Payload::EvidenceFile(file) => control::evidence(file),
         Payload::SandboxState(state) => control::state(state, &event.sandbox_id),
         Payload::PolicyChange(change) => control::policy_change(change),
         Payload::SessionStart(session) => trail::session(session),
