@@ -99,36 +99,38 @@ pub fn events(trail: &[u8]) -> Result<Vec<AuditEvent>, ForgeError> {
         .collect::<Result<_, _>>()?)
 }
 
-/// Numbers and chains the events anew, and gives their lines.
-///
-/// With a signer everything that is signed, and everything that speaks of the
-/// records before it, is made to fit as well: what a `checkpoint` or a
-/// certificate held before does not matter.
+/// What [`reseal`] makes fit.
+#[derive(Clone, Copy, Default)]
+pub struct Reseal<'a> {
+    /// Who signs anew, if anybody does. Everything that is signed, and
+    /// everything that speaks of the records before it, is made to fit then;
+    /// what a `checkpoint` or a certificate held before does not matter.
+    pub signer: Option<&'a Signer>,
+    /// Events before this place stay as they are.
+    pub from: usize,
+    /// Leaves `seq` as it is.
+    pub keep_seq: bool,
+}
+
+/// Chains the events anew and gives their lines.
 ///
 /// # Errors
 /// A record cannot be made.
-pub fn reseal(
-    events: &mut [AuditEvent],
-    signer: Option<&Signer>,
-) -> Result<Vec<Vec<u8>>, ForgeError> {
+pub fn reseal(events: &mut [AuditEvent], how: Reseal<'_>) -> Result<Vec<Vec<u8>>, ForgeError> {
     let mut forge = Forge::default();
-    events
-        .iter_mut()
-        .zip(1..)
-        .map(|(event, seq)| {
-            event.seq = Count(seq);
-            event.prev_hash = forge.head;
-            if let Some(signer) = signer {
-                forge.fit(event, signer)?;
-            }
-            let line = seal(event)?;
-            forge.head = Some(event.record_hash);
-            forge.tree.push_record(&event.record_hash);
-            let verdict = event.verdict.as_ref().map(|verdict| verdict.result);
-            forge.counts.add(event.event_type, verdict);
-            Ok(line)
-        })
-        .collect()
+    let mut lines = Vec::with_capacity(events.len());
+    for (place, event) in events.iter_mut().enumerate() {
+        if !how.keep_seq {
+            event.seq = Count(forge.tree.end().saturating_add(1));
+        }
+        event.prev_hash = forge.head;
+        if let Some(signer) = how.signer.filter(|_| place >= how.from) {
+            forge.fit(event, signer)?;
+        }
+        lines.push(seal(event)?);
+        forge.add(event);
+    }
+    Ok(lines)
 }
 
 /// The records so far.
@@ -145,13 +147,23 @@ struct Forge {
 }
 
 impl Forge {
+    fn add(&mut self, event: &AuditEvent) {
+        if let Payload::TrailStart(start) = &event.payload {
+            self.origin.clone_from(&start.origin);
+        }
+        self.head = Some(event.record_hash);
+        self.tree.push_record(&event.record_hash);
+        let verdict = event.verdict.as_ref().map(|verdict| verdict.result);
+        self.counts.add(event.event_type, verdict);
+    }
+
     /// Makes a record say what is true of the records before it.
     fn fit(&mut self, event: &mut AuditEvent, signer: &Signer) -> Result<(), ForgeError> {
         let size = Count(self.tree.end());
         let root = self.tree.root().unwrap_or(Digest([0; 32]));
         match &mut event.payload {
             Payload::TrailStart(start) => {
-                self.origin = start.origin.clone();
+                self.origin.clone_from(&start.origin);
                 if let Some(key) = &mut start.key {
                     *key = self.certified(signer)?;
                 }

@@ -113,7 +113,8 @@ const DEMO_EXAMPLES: &str = "\
 Examples:
   sandtrace demo stripe-exfil
   sandtrace demo persist --keep ./out
-  sandtrace demo stripe-exfil --sandbox namespace";
+  sandtrace demo stripe-exfil --sandbox namespace
+  sandtrace demo tamper";
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
@@ -466,6 +467,8 @@ pub(crate) enum DemoScenario {
     StripeExfil,
     /// A first run plants an instruction on the disk, a second run follows it
     Persist,
+    /// A signed trail is attacked in every known way; needs no sandbox
+    Tamper,
 }
 
 #[cfg(feature = "demo")]

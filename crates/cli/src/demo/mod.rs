@@ -5,6 +5,7 @@
 
 mod narrate;
 mod stage;
+mod tamper;
 
 use crate::args::{DemoArgs, DemoScenario, StateArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
@@ -26,6 +27,9 @@ const POLICY: &str = include_str!("../../../../policies/stripe-exfil.yaml");
 
 /// Runs the scenario, tells what happened, verifies, and says what to try next.
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
+    if args.scenario == DemoScenario::Tamper {
+        return tamper::run(args);
+    }
     let interrupted = watch::interruptions()?;
     let keep = Keep::new(args.keep.as_deref())?;
     // A key of its own: a demo leaves nothing behind elsewhere.
@@ -88,6 +92,8 @@ fn runs(scenario: DemoScenario) -> &'static [(Scenario, &'static str)] {
             (Scenario::PersistPlant, "run-1.jsonl"),
             (Scenario::PersistAct, "run-2.jsonl"),
         ],
+        // Nobody has to run for it.
+        DemoScenario::Tamper => &[],
     }
 }
 

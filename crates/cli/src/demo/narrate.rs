@@ -93,7 +93,7 @@ impl Narrator {
     }
 }
 
-fn say(text: &str) -> Result<(), Failure> {
+pub(super) fn say(text: &str) -> Result<(), Failure> {
     writeln!(anstream::stdout().lock(), "{text}").or_exit(Exit::Io)
 }
 

@@ -46,6 +46,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     Checked::file(&args.trail, &place, &settings)?.tell(&settings, Some(&place))
 }
 
+/// The code that [`run`] would give for a file, and not a word.
+pub(crate) fn quietly(args: &VerifyArgs) -> Result<Exit, Failure> {
+    let settings = Settings::resolve(args)?;
+    let place = Place::find(&args.trail)?;
+    let checked = Checked::file(&args.trail, &place, &settings)?;
+    Ok(checked.judgement.exit)
+}
+
 /// A trail that was looked at.
 pub(crate) struct Checked {
     /// As it was given.
