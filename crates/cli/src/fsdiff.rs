@@ -7,7 +7,7 @@ use crate::show::{escaped, grouped, tell};
 use anstyle::{AnsiColor, Style};
 use sandtrace_capture::filesystem::overlay::mount_for_upper;
 use sandtrace_capture::filesystem::{
-    Baseline, FsCollector, FsConfig, FsError, OverlayXattrs, Source,
+    Baseline, FsCollector, FsConfig, FsError, ImageFormat, OverlayXattrs, Source,
 };
 use sandtrace_event::{
     CaptureGap, FileChange, FileKind, FileOp, GapUnit, HashScope, Payload, QuiesceMethod,
@@ -56,11 +56,12 @@ fn pair(args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
 }
 
 fn source(path: &Path) -> Source {
+    let format = ImageFormat::by_name(path);
     let path = path.to_owned();
     if path.is_dir() {
         Source::Directory { path }
     } else {
-        Source::Image { path }
+        Source::Image { path, format }
     }
 }
 

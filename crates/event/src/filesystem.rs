@@ -59,6 +59,9 @@ pub enum ChangeSource {
 pub enum QuiesceMethod {
     /// The sandbox was running: its page cache may hide what it has not flushed.
     Live,
+    /// A snapshot of the running sandbox's disk was read: nothing moved, but
+    /// the sandbox's page cache may hide what it had not flushed.
+    Snapshot,
     /// The sandbox had ended: nobody held the disk open.
     Detached,
 }

@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod clock;
+pub mod fiemap;
 pub mod links;
 pub mod netdev;
 mod netlink;

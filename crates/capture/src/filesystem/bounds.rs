@@ -32,6 +32,20 @@ impl Problems {
         self.unreadable.add(detail);
     }
 
+    /// Adds to what is said of what could not be read.
+    pub(crate) fn note(&mut self, text: &str) {
+        let first = &mut self.unreadable.first;
+        *first = format!("{first}; {text}");
+    }
+
+    /// Files whose content nobody looked at.
+    pub(crate) fn count_unhashed(&mut self, budget: &Budget) {
+        if budget.unhashed > 0 {
+            self.bounded(|| "bound on hashing reached".to_owned());
+            self.bounded.count += budget.unhashed - 1;
+        }
+    }
+
     pub(crate) fn bounded(&mut self, detail: impl FnOnce() -> String) {
         self.bounded.add(detail);
     }
@@ -50,6 +64,8 @@ pub(crate) struct Budget {
     pub(crate) hash_bytes: u64,
     /// Bytes hashed so far.
     pub(crate) hashed: u64,
+    /// Files that were not hashed for lack of bytes left.
+    pub(crate) unhashed: u64,
     /// Most paths in the index.
     pub(crate) max_paths: usize,
 }
@@ -60,6 +76,7 @@ impl Budget {
             hash_bound: config.hash_bound,
             hash_bytes: config.hash_budget,
             hashed: 0,
+            unhashed: 0,
             max_paths: config.max_paths,
         }
     }
@@ -78,7 +95,10 @@ impl Budget {
                 self.hashed = self.hashed.saturating_add(bytes);
                 true
             }
-            None => false,
+            None => {
+                self.unhashed += 1;
+                false
+            }
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Scans of one disk, each compared with the one before.
 
-use super::bounds::{Budget, Problems};
-use super::config::{Baseline, FsConfig, FsError, OverlayXattrs, Source};
-use super::content::Content;
-use super::diff::{Nothing, diff};
-use super::image::Image;
-use super::overlay::Overlay;
+mod base;
+mod disk;
+mod view;
+
+use super::config::{Baseline, FsConfig, FsError, Source};
+use super::image::{Moment, parts};
 use super::record::Frame;
-use super::tree::{Tree, shown};
-use sandtrace_event::{ChangeSource, Count, DiskIdentity, Observation, QuiesceMethod, Timestamp};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use disk::Disk;
+use sandtrace_event::{ChangeSource, DiskIdentity, Observation, QuiesceMethod, Timestamp};
+use std::hash::RandomState;
+use view::{Scan, View};
 
 /// What a scan did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,62 +28,27 @@ pub struct ScanSummary {
     pub paths: u64,
 }
 
+impl ScanSummary {
+    fn add(&mut self, other: &Self) {
+        self.changes += other.changes;
+        self.gaps += other.gaps;
+        self.hashed_bytes += other.hashed_bytes;
+        self.moved |= other.moved;
+        self.paths += other.paths;
+    }
+}
+
 /// Watches one disk of a sandbox.
 #[derive(Debug)]
 pub struct FsCollector {
     config: FsConfig,
     disk: Disk,
     identity: DiskIdentity,
-    /// The last scan's index; `None` while no scan could read the image.
-    tree: Option<Tree>,
-    /// What the baseline could not see: reported by the first scan.
-    baseline_problems: Option<Problems>,
-    /// What the last scan could not see.
-    known_problems: Problems,
+    /// One for an overlay or a directory; of an image one for each file system.
+    views: Vec<View>,
+    /// Key of the marks of places in images.
+    key: RandomState,
     last_scan: Option<Timestamp>,
-}
-
-#[derive(Debug)]
-enum Disk {
-    Overlay(Overlay),
-    Directory(Overlay),
-    Image(Image),
-}
-
-impl Disk {
-    fn open(source: Source, config: &FsConfig) -> Result<(Self, DiskIdentity), FsError> {
-        let named = |path: PathBuf, role, kind| {
-            let identity = identity(&path, kind);
-            identity.map_err(|source| FsError::Layer { role, path, source })
-        };
-        Ok(match source {
-            Source::Overlay { upper, lowers } => {
-                let overlay = Overlay::open(&upper, &lowers, config.overlay_xattrs)?;
-                (Self::Overlay(overlay), named(upper, "upper", "overlay")?)
-            }
-            Source::Directory { path } => {
-                let directory = Overlay::open(&path, &[] as &[&Path], OverlayXattrs::Ignored)?;
-                (
-                    Self::Directory(directory),
-                    named(path, "root", "directory")?,
-                )
-            }
-            Source::Image { path } => {
-                let image = Image::open(&path)?;
-                let identity =
-                    identity(&path, "ext4").map_err(|source| FsError::Image { path, source })?;
-                (Self::Image(image), identity)
-            }
-        })
-    }
-}
-
-/// What one walk saw.
-struct Walked {
-    tree: Option<Tree>,
-    problems: Problems,
-    budget: Budget,
-    moved: bool,
 }
 
 impl FsCollector {
@@ -97,9 +62,8 @@ impl FsCollector {
             config,
             disk,
             identity,
-            tree: None,
-            baseline_problems: None,
-            known_problems: Problems::default(),
+            views: Vec::new(),
+            key: RandomState::new(),
             last_scan: None,
         };
         collector.take_baseline()?;
@@ -107,19 +71,42 @@ impl FsCollector {
     }
 
     fn take_baseline(&mut self) -> Result<(), FsError> {
-        let walked = match (&self.config.baseline, &self.disk) {
-            (Baseline::Lowers, Disk::Overlay(_)) => {
-                self.tree = Some(Tree::default());
-                return Ok(());
+        match (self.config.baseline.clone(), &mut self.disk) {
+            (Baseline::Of(source), _) => return self.compare_with(source),
+            (Baseline::Lowers, Disk::Overlay(_)) => self.views.push(View::empty()),
+            (_, Disk::Overlay(layers) | Disk::Directory(layers)) => {
+                self.views.push(View::of_layers(layers, &self.config));
             }
-            (Baseline::Of(source), _) => {
-                let (base, _) = Disk::open(source.clone(), &self.config)?;
-                self.walk(&base, None, QuiesceMethod::Detached)
+            (_, Disk::Image(image)) => {
+                let moment = image.first(None);
+                let lazy = moment.is_frozen;
+                for part in parts(&moment.disk) {
+                    let view = View::of_part(&part, lazy, &self.key, &self.config);
+                    self.views.push(view);
+                }
+                image.settle(moment);
             }
-            _ => self.walk(&self.disk, None, QuiesceMethod::Live),
-        };
-        self.tree = walked.tree;
-        self.baseline_problems = Some(walked.problems);
+        }
+        Ok(())
+    }
+
+    /// Takes something else for what was there before.
+    fn compare_with(&mut self, source: Source) -> Result<(), FsError> {
+        let (base, _) = Disk::open(source, &self.config)?;
+        match base {
+            Disk::Overlay(layers) | Disk::Directory(layers) => {
+                self.views.push(View::of_layers(&layers, &self.config));
+            }
+            Disk::Image(base) => {
+                let disk = base.into_disk();
+                let lazy = matches!(self.disk, Disk::Image(_));
+                for part in parts(&disk) {
+                    let view = View::of_part(&part, lazy, &self.key, &self.config);
+                    self.views.push(view);
+                }
+                self.disk.compare_with(disk);
+            }
+        }
         Ok(())
     }
 
@@ -133,7 +120,7 @@ impl FsCollector {
     /// baseline) to `sink`, in the order of paths, then what could not be seen.
     ///
     /// `quiesce` says whether the sandbox may write meanwhile. A detached
-    /// overlay is read anew in full: while a program has a file mapped, its
+    /// disk is read anew in full: while a program has a file mapped, its
     /// writes need not show in any time stamp.
     pub fn scan(
         &mut self,
@@ -141,148 +128,83 @@ impl FsCollector {
         quiesce: QuiesceMethod,
         sink: &mut dyn FnMut(Observation),
     ) -> Result<ScanSummary, FsError> {
-        let frame = self.frame(at, quiesce);
-        let mut walked = self.walk(&self.disk, Some(at), quiesce);
-        let mut changes = 0;
-        match (walked.tree.take(), self.tree.take()) {
-            (Some(mut tree), Some(before)) => {
-                changes = self.report(&before, &mut tree, &mut walked, &frame, sink);
-                self.tree = Some(tree);
-            }
-            // The first readable state is the baseline; an unreadable one is none.
-            (tree, before) => self.tree = tree.or(before),
-        }
-        let gaps = self.report_gaps(&walked.problems, &frame, sink);
-        self.last_scan = Some(at);
-        Ok(ScanSummary {
-            changes,
-            gaps,
-            hashed_bytes: walked.budget.hashed,
-            moved: walked.moved,
-            paths: self.tree.as_ref().map_or(0, |tree| tree.nodes.len() as u64),
-        })
-    }
-
-    fn report(
-        &self,
-        before: &Tree,
-        after: &mut Tree,
-        walked: &mut Walked,
-        frame: &Frame,
-        sink: &mut dyn FnMut(Observation),
-    ) -> u64 {
-        let Walked {
-            problems, budget, ..
-        } = walked;
-        let max_paths = self.config.max_paths;
-        let changes = match &self.disk {
-            Disk::Overlay(overlay) | Disk::Directory(overlay) => diff(
-                before,
-                after,
-                max_paths,
-                &mut overlay.base(budget),
-                problems,
-            ),
-            Disk::Image(_) => diff(before, after, max_paths, &mut Nothing, problems),
-        };
-        let mut emitted = 0;
-        for change in &changes {
-            if emitted >= max_paths as u64 {
-                problems
-                    .unreported(|| format!("from {} on: too many changes", shown(&change.path)));
-                continue;
-            }
-            emitted += 1;
-            sink(frame.observe(frame.change(change)));
-        }
-        emitted
-    }
-
-    /// A gap that stays the same is said once.
-    fn report_gaps(
-        &mut self,
-        problems: &Problems,
-        frame: &Frame,
-        sink: &mut dyn FnMut(Observation),
-    ) -> u64 {
-        let mut emitted = 0;
-        let baseline = std::mem::take(&mut self.baseline_problems);
-        for problems in [baseline.as_ref(), Some(problems)].into_iter().flatten() {
-            if *problems == self.known_problems {
-                continue;
-            }
-            self.known_problems = problems.clone();
-            for gap in frame.gaps(problems) {
-                emitted += 1;
-                sink(frame.observe(gap));
-            }
-        }
-        emitted
-    }
-
-    fn walk(&self, disk: &Disk, at: Option<Timestamp>, quiesce: QuiesceMethod) -> Walked {
-        let nothing = Tree::default();
-        let mut budget = Budget::new(&self.config);
-        let mut problems = Problems::default();
-        let (tree, moved) = match disk {
-            Disk::Overlay(overlay) | Disk::Directory(overlay) => {
-                let previous = match quiesce {
-                    QuiesceMethod::Detached => &nothing,
-                    _ => self.tree.as_ref().unwrap_or(&nothing),
-                };
-                let now = at.map(|at| i64::try_from(at.wall.0).unwrap_or(i64::MAX));
-                let tree = overlay.walk(previous, now, &mut budget, &mut problems);
-                (Some(tree), false)
-            }
-            Disk::Image(image) => image.walk(&mut budget, &mut problems),
-        };
-        if let Some(tree) = &tree {
-            let is_skipped = |entry: &&super::tree::Entry| entry.content == Content::Skipped;
-            for _ in tree.nodes.values().flatten().filter(is_skipped) {
-                problems.bounded(|| "bound on hashing reached".to_owned());
-            }
-        }
-        Walked {
-            tree,
-            problems,
-            budget,
-            moved,
-        }
-    }
-
-    fn frame(&self, at: Timestamp, quiesce: QuiesceMethod) -> Frame {
-        let (disk, source) = match self.disk {
-            Disk::Overlay(_) => (None, ChangeSource::Overlay),
-            Disk::Directory(_) => (None, ChangeSource::Directory),
-            Disk::Image(_) => (Some(self.identity.path.clone()), ChangeSource::Block),
-        };
-        Frame {
-            disk,
-            source,
+        let now = i64::try_from(at.wall.0).unwrap_or(i64::MAX);
+        let is_last = quiesce == QuiesceMethod::Detached;
+        let mut frame = Frame {
+            disk: None,
+            source: match self.disk {
+                Disk::Overlay(_) => ChangeSource::Overlay,
+                Disk::Directory(_) => ChangeSource::Directory,
+                Disk::Image(_) => ChangeSource::Block,
+            },
             name: self.identity.path.clone(),
             quiesce,
             since: self.last_scan.unwrap_or(at),
             at,
+        };
+        let mut summary = ScanSummary::default();
+        match &mut self.disk {
+            Disk::Overlay(layers) | Disk::Directory(layers) => {
+                for view in &mut self.views {
+                    let mut scan = Scan::new(&frame, &self.config, sink);
+                    view.scan_layers(layers, is_last, now, &mut scan);
+                    summary.add(&scan.summary);
+                }
+            }
+            Disk::Image(image) => {
+                let moment = image.next(is_last, now);
+                if moment.is_frozen && !is_last {
+                    frame.quiesce = QuiesceMethod::Snapshot;
+                }
+                summary = self.scan_image(&moment, &frame, sink);
+                let is_behind = self.views.iter().any(|view| view.is_behind);
+                if let Disk::Image(image) = &mut self.disk
+                    && !is_behind
+                {
+                    image.settle(moment);
+                }
+            }
         }
+        self.last_scan = Some(at);
+        Ok(summary)
     }
-}
 
-/// A block device is known by its own number, anything else by the file system
-/// that holds it.
-fn identity(path: &Path, kind: &str) -> std::io::Result<DiskIdentity> {
-    let metadata = path.metadata()?;
-    let device = match metadata.file_type().is_block_device() {
-        true => metadata.rdev(),
-        false => metadata.dev(),
-    };
-    Ok(DiskIdentity {
-        device: format!(
-            "{}:{}",
-            rustix::fs::major(device),
-            rustix::fs::minor(device)
-        ),
-        inode: Count(metadata.ino()),
-        path: path.display().to_string(),
-        kind: kind.to_owned(),
-    })
+    fn scan_image(
+        &mut self,
+        moment: &Moment,
+        frame: &Frame,
+        sink: &mut dyn FnMut(Observation),
+    ) -> ScanSummary {
+        let mut summary = ScanSummary::default();
+        let base = match &self.disk {
+            Disk::Image(image) => image.base(),
+            _ => None,
+        };
+        let mut found = match moment.is_idle() {
+            true => Vec::new(),
+            false => parts(&moment.disk),
+        };
+        for view in &mut self.views {
+            let place = found.iter().position(|part| view.is_of(&part.id));
+            let frame = view.frame(frame, &self.identity.path);
+            let mut scan = Scan::new(&frame, &self.config, sink);
+            match place.map(|place| found.swap_remove(place)) {
+                Some(part) => view.scan_part(&part, base, moment, &self.key, &mut scan),
+                None if moment.is_idle() => view.report_idle(&mut scan),
+                None => view.report_gone(&mut scan),
+            }
+            summary.add(&scan.summary);
+        }
+        // What a partition holds that was not there before is all new.
+        found.sort_by_key(|part| part.id.number);
+        for part in found {
+            let mut view = View::new_part(part.id);
+            let frame = view.frame(frame, &self.identity.path);
+            let mut scan = Scan::new(&frame, &self.config, sink);
+            view.scan_part(&part, base, moment, &self.key, &mut scan);
+            summary.add(&scan.summary);
+            self.views.push(view);
+        }
+        summary
+    }
 }

@@ -1,7 +1,7 @@
 //! What to read, and how much of it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A disk of the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,16 +13,44 @@ pub enum Source {
         /// The layers below it, topmost first, as `lowerdir=` lists them.
         lowers: Vec<PathBuf>,
     },
-    /// A raw image or block device that holds ext2, ext3 or ext4.
+    /// An image or block device that holds ext2, ext3 or ext4, as a whole or
+    /// in partitions.
     Image {
         /// The image.
         path: PathBuf,
+        /// How the disk's bytes are kept in it.
+        format: ImageFormat,
     },
     /// A directory tree as it is, of one file system.
     Directory {
         /// Its root.
         path: PathBuf,
     },
+}
+
+/// How a disk's bytes are kept in a file.
+///
+/// The file's own bytes never decide it: a guest that writes the header of
+/// another format to its raw disk would make the host open what that names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// Byte for byte; also a block device.
+    Raw,
+    /// QEMU's format, version 2 or 3.
+    Qcow2,
+}
+
+impl ImageFormat {
+    /// qcow2 where the file's name ends in `.qcow2`.
+    #[must_use]
+    pub fn by_name(path: &Path) -> Self {
+        let is_qcow2 = |name: &std::ffi::OsStr| name.eq_ignore_ascii_case("qcow2");
+        if path.extension().is_some_and(is_qcow2) {
+            Self::Qcow2
+        } else {
+            Self::Raw
+        }
+    }
 }
 
 /// Which extended attributes OverlayFS takes for its own.

@@ -11,8 +11,13 @@ use std::sync::Arc;
 pub(crate) enum Content {
     /// Nothing of its own: a directory, pipe or socket.
     None,
-    /// A regular file's bytes.
-    Hashed { digest: Digest, scope: HashScope },
+    /// A regular file's bytes. `writes`: at how many scans of an image it was
+    /// certain that something else than what is hashed was written.
+    Hashed {
+        digest: Digest,
+        scope: HashScope,
+        writes: u32,
+    },
     /// A regular file's bytes in a lower layer, which nothing changes; hashed on demand.
     Lower(Arc<Located>),
     /// A symbolic link's target.
@@ -21,6 +26,9 @@ pub(crate) enum Content {
     Device { major: u32, minor: u32 },
     /// It could not be read.
     Unreadable(Box<str>),
+    /// A regular file of an image: as the same inode has it in the copy of the
+    /// disk that was kept; read on demand.
+    InBase(u32),
     /// The scan's bound on hashing was reached.
     Skipped,
 }
@@ -56,6 +64,7 @@ pub(crate) fn digest(source: &mut dyn ReadAt, size: u64, budget: &mut Budget) ->
     Content::Hashed {
         digest: Digest(hash.finalize().into()),
         scope,
+        writes: 0,
     }
 }
 
@@ -99,6 +108,7 @@ mod tests {
             hash_bound,
             hash_bytes,
             hashed: 0,
+            unhashed: 0,
             max_paths: 0,
         }
     }
@@ -109,7 +119,12 @@ mod tests {
         let size = bytes.len() as u64;
         let content = digest(&mut source, size, &mut budget(bound, 1 << 20));
         let digest = Digest(Sha256::digest(covered).into());
-        assert_eq!(content, Content::Hashed { digest, scope });
+        let expected = Content::Hashed {
+            digest,
+            scope,
+            writes: 0,
+        };
+        assert_eq!(content, expected);
     }
 
     #[test]

@@ -4,30 +4,16 @@ mod rename;
 
 use super::bounds::Problems;
 use super::content::Content;
-use super::layers::{Failed, Located};
-use super::tree::{Entry, PathBytes, Tree, shown};
+use super::layers::Failed;
+use super::tree::{Delta, Difference, Entry, Node, PathBytes, shown};
 use sandtrace_event::{FileKind, FileOp, HashScope};
-use std::cmp::Ordering;
 
 /// What a path is where neither index holds it, and content that was left unread.
 pub(crate) trait Base {
     /// What `path` is as far as no index says otherwise.
     fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, Failed>;
-    /// Reads content that [`Content::Lower`] only points at.
-    fn content(&mut self, at: &Located) -> Content;
-}
-
-/// The base of an index that holds every path.
-pub(crate) struct Nothing;
-
-impl Base for Nothing {
-    fn lookup(&mut self, _path: &[u8]) -> Result<Option<Entry>, Failed> {
-        Ok(None)
-    }
-
-    fn content(&mut self, _at: &Located) -> Content {
-        Content::Unreadable("there is no lower layer".into())
-    }
+    /// Reads content that [`Content::Lower`] or [`Content::InBase`] only point at.
+    fn content(&mut self, of: &Content) -> Content;
 }
 
 /// One path that changed.
@@ -41,26 +27,33 @@ pub(crate) struct Change {
     pub(crate) from: Option<PathBytes>,
 }
 
-/// The changes from `before` to `after`, in the order of paths, every one with
-/// its content read. Paths that `after` could not look at are taken over from
-/// `before`, up to `max_paths` in all; those that `before` could not look at are no change.
+/// The changes that a scan found, in the order of paths, every one with its
+/// content read. Paths that the scan could not look at are taken over from the
+/// index before, up to `max_paths` in all; those that the index before could
+/// not look at are no change.
 pub(crate) fn diff(
-    before: &Tree,
-    after: &mut Tree,
+    scan: &mut Delta<'_>,
     max_paths: usize,
     base: &mut dyn Base,
     problems: &mut Problems,
 ) -> Vec<Change> {
-    take_over(before, after, max_paths, problems);
     let mut differ = Differ {
         base,
         problems,
         changes: Vec::new(),
     };
-    for (path, was, is) in union(before, after) {
-        let is_unknown = was.is_none() && before.skips(path) || is.is_none() && after.skips(path);
-        if !is_unknown {
-            differ.compare(path, was, is);
+    for Difference { path, was, is } in scan.differences() {
+        match (was, is) {
+            (Some((place, _)), None) if scan.skips(&path) => {
+                if scan.has_room(&path, max_paths) {
+                    scan.keep(place);
+                } else {
+                    let problem = || format!("{}: too many paths", shown(&path));
+                    differ.problems.bounded(problem);
+                }
+            }
+            (None, Some(_)) if scan.before().skips(&path) => {}
+            (was, is) => differ.compare(path, was.map(|(_, was)| was), is),
         }
     }
     let Differ {
@@ -79,49 +72,6 @@ pub(crate) fn diff(
     changes
 }
 
-fn take_over(before: &Tree, after: &mut Tree, max_paths: usize, problems: &mut Problems) {
-    if after.skipped.is_empty() {
-        return;
-    }
-    let unseen = before
-        .nodes
-        .iter()
-        .filter(|(path, _)| !after.nodes.contains_key(*path) && after.skips(path));
-    let unseen: Vec<_> = unseen
-        .map(|(path, node)| (path.clone(), node.clone()))
-        .collect();
-    for (path, node) in unseen {
-        if after.has_room(&path, max_paths) {
-            after.insert(path, node);
-        } else {
-            problems.bounded(|| format!("{}: too many paths", shown(&path)));
-        }
-    }
-}
-
-type Node<'a> = Option<&'a Option<Entry>>;
-
-/// Every path of either index, in order, with what each says of it.
-fn union<'a>(
-    before: &'a Tree,
-    after: &'a Tree,
-) -> impl Iterator<Item = (&'a PathBytes, Node<'a>, Node<'a>)> {
-    let mut before = before.nodes.iter().peekable();
-    let mut after = after.nodes.iter().peekable();
-    std::iter::from_fn(move || {
-        let order = match (before.peek(), after.peek()) {
-            (None, None) => return None,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((was, _)), Some((is, _))) => was.cmp(is),
-        };
-        let was = if order.is_le() { before.next() } else { None };
-        let is = if order.is_ge() { after.next() } else { None };
-        let path = was.or(is)?.0;
-        Some((path, was.map(|(_, node)| node), is.map(|(_, node)| node)))
-    })
-}
-
 struct Differ<'a> {
     base: &'a mut dyn Base,
     problems: &'a mut Problems,
@@ -129,16 +79,17 @@ struct Differ<'a> {
 }
 
 impl Differ<'_> {
-    fn compare(&mut self, path: &PathBytes, was: Node<'_>, is: Node<'_>) {
-        let mut side = |node: Node<'_>| match node {
-            Some(node) => Ok(node.clone()),
-            None => self.base.lookup(path),
+    /// `None`: the index does not hold the path.
+    fn compare(&mut self, path: PathBytes, was: Option<Node>, is: Option<Node>) {
+        let mut side = |node: Option<Node>| match node {
+            Some(node) => Ok(node),
+            None => self.base.lookup(&path),
         };
         let (before, after) = match (side(was), side(is)) {
             (Ok(before), Ok(after)) => (before, after),
             (Err(reason), _) | (_, Err(reason)) => {
                 self.problems
-                    .unreadable(|| format!("{}: {reason}", shown(path)));
+                    .unreadable(|| format!("{}: {reason}", shown(&path)));
                 return;
             }
         };
@@ -153,7 +104,7 @@ impl Differ<'_> {
         };
         self.changes.push(Change {
             op,
-            path: path.clone(),
+            path,
             before,
             after,
             from: None,
@@ -163,7 +114,7 @@ impl Differ<'_> {
     fn compare_entries(&mut self, before: &Entry, after: &Entry) -> Option<FileOp> {
         if !same_content(before, after, self.base) {
             Some(FileOp::Modified)
-        } else if before.attributes == after.attributes {
+        } else if (before.attributes, &before.xattrs) == (after.attributes, &after.xattrs) {
             None
         } else {
             Some(FileOp::Metadata)
@@ -207,8 +158,8 @@ fn is_partial(content: &Content) -> bool {
 
 /// Reads content that was left unread.
 fn resolve(entry: &mut Entry, base: &mut dyn Base) {
-    if let Content::Lower(at) = &entry.content {
-        entry.content = base.content(at);
+    if let Content::Lower(_) | Content::InBase(_) = &entry.content {
+        entry.content = base.content(&entry.content);
     }
 }
 

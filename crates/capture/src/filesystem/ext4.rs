@@ -12,13 +12,16 @@ mod directory;
 mod fields;
 mod inode;
 mod journal;
+mod layout;
 mod superblock;
 #[cfg(test)]
 mod tests;
 mod volume;
+mod xattr;
 
 pub(super) use directory::{DirEntry, Step};
 pub(super) use inode::{Inode, InodeKind};
+pub(super) use layout::Touched;
 pub(super) use volume::Volume;
 
 /// Why something of a file system could not be read.

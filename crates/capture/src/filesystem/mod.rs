@@ -12,7 +12,10 @@ mod collector;
 mod config;
 mod content;
 mod diff;
+mod disk;
 mod ext4;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod image;
 mod layers;
 mod mountinfo;
@@ -23,4 +26,4 @@ mod testing;
 mod tree;
 
 pub use collector::{FsCollector, ScanSummary};
-pub use config::{Baseline, FsConfig, FsError, OverlayXattrs, Source};
+pub use config::{Baseline, FsConfig, FsError, ImageFormat, OverlayXattrs, Source};

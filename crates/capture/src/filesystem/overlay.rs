@@ -17,7 +17,7 @@ use super::content::Content;
 use super::diff::Base;
 use super::layers::is_dir;
 use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Target};
-use super::tree::{Entry, PathBytes, Tree, join, parent, shown};
+use super::tree::{Delta, Entry, Node, PathBytes, Tree, join, parent, shown};
 use read::Reader;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx};
@@ -48,22 +48,24 @@ impl Overlay {
         })
     }
 
-    /// Walks the upper dir. What `previous` proves unchanged is not read
-    /// again; `now` is the wall clock at the start, in nanoseconds.
-    pub(crate) fn walk(
-        &self,
-        previous: &Tree,
+    /// Walks the upper dir into `tree`. What the index before proves
+    /// unchanged is not read again, unless `afresh`; `now` is the wall clock
+    /// at the start, in nanoseconds.
+    pub(crate) fn walk<'a>(
+        &'a self,
+        tree: Delta<'a>,
+        afresh: bool,
         now: Option<i64>,
         budget: &mut Budget,
         problems: &mut Problems,
-    ) -> Tree {
+    ) -> Delta<'a> {
         let walk = Walk {
             layers: &self.layers,
-            previous,
+            previous: (!afresh).then(|| tree.before()),
             reader: Reader::new(&self.layers, now),
             budget,
             problems,
-            tree: Tree::default(),
+            tree,
             hidden: Vec::new(),
             visits: Vec::new(),
         };
@@ -103,20 +105,21 @@ struct Visit {
     whole: bool,
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'w> {
     layers: &'a Layers,
-    previous: &'a Tree,
+    /// The index before, as far as it may be relied on.
+    previous: Option<&'a Tree>,
     reader: Reader<'a>,
-    budget: &'a mut Budget,
-    problems: &'a mut Problems,
-    tree: Tree,
+    budget: &'w mut Budget,
+    problems: &'w mut Problems,
+    tree: Delta<'a>,
     /// Directories of the lower layers that no longer show at their path.
     hidden: Vec<(PathBytes, Stack)>,
     visits: Vec<Visit>,
 }
 
-impl Walk<'_> {
-    fn run(mut self) -> Tree {
+impl<'a> Walk<'a, '_> {
+    fn run(mut self) -> Delta<'a> {
         let root = Located {
             layer: 0,
             path: Box::default(),
@@ -157,7 +160,7 @@ impl Walk<'_> {
     }
 
     fn visit(&mut self, visit: &Visit) -> Result<(), Failed> {
-        let room = self.budget.max_paths.saturating_sub(self.tree.nodes.len());
+        let room = self.budget.max_paths.saturating_sub(self.tree.len());
         let mut names = Names::default();
         let mut upper_names = Names::default();
         let mut marked_whiteouts = false;
@@ -168,7 +171,7 @@ impl Walk<'_> {
                 Err(Errno::NOENT) => {
                     // It went away since its parent was listed; the next scan
                     // tells what became of it.
-                    self.tree.skipped.insert(visit.view.clone());
+                    self.tree.skipped().insert(visit.view.clone());
                     return Ok(());
                 }
                 Err(errno) => return Err(errno.to_string()),
@@ -228,10 +231,11 @@ impl Walk<'_> {
         if is_dir(&stat) {
             return self.upper_directory(visit, entry, &stat, view);
         }
-        let known = self.previous.get(view).and_then(Option::as_ref);
+        let known = self.known(view).flatten();
+        let below = &visit.below;
         let file = self
             .reader
-            .upper_file(&entry.at, &stat, known, &visit.below, self.budget);
+            .upper_file(&entry.at, &stat, known.as_ref(), below, self.budget);
         if matches!(file.content, Content::Unreadable(_)) && entry.stat()?.is_none() {
             return Ok(());
         }
@@ -245,7 +249,7 @@ impl Walk<'_> {
             // What it hides is not at this path in the lower layers.
             return Ok(());
         }
-        if !matches!(self.previous.get(view), Some(None))
+        if !matches!(self.known(view), Some(None))
             && self.layers.child(&visit.below, name)?.is_none()
         {
             return Ok(());
@@ -265,15 +269,15 @@ impl Walk<'_> {
         if visit.whole || visit.below.is_empty() {
             return Ok(());
         }
-        let known = match self.previous.get(view) {
+        let is_known = match self.known(view) {
             Some(None) => true,
             Some(Some(entry)) => entry.kind != sandtrace_event::FileKind::Dir,
             None => false,
         };
-        if known && self.previous.skipped.is_empty() {
+        let previous = self.previous.filter(|tree| tree.skipped.is_empty());
+        if let Some(previous) = previous.filter(|_| is_known) {
             // The lower layers do not change: the last scan's answer holds.
-            let hidden = self.previous.below(view).filter(|(_, node)| node.is_none());
-            let hidden: Vec<_> = hidden.map(|(path, _)| (path.clone(), None)).collect();
+            let hidden = previous.below(view).filter(|(_, node)| node.is_none());
             for (path, node) in hidden {
                 self.tree.insert(path, node);
             }
@@ -359,7 +363,7 @@ impl Walk<'_> {
     /// Notes everything below a lower directory as hidden, save what the
     /// index already holds.
     fn hide_below(&mut self, view: &PathBytes, stack: &[Located]) -> Result<(), Failed> {
-        let room = self.budget.max_paths.saturating_sub(self.tree.nodes.len());
+        let room = self.budget.max_paths.saturating_sub(self.tree.len());
         let names = self.layers.names(stack, room)?;
         if names.cut {
             self.bound(view.clone());
@@ -372,7 +376,7 @@ impl Walk<'_> {
             let Some(found) = self.layers.child(stack, name)? else {
                 continue;
             };
-            if !self.tree.nodes.contains_key(&path) {
+            if !self.tree.contains(&path) {
                 self.tree.insert(path.clone(), None);
             }
             if let Some(dir) = found.dir {
@@ -380,6 +384,11 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What the index before says of a path.
+    fn known(&self, view: &[u8]) -> Option<Node> {
+        self.previous?.get(view)
     }
 
     fn has_room(&mut self, dir: &PathBytes, path: &PathBytes) -> bool {
@@ -393,13 +402,13 @@ impl Walk<'_> {
     fn skip(&mut self, dir: PathBytes, reason: impl FnOnce() -> String) {
         self.problems
             .unreadable(|| format!("{}: {}", shown(&dir), reason()));
-        self.tree.skipped.insert(dir);
+        self.tree.skipped().insert(dir);
     }
 
     fn bound(&mut self, dir: PathBytes) {
         self.problems
             .bounded(|| format!("below {}: too many or too long paths", shown(&dir)));
-        self.tree.skipped.insert(dir);
+        self.tree.skipped().insert(dir);
     }
 }
 
@@ -481,7 +490,10 @@ impl Base for LowerView<'_> {
         Ok(found.map(|found| self.reader.lower_entry(&found, &stack)))
     }
 
-    fn content(&mut self, at: &Located) -> Content {
-        self.reader.hash(at, self.budget)
+    fn content(&mut self, of: &Content) -> Content {
+        match of {
+            Content::Lower(at) => self.reader.hash(at, self.budget),
+            _ => Content::Unreadable("there is no copy of the disk".into()),
+        }
     }
 }

@@ -49,7 +49,7 @@ impl Frame {
         };
         let (symlink_target, symlink_target_b64) = exact(target);
         let (sha256, sha256_scope) = match content {
-            Some(Content::Hashed { digest, scope }) => (Some(*digest), Some(*scope)),
+            Some(Content::Hashed { digest, scope, .. }) => (Some(*digest), Some(*scope)),
             _ => (None, None),
         };
         FileChange {

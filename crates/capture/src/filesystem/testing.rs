@@ -35,6 +35,17 @@ pub(super) fn is_root(test: &str) -> bool {
     is_root
 }
 
+/// Whether a program that makes what is read is there; CI has it.
+pub(super) fn has_program(test: &str, name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    if !has {
+        assert!(std::env::var_os("CI").is_none(), "{name} is missing");
+        println!("skipped: {test}: no {name}");
+    }
+    has
+}
+
 /// Published images and captures beside the repository.
 pub(super) fn corpora(test: &str, name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");

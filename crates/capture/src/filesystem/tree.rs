@@ -1,20 +1,35 @@
 //! The index of one scan: what every path was.
+//!
+//! An index may hold a million paths, so most of it is packed: in leaves of a
+//! few dozen paths each, in the order of paths, every path without what it
+//! shares with the one before.
+
+mod delta;
+mod leaf;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use delta::{Delta, Difference, Step};
 
 use super::content::Content;
 use super::layers::Located;
+use leaf::Leaf;
 use sandtrace_event::FileKind;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// An absolute path as the sandbox sees it, `/` for the root.
 pub(crate) type PathBytes = Box<[u8]>;
+/// What a path is; `None`: an overlay hides it.
+pub(crate) type Node = Option<Entry>;
 
 /// Longest path that is looked at, as the kernel's PATH_MAX.
 pub(crate) const MAX_PATH: usize = 4096;
 /// Bytes of path and target that an index takes for each path it may hold, on
 /// average.
 const MEAN_TEXT: usize = 256;
+/// Paths that are kept unpacked until there are this many.
+const MAX_LOOSE: usize = 16 << 10;
 
 /// Mode and owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +50,13 @@ pub(crate) enum Identity {
     Lower(Arc<Located>),
 }
 
+/// An extended attribute: its name, and half a SHA-256 of its value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Xattr {
+    pub(crate) name: Box<[u8]>,
+    pub(crate) sum: [u8; 16],
+}
+
 /// What a path was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -45,13 +67,17 @@ pub(crate) struct Entry {
     pub(crate) size: u64,
     /// Nanoseconds since the epoch.
     pub(crate) modified: i64,
-    /// Nanoseconds since the epoch.
-    pub(crate) changed: i64,
+    /// What must differ if anything of the file does: in a layer the time of
+    /// its last change in nanoseconds since the epoch, in an image a keyed
+    /// hash of where its blocks are.
+    pub(crate) mark: i64,
     pub(crate) identity: Identity,
-    /// Whether any later change must show in `changed`: it was read well
+    /// Whether any later change must show in `mark`: it was read well
     /// after its last change, by a clock that ticks in milliseconds.
     pub(crate) settled: bool,
     pub(crate) content: Content,
+    /// In the order of names.
+    pub(crate) xattrs: Box<[Xattr]>,
 }
 
 impl Entry {
@@ -62,70 +88,174 @@ impl Entry {
         self.settled
             && self.identity == now.identity
             && (self.kind, self.size) == (now.kind, now.size)
-            && (self.modified, self.changed) == (now.modified, now.changed)
+            && (self.modified, self.mark) == (now.modified, now.mark)
             && !matches!(self.content, Content::Skipped | Content::Unreadable(_))
     }
 }
 
 /// Paths of one scan. An overlay's index holds only the paths that its upper
 /// dir decides; `None` is one that it hides.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Tree {
-    pub(crate) nodes: BTreeMap<PathBytes, Option<Entry>>,
+    /// In the order of paths.
+    leaves: Vec<Leaf>,
+    /// Paths that are in no leaf yet, or in one that does not count any more.
+    loose: BTreeMap<PathBytes, Node>,
     /// Directories of which not everything below was looked at.
     pub(crate) skipped: BTreeSet<PathBytes>,
+    /// Paths in leaves.
+    packed: usize,
     /// Bytes of all paths and links' targets.
     text: usize,
 }
 
 impl Tree {
-    pub(crate) fn insert(&mut self, path: PathBytes, node: Option<Entry>) {
+    pub(crate) fn insert(&mut self, path: PathBytes, node: Node) {
         let target = match node.as_ref().map(|entry| &entry.content) {
             Some(Content::Link(target)) => target.len(),
             _ => 0,
         };
         self.text += path.len() + target;
-        self.nodes.insert(path, node);
+        self.loose.insert(path, node);
+        if self.loose.len() >= MAX_LOOSE {
+            self.pack();
+        }
+    }
+
+    /// Paths, some of which may count twice until they are packed.
+    pub(crate) fn len(&self) -> usize {
+        self.packed + self.loose.len()
+    }
+
+    pub(crate) fn get(&self, path: &[u8]) -> Option<Node> {
+        match self.loose.get(path) {
+            Some(node) => Some(node.clone()),
+            None => self.find(path).map(|(_, node)| node),
+        }
+    }
+
+    fn holds(&self, path: &[u8]) -> bool {
+        self.len() > 0 && (self.loose.contains_key(path) || self.find(path).is_some())
+    }
+
+    /// The place of `path` in the order of packed paths, and what it is.
+    fn find(&self, path: &[u8]) -> Option<(usize, Node)> {
+        let leaf = self.leaves.partition_point(|leaf| *leaf.first <= *path);
+        let leaf = self.leaves.get(leaf.checked_sub(1)?)?;
+        let (place, node) = leaf.find(path)?;
+        Some((leaf.rank + place, node))
+    }
+
+    /// Every path, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PathBytes, Node)> {
+        self.from(PathBytes::default())
+    }
+
+    /// Every path from `start` on, in order.
+    fn from(&self, start: PathBytes) -> impl Iterator<Item = (PathBytes, Node)> {
+        let first = self.leaves.partition_point(|leaf| leaf.first <= start);
+        let leaves = self.leaves.iter().skip(first.saturating_sub(1));
+        let mut loose = self.loose.range(start.clone()..).peekable();
+        let mut packed = leaves
+            .flat_map(Leaf::iter)
+            .skip_while(move |(path, _)| *path < start)
+            .peekable();
+        std::iter::from_fn(move || match (packed.peek(), loose.peek()) {
+            (None, None) => None,
+            (Some((packed_path, _)), Some((path, _))) if packed_path < *path => packed.next(),
+            (Some(_), None) => packed.next(),
+            (packed_next, Some((path, _))) => {
+                // A loose one counts for a packed one of the same path.
+                if packed_next.is_some_and(|(packed_path, _)| packed_path == *path) {
+                    packed.next();
+                }
+                loose
+                    .next()
+                    .map(|(path, node)| (path.clone(), node.clone()))
+            }
+        })
+    }
+
+    /// Everything below `dir`, not itself.
+    pub(crate) fn below(&self, dir: &[u8]) -> impl Iterator<Item = (PathBytes, Node)> {
+        let prefix = join(dir, b"");
+        let itself = prefix.clone();
+        self.from(prefix.clone())
+            .skip_while(move |(path, _)| *path == itself)
+            .take_while(move |(path, _)| path.starts_with(&prefix))
+    }
+
+    /// Moves loose paths into leaves.
+    fn pack(&mut self) {
+        let loose = std::mem::take(&mut self.loose);
+        self.merge(loose.into_iter(), None);
+    }
+
+    /// Lets `news` replace what their paths were, and with `seen` forgets
+    /// every packed path that was not seen. All in the order of paths.
+    fn merge(&mut self, news: impl Iterator<Item = (PathBytes, Node)>, seen: Option<&delta::Seen>) {
+        let mut news = news.peekable();
+        let leaves = std::mem::take(&mut self.leaves);
+        let mut packer = leaf::Packer::default();
+        let mut rest = leaves.into_iter().peekable();
+        while let Some(leaf) = rest.next() {
+            let next = rest.peek().map(|next| &next.first);
+            let ends_before = |path: &PathBytes| next.is_none_or(|next| path < next);
+            let is_whole = seen.is_none_or(|seen| seen.has_all(leaf.rank, leaf.count));
+            if is_whole && !news.peek().is_some_and(|(path, _)| ends_before(path)) {
+                packer.take(leaf);
+                continue;
+            }
+            let is_seen = |place: usize| seen.is_none_or(|seen| seen.has(leaf.rank + place));
+            for (place, (path, node)) in leaf.iter().enumerate() {
+                while let Some((path, node)) = news.next_if(|(new, _)| *new < path) {
+                    packer.add(path, &node);
+                }
+                match news.next_if(|(new, _)| *new == path) {
+                    Some((path, node)) => packer.add(path, &node),
+                    None if is_seen(place) => packer.add(path, &node),
+                    None => {}
+                }
+            }
+            while let Some((path, node)) = news.next_if(|(path, _)| ends_before(path)) {
+                packer.add(path, &node);
+            }
+        }
+        for (path, node) in news {
+            packer.add(path, &node);
+        }
+        (self.leaves, self.packed) = packer.finish();
     }
 
     /// Whether one more path may enter an index of at most `max_paths`.
-    pub(crate) fn has_room(&self, path: &[u8], max_paths: usize) -> bool {
+    fn has_room(&self, path: &[u8], others: usize, max_paths: usize) -> bool {
         path.len() <= MAX_PATH
-            && self.nodes.len() < max_paths
+            && self.len() + others < max_paths
             && self.text <= max_paths.saturating_mul(MEAN_TEXT)
-    }
-
-    pub(crate) fn get(&self, path: &[u8]) -> Option<&Option<Entry>> {
-        self.nodes.get(path)
     }
 
     /// Whether `path`, which the index does not hold, may exist all the same:
     /// the nearest directory above it that was looked at was not seen in full.
     pub(crate) fn skips(&self, path: &[u8]) -> bool {
-        if self.skipped.is_empty() {
+        skips(&self.skipped, path, |dir| self.holds(dir))
+    }
+}
+
+fn skips(skipped: &BTreeSet<PathBytes>, path: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
+    if skipped.is_empty() {
+        return false;
+    }
+    let mut dir = parent(path);
+    while let Some(path) = dir {
+        if skipped.contains(path) {
+            return true;
+        }
+        if holds(path) {
             return false;
         }
-        let mut dir = parent(path);
-        while let Some(path) = dir {
-            if self.skipped.contains(path) {
-                return true;
-            }
-            if self.nodes.contains_key(path) {
-                return false;
-            }
-            dir = parent(path);
-        }
-        false
+        dir = parent(path);
     }
-
-    /// Everything below `dir`, not itself.
-    pub(crate) fn below(&self, dir: &[u8]) -> impl Iterator<Item = (&PathBytes, &Option<Entry>)> {
-        let prefix = join(dir, b"");
-        let start: Bound<&[u8]> = Bound::Excluded(&prefix);
-        self.nodes
-            .range::<[u8], _>((start, Bound::Unbounded))
-            .take_while(move |(path, _)| path.starts_with(&prefix))
-    }
+    false
 }
 
 /// The directory that holds `path`; `None` for the root.
@@ -146,60 +276,4 @@ pub(crate) fn join(dir: &[u8], name: &[u8]) -> PathBytes {
 /// Bytes as a person may read them in a reason, without control characters.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(paths: &[&str]) -> Tree {
-        let mut tree = Tree::default();
-        for path in paths {
-            tree.nodes.insert(path.as_bytes().into(), None);
-        }
-        tree
-    }
-
-    #[track_caller]
-    fn check_below(dir: &str, expected: &[&str]) {
-        let tree = tree(&["/", "/a", "/a-b", "/a/b", "/a/b/c", "/ab"]);
-        let below: Vec<_> = tree
-            .below(dir.as_bytes())
-            .map(|(path, _)| str::from_utf8(path).unwrap())
-            .collect();
-        assert_eq!(below, expected, "{dir}");
-    }
-
-    #[test]
-    fn below_takes_whole_names() {
-        check_below("/a", &["/a/b", "/a/b/c"]);
-        check_below("/", &["/a", "/a-b", "/a/b", "/a/b/c", "/ab"]);
-        check_below("/ab", &[]);
-    }
-
-    #[test]
-    fn only_what_was_not_looked_at_may_exist_unseen() {
-        let mut tree = tree(&["/", "/a", "/a/b", "/c"]);
-        assert!(!tree.skips(b"/a/x"));
-        tree.skipped.insert((*b"/a").into());
-        let table = [
-            ("/a/x", true),
-            ("/a/x/y", true),
-            ("/a/b/x", false),
-            ("/c/x", false),
-            ("/x", false),
-            ("/", false),
-        ];
-        for (path, skips) in table {
-            assert_eq!(tree.skips(path.as_bytes()), skips, "{path}");
-        }
-    }
-
-    #[test]
-    fn parents_end_at_the_root() {
-        let up = |path: &'static str| parent(path.as_bytes());
-        assert_eq!(up("/a/b"), Some(&b"/a"[..]));
-        assert_eq!(up("/a"), Some(&b"/"[..]));
-        assert_eq!(up("/"), None);
-    }
 }

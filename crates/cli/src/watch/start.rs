@@ -4,7 +4,7 @@ use super::files::FileSource;
 use super::settings::Settings;
 use crate::exit::{Exit, Failure};
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper};
-use sandtrace_capture::filesystem::{FsConfig, Source};
+use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
 use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, TrailStart};
 use sandtrace_provider::Target;
@@ -62,6 +62,7 @@ pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
     let images = target.disks.iter().map(|disk| FileSource {
         source: Source::Image {
             path: disk.open_path.clone(),
+            format: ImageFormat::by_name(Path::new(&disk.identity.path)),
         },
         config: FsConfig::default(),
         name: disk.identity.path.clone(),

@@ -15,6 +15,7 @@ mod bad_files;
 mod bad_sandboxes;
 mod demo;
 mod ending;
+mod fsdiff;
 mod full_disk;
 mod hostile_guest;
 mod leftovers;

@@ -117,6 +117,7 @@ fn digest_key(entry: &Entry) -> Option<(u64, Digest)> {
         Content::Hashed {
             digest,
             scope: HashScope::Whole,
+            ..
         } if entry.size > 0 => Some((entry.size, digest)),
         _ => None,
     }

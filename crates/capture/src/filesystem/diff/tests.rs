@@ -1,7 +1,7 @@
 //! Differences of two trees.
 
 use super::*;
-use crate::filesystem::tree::{Attributes, Identity};
+use crate::filesystem::tree::{Attributes, Identity, Tree};
 use sandtrace_event::Digest;
 
 fn file(ino: u64, content: u8) -> Entry {
@@ -14,7 +14,7 @@ fn file(ino: u64, content: u8) -> Entry {
         }),
         size: u64::from(content),
         modified: 0,
-        changed: 0,
+        mark: 0,
         identity: match ino {
             0 => Identity::Unknown,
             ino => Identity::Inode(ino, 7),
@@ -23,7 +23,9 @@ fn file(ino: u64, content: u8) -> Entry {
         content: Content::Hashed {
             digest: Digest([content; 32]),
             scope: HashScope::Whole,
+            writes: 0,
         },
+        xattrs: Box::default(),
     }
 }
 
@@ -35,9 +37,29 @@ fn tree(nodes: &[(&str, Entry)]) -> Tree {
     tree
 }
 
-fn list(before: &Tree, after: &mut Tree) -> Vec<String> {
+/// The base of an index that holds every path.
+struct Nothing;
+
+impl Base for Nothing {
+    fn lookup(&mut self, _path: &[u8]) -> Result<Option<Entry>, Failed> {
+        Ok(None)
+    }
+
+    fn content(&mut self, of: &Content) -> Content {
+        panic!("{of:?} is read")
+    }
+}
+
+/// The changes from `before` to `after`, and the index after.
+fn list(before: &mut Tree, after: &Tree) -> (Vec<String>, Tree) {
     let mut problems = Problems::default();
-    let changes = diff(before, after, 100, &mut Nothing, &mut problems);
+    before.settle();
+    let mut scan = Delta::new(before);
+    for (path, node) in after.iter() {
+        scan.insert(path, node);
+    }
+    scan.skipped().clone_from(&after.skipped);
+    let changes = diff(&mut scan, 100, &mut Nothing, &mut problems);
     assert_eq!(problems, Problems::default());
     let show = |change: &Change| {
         let from = change
@@ -47,12 +69,15 @@ fn list(before: &Tree, after: &mut Tree) -> Vec<String> {
         let from = from.unwrap_or_default();
         format!("{:?} {}{from}", change.op, shown(&change.path))
     };
-    changes.iter().map(show).collect()
+    let step = scan.step();
+    let mut tree = std::mem::take(before);
+    tree.advance(step);
+    (changes.iter().map(show).collect(), tree)
 }
 
 #[track_caller]
 fn check(before: &[(&str, Entry)], after: &[(&str, Entry)], expected: &[&str]) {
-    assert_eq!(list(&tree(before), &mut tree(after)), expected);
+    assert_eq!(list(&mut tree(before), &tree(after)).0, expected);
 }
 
 #[test]
@@ -65,7 +90,7 @@ fn every_kind_of_change_has_its_word() {
         gid: 0,
     });
     let mut touched = readable.clone();
-    (touched.modified, touched.changed) = (1, 1);
+    (touched.modified, touched.mark) = (1, 1);
     check(
         &[("/a", file(1, 3))],
         &[("/a", file(1, 4))],
@@ -113,13 +138,14 @@ fn renames_are_paired_only_without_doubt() {
 
 #[test]
 fn what_was_not_looked_at_is_no_change() {
-    let before = tree(&[("/d", file(1, 1)), ("/d/a", file(2, 2))]);
+    let mut before = tree(&[("/d", file(1, 1)), ("/d/a", file(2, 2))]);
     let mut after = tree(&[("/d", file(1, 1))]);
     after.skipped.insert((*b"/d").into());
-    assert_eq!(list(&before, &mut after), [""; 0]);
+    let (changes, mut after) = list(&mut before, &after);
+    assert_eq!(changes, [""; 0]);
     // The next scan sees all and still knows what was there.
-    let mut later = tree(&[("/d", file(1, 1)), ("/d/new", file(3, 3))]);
-    assert_eq!(list(&after, &mut later), ["Deleted /d/a"]);
+    let later = tree(&[("/d", file(1, 1)), ("/d/new", file(3, 3))]);
+    assert_eq!(list(&mut after, &later).0, ["Deleted /d/a"]);
 }
 
 #[test]
@@ -128,6 +154,7 @@ fn head_and_tail_alone_prove_nothing_against_a_new_time() {
     before.content = Content::Hashed {
         digest: Digest([1; 32]),
         scope: HashScope::HeadTail,
+        writes: 0,
     };
     let mut after = before.clone();
     check(&[("/a", before.clone())], &[("/a", after.clone())], &[]);

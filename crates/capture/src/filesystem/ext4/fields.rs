@@ -18,7 +18,7 @@ impl<'a> Fields<'a> {
         self.0.get(at..).map(Self).ok_or(SHORT)
     }
 
-    fn array<const N: usize>(self, at: usize) -> Result<[u8; N], Ext4Error> {
+    pub(super) fn array<const N: usize>(self, at: usize) -> Result<[u8; N], Ext4Error> {
         self.bytes(at, N)?.try_into().map_err(|_| SHORT)
     }
 

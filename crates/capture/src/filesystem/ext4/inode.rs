@@ -33,8 +33,11 @@ pub(in super::super) struct Inode {
     pub(in super::super) generation: u32,
     /// Nanoseconds since the epoch.
     pub(in super::super) modified: i64,
-    /// Nanoseconds since the epoch.
-    pub(in super::super) changed: i64,
+    /// Where attributes may begin in the inode, in bytes; beyond its end if
+    /// there is no room for any.
+    pub(super) extra_end: usize,
+    /// Block of attributes; 0: none.
+    pub(super) xattr_block: u64,
     flags: u32,
     /// The root of its block map, or a short link's target, or a device's number.
     pub(super) map: [u8; MAP],
@@ -86,7 +89,11 @@ impl Inode {
             links: fields.le16(0x1a)?,
             generation,
             modified: time(fields, 0x10, (extra >= 12).then_some(0x88))?,
-            changed: time(fields, 0xc, (extra >= 8).then_some(0x84))?,
+            extra_end: match bytes.len() {
+                128 => 128,
+                _ => 128 + usize::from(extra),
+            },
+            xattr_block: wide(fields.le16(0x76)?.into(), fields.le32(0x68)?),
             flags: fields.le32(0x20)?,
             map: map.map_err(|_| Ext4Error::Corrupt("inode size"))?,
             checksum_seed,

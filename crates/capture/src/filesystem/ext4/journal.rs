@@ -33,6 +33,11 @@ impl Replay {
         self.blocks.range(blocks).next().is_some()
     }
 
+    /// Every block that a replay would write.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = u64> {
+        self.blocks.keys().copied()
+    }
+
     pub(super) fn copy_of(&self, block: u64) -> Option<Copied> {
         self.blocks.get(&block).copied()
     }

@@ -24,6 +24,20 @@ pub(super) struct Superblock {
     /// Whether structures carry CRC-32C.
     pub(super) checksums: bool,
     pub(super) checksum_seed: u32,
+    /// From which group of blocks of descriptors on each has its own place.
+    first_meta_group: Option<u32>,
+    /// Groups that hold a copy of the superblock.
+    copies: Copies,
+}
+
+/// Which groups begin with a copy of the superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copies {
+    All,
+    /// Groups 0 and 1 and powers of 3, 5 and 7.
+    Sparse,
+    /// Group 0 and these.
+    Two([u32; 2]),
 }
 
 const MAGIC: u16 = 0xef53;
@@ -31,15 +45,19 @@ const MAX_LOG_BLOCK_SIZE: u32 = 6;
 const HAS_JOURNAL: u32 = 0x4;
 const RECOVER: u32 = 0x4;
 const WIDE: u32 = 0x80;
+const META_GROUPS: u32 = 0x10;
 const CHECKSUM_SEED: u32 = 0x2000;
+const SPARSE_COPIES: u32 = 0x1;
+const TWO_COPIES: u32 = 0x200;
 const METADATA_CHECKSUMS: u32 = 0x400;
 
 /// Incompatible features, by name where this reader knows how to read on:
-/// entry types, recovery, extents, 64 bit, mount protection, flexible groups,
+/// entry types, recovery, groups of descriptors, extents, 64 bit, mount protection, flexible groups,
 /// large attributes, the checksum seed, large directories, inline data (such
 /// a file is refused by itself), encryption (as well), case folding.
 const READABLE: u32 = 0x2
     | RECOVER
+    | META_GROUPS
     | 0x40
     | WIDE
     | 0x100
@@ -50,10 +68,9 @@ const READABLE: u32 = 0x2
     | 0x8000
     | 0x10000
     | 0x20000;
-const REFUSED: [(u32, &str); 4] = [
+const REFUSED: [(u32, &str); 3] = [
     (0x1, "compression"),
     (0x8, "journal_dev"),
-    (0x10, "meta_bg"),
     (0x1000, "dirdata"),
 ];
 
@@ -100,6 +117,17 @@ impl Superblock {
             } else {
                 crc32c(!0, fields.bytes(0x68, 16)?)
             },
+            first_meta_group: match incompatible & META_GROUPS {
+                0 => None,
+                _ => Some(fields.le32(0x104)?),
+            },
+            copies: if compatible & TWO_COPIES != 0 {
+                Copies::Two([fields.le32(0x24c)?, fields.le32(0x250)?])
+            } else if read_only & SPARSE_COPIES != 0 {
+                Copies::Sparse
+            } else {
+                Copies::All
+            },
         };
         superblock.check()?;
         Ok(superblock)
@@ -135,6 +163,45 @@ impl Superblock {
     /// Block groups; the last may be cut short.
     pub(super) fn groups(&self) -> u64 {
         (self.blocks - u64::from(self.first_data_block)).div_ceil(u64::from(self.blocks_per_group))
+    }
+}
+
+impl Superblock {
+    /// The block that holds a group's descriptor, and where in it that is.
+    pub(super) fn descriptor(&self, group: u64) -> (u64, u64) {
+        let size = u64::from(self.descriptor_size);
+        let block_size = u64::from(self.block_size);
+        let per_block = (block_size / size).max(1);
+        let number = group / per_block;
+        let at = group % per_block * size;
+        let first_meta = self.first_meta_group.map(u64::from);
+        if first_meta.is_none_or(|first| number < first) {
+            // The descriptors follow the superblock.
+            return (OFFSET / block_size + 1 + number, at);
+        }
+        let holder = number.saturating_mul(per_block);
+        let first = u64::from(self.first_data_block);
+        let start = holder.saturating_mul(self.blocks_per_group.into());
+        let mut skip = u64::from(self.has_copy(holder));
+        // The superblock itself is in block 1 of group 0.
+        skip += u64::from(block_size == 1024 && number == 0 && first == 0);
+        (start.saturating_add(first).saturating_add(skip), at)
+    }
+
+    fn has_copy(&self, group: u64) -> bool {
+        let is_power = |base: u64| {
+            let mut power = base;
+            while power < group {
+                power = power.saturating_mul(base);
+            }
+            power == group
+        };
+        match self.copies {
+            _ if group == 0 => true,
+            Copies::All => true,
+            Copies::Two(groups) => groups.into_iter().any(|copy| u64::from(copy) == group),
+            Copies::Sparse => group == 1 || [3, 5, 7].into_iter().any(is_power),
+        }
     }
 }
 

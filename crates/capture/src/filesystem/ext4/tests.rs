@@ -2,33 +2,42 @@
 
 use super::super::bounds::{Budget, Problems};
 use super::super::content::Content;
-use super::super::image::Image;
+use super::super::image::{self, Old};
 use super::super::testing::{Dice, corpora, run};
-use super::super::{FsConfig, tree::Tree};
+use super::super::{FsConfig, ImageFormat, disk, tree::Tree};
 use sandtrace_event::{Digest, FileKind, HashScope};
 use sha2::Digest as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::RandomState;
 use std::io::Read as _;
 use std::path::Path;
 
 fn walk(path: &Path) -> (Option<Tree>, Problems) {
     let mut problems = Problems::default();
     let mut budget = Budget::new(&FsConfig::default());
-    let image = Image::open(path).unwrap();
-    let (tree, _) = image.walk(&mut budget, &mut problems);
-    (tree, problems)
+    let disk = disk::open(path, ImageFormat::Raw).unwrap();
+    let (nothing, journaled) = (Tree::default(), BTreeSet::new());
+    let old = Old {
+        tree: &nothing,
+        changed: None,
+        journaled: &journaled,
+        key: &RandomState::new(),
+        lazy: false,
+    };
+    let read = image::walk(&*disk, old, &mut budget, &mut problems);
+    (read.tree.map(|found| Tree::of(found.step())), problems)
 }
 
 type Seen = BTreeMap<Vec<u8>, (char, u32, u32, u32, Option<Vec<u8>>)>;
 
 /// What our reader sees, without what it could not read.
 fn ours(tree: &Tree) -> Seen {
-    let nodes = tree.nodes.iter().filter_map(|(path, node)| {
-        let entry = node.as_ref()?;
+    let nodes = tree.iter().filter_map(|(path, node)| {
+        let entry = node?;
         let attributes = entry.attributes?;
         let (kind, content) = match (&entry.kind, &entry.content) {
-            (FileKind::File, Content::Hashed { digest, scope }) => {
+            (FileKind::File, Content::Hashed { digest, scope, .. }) => {
                 assert_eq!(*scope, HashScope::Whole);
                 ('f', Some(digest.0.to_vec()))
             }
@@ -270,7 +279,7 @@ fn the_journal_is_replayed_with_its_revocations() {
         let (tree, problems) = walk(&path);
         assert_eq!(problems, Problems::default());
         let tree = tree.unwrap();
-        let entry = tree.get(b"/file").unwrap().as_ref().unwrap();
+        let entry = tree.get(b"/file").unwrap().unwrap();
         match entry.content {
             Content::Hashed { digest, .. } => digest,
             ref other => panic!("{other:?}"),

@@ -1,15 +1,13 @@
 //! An open file system: blocks as the journal leaves them.
 
+use super::super::disk::Blocks;
 use super::Ext4Error;
 use super::fields::{Fields, wide};
 use super::inode::Inode;
 use super::journal::{self, Replay};
 use super::superblock::{self, Superblock};
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Blocks of structures that are kept: an inode table's, an extent tree's.
@@ -17,7 +15,7 @@ const CACHED: usize = 32;
 
 /// A file system inside an image.
 pub(in super::super) struct Volume<'a> {
-    image: &'a File,
+    image: &'a dyn Blocks,
     pub(super) superblock: Superblock,
     /// Bytes of the image.
     image_size: u64,
@@ -27,17 +25,12 @@ pub(in super::super) struct Volume<'a> {
 
 impl<'a> Volume<'a> {
     /// Reads the superblock and replays the journal in memory.
-    pub(in super::super) fn open(image: &'a File) -> Result<Self, Ext4Error> {
+    pub(in super::super) fn open(image: &'a dyn Blocks) -> Result<Self, Ext4Error> {
         let mut bytes = [0; superblock::SIZE];
         read_exact(image, superblock::OFFSET, &mut bytes)?;
-        let mut end = image;
-        let size = end.seek(SeekFrom::End(0)).map_err(|error| Ext4Error::Io {
-            offset: 0,
-            reason: error.to_string(),
-        });
         let mut volume = Self {
             image,
-            image_size: size?,
+            image_size: image.size(),
             superblock: Superblock::parse(&bytes)?,
             replay: Replay::default(),
             cache: RefCell::default(),
@@ -75,6 +68,14 @@ impl<'a> Volume<'a> {
     }
 
     pub(in super::super) fn inode(&self, number: u32) -> Result<Inode, Ext4Error> {
+        let (block, at) = self.inode_place(number)?;
+        let bytes = self.block(block)?;
+        let bytes = Fields(&bytes).bytes(at, self.superblock.inode_size.into())?;
+        Inode::parse(&self.superblock, number, bytes)
+    }
+
+    /// The block that holds an inode, and where in it that is.
+    pub(super) fn inode_place(&self, number: u32) -> Result<(u64, usize), Ext4Error> {
         let superblock = &self.superblock;
         if number == 0 || number > superblock.inodes {
             return Err(Ext4Error::Corrupt("inode number"));
@@ -86,10 +87,8 @@ impl<'a> Volume<'a> {
             .inode_table(group)?
             .checked_add(offset / self.block_size())
             .ok_or(Ext4Error::Corrupt("inode table"))?;
-        let bytes = self.block(block)?;
         let at = usize::try_from(offset % self.block_size()).unwrap_or(usize::MAX);
-        let bytes = Fields(&bytes).bytes(at, superblock.inode_size.into())?;
-        Inode::parse(superblock, number, bytes)
+        Ok((block, at))
     }
 
     /// First block of a group's inode table.
@@ -97,19 +96,26 @@ impl<'a> Volume<'a> {
         if group >= self.superblock.groups() {
             return Err(Ext4Error::Corrupt("inode number"));
         }
-        let size = u64::from(self.superblock.descriptor_size);
-        let offset = group * size;
-        // The descriptors follow the superblock.
-        let first = superblock::OFFSET / self.block_size() + 1;
-        let bytes = self.block(first + offset / self.block_size())?;
-        let at = usize::try_from(offset % self.block_size()).unwrap_or(usize::MAX);
+        let (block, at) = self.superblock.descriptor(group);
+        let bytes = self.block(block)?;
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
         let descriptor = Fields(&bytes).from(at)?;
-        let high = if size >= 64 {
+        let high = if self.superblock.descriptor_size >= 64 {
             descriptor.le32(0x28)?
         } else {
             0
         };
         Ok(wide(high, descriptor.le32(0x8)?))
+    }
+
+    /// Blocks of which the journal holds a later copy.
+    pub(in super::super) fn journaled(&self) -> BTreeSet<u64> {
+        self.replay.blocks().collect()
+    }
+
+    /// Whether the journal holds a later copy of any of these.
+    pub(super) fn is_journaled(&self, blocks: std::ops::Range<u64>) -> bool {
+        self.replay.covers(blocks)
     }
 
     /// A block as the journal leaves it.
@@ -171,7 +177,7 @@ pub(in super::super) struct Generation {
     committed: u32,
 }
 
-fn read_exact(image: &File, offset: u64, buffer: &mut [u8]) -> Result<(), Ext4Error> {
+fn read_exact(image: &dyn Blocks, offset: u64, buffer: &mut [u8]) -> Result<(), Ext4Error> {
     image
         .read_exact_at(buffer, offset)
         .map_err(|error| Ext4Error::Io {

@@ -1,7 +1,7 @@
 //! Scans of images that mkfs.ext4 made and debugfs changed.
 
-use super::super::testing::{Dice, Report, corpora, is_root, oracle, run};
-use super::super::{FsCollector, FsConfig, Source};
+use super::super::testing::{Dice, Report, corpora, has_program, is_root, oracle, run};
+use super::super::{Baseline, FsCollector, FsConfig, ImageFormat, Source};
 use sandtrace_event::{Digest, FileOp, GapCause, HashScope, QuiesceMethod};
 use sha2::Digest as _;
 use std::fs;
@@ -60,8 +60,13 @@ impl Made {
     }
 
     fn attach_with(&self, config: FsConfig) -> FsCollector {
-        FsCollector::attach(Source::Image { path: self.path() }, config).unwrap()
+        FsCollector::attach(source(self.path()), config).unwrap()
     }
+}
+
+fn source(path: PathBuf) -> Source {
+    let format = ImageFormat::Raw;
+    Source::Image { path, format }
 }
 
 fn scan(collector: &mut FsCollector) -> Report {
@@ -131,6 +136,8 @@ fn changes_of_an_image_are_told() {
     check_changes(&["-O", "^metadata_csum,^64bit"]);
     check_changes(&["-O", "^extent,^64bit,^has_journal", "-I", "128"]);
     check_changes(&["-O", "bigalloc"]);
+    check_changes(&["-O", "meta_bg,^resize_inode"]);
+    check_changes(&["-O", "meta_bg,^resize_inode", "-b", "1024", "-g", "256"]);
     check_changes(&["-t", "ext2"]);
 }
 
@@ -169,6 +176,138 @@ fn large_and_sparse_files_are_read_in_part() {
     let again = report.change("/again");
     assert_eq!(again.sha256_scope, Some(HashScope::HeadTail));
     assert_eq!(again.sha256, sha256(&vec![0; 1 << 20]));
+}
+
+/// One disk with two file systems and something else between them.
+#[test]
+fn every_partition_is_read() {
+    if !has_program("every_partition_is_read", "sfdisk") {
+        return;
+    }
+    let made = Made::new(&[], home);
+    let disk = made.dir.path().join("whole.img");
+    let file = fs::File::create(&disk).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let script =
+        "label: gpt\nstart=2048 size=32768\nstart=34816 size=2048\nstart=40960 size=32768\n";
+    let script_path = made.dir.path().join("table");
+    fs::write(&script_path, script).unwrap();
+    let command = format!("sfdisk -q {} < {}", disk.display(), script_path.display());
+    run("sh", &["-c", &command]);
+    let content = fs::read(made.path()).unwrap();
+    for sector in [2048, 40960] {
+        file.write_all_at(&content, sector * 512).unwrap();
+    }
+    let mut collector = FsCollector::attach(source(disk.clone()), FsConfig::default()).unwrap();
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), [""; 0]);
+    assert_eq!(report.gaps.len(), 1);
+    assert!(report.gaps[0].source.ends_with("whole.img#2"));
+    made.debugfs(&["rm /secret"]);
+    let content = fs::read(made.path()).unwrap();
+    file.write_all_at(&content, 40960 * 512).unwrap();
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Deleted File /secret"]);
+    let disk = report.changes[0].disk.as_deref().unwrap();
+    assert!(disk.ends_with("whole.img#3"), "{disk}");
+}
+
+/// A guest image over a shared one, as QEMU makes it: what differs from the
+/// shared one, told by which clusters there are.
+#[test]
+fn a_qcow2_image_is_compared_with_what_is_below_it() {
+    if !has_program(
+        "a_qcow2_image_is_compared_with_what_is_below_it",
+        "qemu-img",
+    ) {
+        return;
+    }
+    let made = Made::new(&["-b", "4096"], home);
+    let base = made.dir.path().join("base.img");
+    fs::copy(made.path(), &base).unwrap();
+    made.write("/home/agent/new", b"created\n");
+    made.debugfs(&["rm /secret"]);
+    let top = made.dir.path().join("top.qcow2");
+    let [from, to] = [made.path(), top.clone()].map(|path| path.to_str().unwrap().to_owned());
+    run(
+        "qemu-img",
+        &[
+            "convert",
+            "-O",
+            "qcow2",
+            "-F",
+            "raw",
+            "-B",
+            base.to_str().unwrap(),
+            &from,
+            &to,
+        ],
+    );
+    let config = FsConfig {
+        baseline: Baseline::Of(source(base)),
+        ..FsConfig::default()
+    };
+    let format = ImageFormat::by_name(&top);
+    let top = Source::Image { path: top, format };
+    let mut collector = FsCollector::attach(top, config).unwrap();
+    let report = scan(&mut collector);
+    assert_eq!(
+        report.lines(),
+        ["Created File /home/agent/new", "Deleted File /secret"]
+    );
+    assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+    // Only what was written was read.
+    assert!(report.summary.hashed_bytes < 1000, "{:?}", report.summary);
+    assert_eq!(scan(&mut collector).lines(), [""; 0]);
+}
+
+/// Nothing that is not written is hashed again, and nothing at all is read
+/// while the image's own times stand still.
+#[test]
+fn only_what_was_written_is_read() {
+    let made = Made::new(&["-b", "1024"], |root| {
+        for number in 0..30 {
+            fs::write(root.join(format!("file{number}")), vec![number; 100_000]).unwrap();
+        }
+    });
+    let mut collector = made.attach();
+    made.write("/new", b"new");
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Created File /new"]);
+    assert!(
+        report.summary.hashed_bytes < 700_000,
+        "{:?}",
+        report.summary
+    );
+    assert_eq!(scan(&mut collector).summary.hashed_bytes, 0);
+}
+
+/// A large file is hashed in part; that something else of it was written is
+/// told by its blocks.
+#[test]
+fn a_write_amid_a_large_file_is_seen() {
+    let made = Made::new(&["-b", "4096"], |root| {
+        fs::write(root.join("large"), vec![b'l'; 3 << 20]).unwrap();
+    });
+    let config = FsConfig {
+        hash_bound: 64 << 10,
+        ..FsConfig::default()
+    };
+    let mut collector = made.attach_with(config);
+    let disk = fs::read(made.path()).unwrap();
+    let at = disk.windows(8192).position(|bytes| bytes == [b'l'; 8192]);
+    let at = u64::try_from(at.unwrap()).unwrap() + (1 << 20);
+    let image = fs::OpenOptions::new()
+        .write(true)
+        .open(made.path())
+        .unwrap();
+    image.write_all_at(b"patched", at).unwrap();
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Modified File /large"]);
+    let large = report.change("/large");
+    assert_eq!(large.sha256_scope, Some(HashScope::HeadTail));
+    made.write("/other", b"x");
+    assert_eq!(scan(&mut collector).lines(), ["Created File /other"]);
 }
 
 #[test]
@@ -240,13 +379,9 @@ fn what_is_no_file_system_is_a_gap_and_then_a_baseline() {
         made.debugfs(&["rm /secret"]);
         assert_eq!(scan(&mut collector).lines(), ["Deleted File /secret"]);
     }
-    let missing = Source::Image {
-        path: made.dir.path().join("missing"),
-    };
+    let missing = source(made.dir.path().join("missing"));
     assert!(FsCollector::attach(missing, FsConfig::default()).is_err());
-    let directory = Source::Image {
-        path: made.dir.path().to_owned(),
-    };
+    let directory = source(made.dir.path().to_owned());
     assert!(FsCollector::attach(directory, FsConfig::default()).is_err());
 }
 
@@ -293,11 +428,14 @@ fn features_that_are_not_supported_are_named() {
     let gap = &report.gaps[0].detail;
     assert!(gap.contains("/dir") && gap.contains("inline_data"), "{gap}");
 
-    let made = Made::new(&["-O", "meta_bg,^resize_inode"], home);
+    let made = Made::new(&["-O", "^metadata_csum,^metadata_csum_seed"], home);
+    let image = fs::OpenOptions::new().write(true).open(made.path());
+    // EXT4_FEATURE_INCOMPAT_COMPRESSION
+    image.unwrap().write_all_at(&[0xc3], 1024 + 0x60).unwrap();
     let report = scan(&mut made.attach());
     let gap = &report.gaps[0].detail;
     assert!(
-        gap.contains("whole disk") && gap.contains("meta_bg"),
+        gap.contains("whole file system") && gap.contains("compression"),
         "{gap}"
     );
 }
@@ -343,7 +481,7 @@ fn damaged_images_neither_crash_nor_hang() {
             .unwrap();
         fs::write(&path, bytes).unwrap();
         let start = Instant::now();
-        let source = Source::Image { path: path.clone() };
+        let source = source(path.clone());
         let mut collector = FsCollector::attach(source, FsConfig::default()).unwrap();
         let report = scan(&mut collector);
         assert_eq!(report.lines(), [""; 0], "{}", image.display());

@@ -74,6 +74,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(known) = known.filter(|known| known.is_unchanged(&entry)) {
             entry.content = known.content.clone();
+            entry.xattrs = known.xattrs.clone();
             return entry;
         }
         if let Some(content) = self.linked.get(&stat.stx_ino) {
@@ -184,12 +185,13 @@ impl<'a> Reader<'a> {
                 _ => 0,
             },
             modified: nanoseconds(stat.stx_mtime),
-            changed,
+            mark: changed,
             identity: born.map_or(Identity::Unknown, |born| {
                 Identity::Inode(stat.stx_ino, born.cast_unsigned())
             }),
             settled: changed < self.now.unwrap_or(self.latest).saturating_sub(CLOCK_SLACK),
             content: Content::None,
+            xattrs: Box::default(),
         }
     }
 }

@@ -1,0 +1,290 @@
+//! One file system under watch: its index, and what it could not see.
+
+use super::super::bounds::{Budget, Problems};
+use super::super::config::FsConfig;
+use super::super::diff::{Base, diff};
+use super::super::disk::{Blocks, Ranges, Window};
+use super::super::ext4::Volume;
+use super::super::image::{Moment, Old, Part, PartId, ReadPart, walk};
+use super::super::overlay::Overlay;
+use super::super::record::Frame;
+use super::super::tree::{Delta, Step, Tree, shown};
+use super::ScanSummary;
+use super::base::Copy;
+use sandtrace_event::Observation;
+use std::collections::BTreeSet;
+use std::hash::RandomState;
+use std::sync::Arc;
+
+/// One file system under watch.
+#[derive(Debug)]
+pub(super) struct View {
+    /// `None`: not in an image.
+    part: Option<PartId>,
+    /// The last scan's index; `None` while no scan could read it.
+    tree: Option<Tree>,
+    /// Blocks that came from the journal at the last scan.
+    journaled: BTreeSet<u64>,
+    /// The last scan did not see all that is in the index: what was written
+    /// then counts as written still.
+    pub(super) is_behind: bool,
+    /// What the baseline could not see: reported by the first scan.
+    baseline_problems: Option<Problems>,
+    /// What the last scan could not see.
+    known_problems: Problems,
+}
+
+/// One scan of one file system.
+pub(super) struct Scan<'a> {
+    frame: &'a Frame,
+    config: &'a FsConfig,
+    sink: &'a mut dyn FnMut(Observation),
+    pub(super) summary: ScanSummary,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(
+        frame: &'a Frame,
+        config: &'a FsConfig,
+        sink: &'a mut dyn FnMut(Observation),
+    ) -> Self {
+        Self {
+            frame,
+            config,
+            sink,
+            summary: ScanSummary::default(),
+        }
+    }
+
+    /// Compares and reports.
+    fn changes(&mut self, found: &mut Delta<'_>, base: &mut dyn Base, problems: &mut Problems) {
+        let max_paths = self.config.max_paths;
+        for change in &diff(found, max_paths, base, problems) {
+            if self.summary.changes >= max_paths as u64 {
+                problems
+                    .unreported(|| format!("from {} on: too many changes", shown(&change.path)));
+                continue;
+            }
+            self.summary.changes += 1;
+            (self.sink)(self.frame.observe(self.frame.change(change)));
+        }
+    }
+}
+
+impl View {
+    /// Nothing is there yet.
+    pub(super) fn empty() -> Self {
+        Self {
+            part: None,
+            tree: Some(Tree::default()),
+            journaled: BTreeSet::new(),
+            is_behind: false,
+            baseline_problems: None,
+            known_problems: Problems::default(),
+        }
+    }
+
+    /// Nothing is there yet, in a part of a disk that has just appeared.
+    pub(super) fn new_part(part: PartId) -> Self {
+        Self {
+            part: Some(part),
+            ..Self::empty()
+        }
+    }
+
+    /// As the layers are now.
+    pub(super) fn of_layers(layers: &Overlay, config: &FsConfig) -> Self {
+        let mut budget = Budget::new(config);
+        let mut problems = Problems::default();
+        let nothing = Tree::default();
+        let found = Delta::new(&nothing);
+        let step = layers
+            .walk(found, true, None, &mut budget, &mut problems)
+            .step();
+        problems.count_unhashed(&budget);
+        let mut view = Self::empty();
+        view.tree = Some(Tree::of(step));
+        view.baseline_problems = Some(problems);
+        view
+    }
+
+    /// As a part of a disk is now.
+    pub(super) fn of_part(part: &Part, lazy: bool, key: &RandomState, config: &FsConfig) -> Self {
+        let mut budget = Budget::new(config);
+        let mut problems = Problems::default();
+        let nothing = Tree::default();
+        let journaled = BTreeSet::new();
+        let old = Old {
+            tree: &nothing,
+            changed: None,
+            journaled: &journaled,
+            key,
+            lazy,
+        };
+        let read = walk(&*part.disk, old, &mut budget, &mut problems);
+        problems.count_unhashed(&budget);
+        Self {
+            part: Some(part.id),
+            tree: read.tree.map(|found| Tree::of(found.step())),
+            journaled: read.journaled,
+            is_behind: false,
+            baseline_problems: Some(problems),
+            known_problems: Problems::default(),
+        }
+    }
+
+    pub(super) fn is_of(&self, part: &PartId) -> bool {
+        self.part.is_none_or(|own| own.number == part.number)
+    }
+
+    /// What this file system's records share; `path`: the image.
+    pub(super) fn frame(&self, frame: &Frame, path: &str) -> Frame {
+        let disk = match self.part {
+            Some(PartId { number, .. }) if number > 0 => format!("{path}#{number}"),
+            _ => path.to_owned(),
+        };
+        Frame {
+            disk: Some(disk.clone()),
+            name: disk,
+            ..frame.clone()
+        }
+    }
+
+    /// Reads layers and reports.
+    pub(super) fn scan_layers(
+        &mut self,
+        layers: &Overlay,
+        afresh: bool,
+        now: i64,
+        scan: &mut Scan<'_>,
+    ) {
+        let mut budget = Budget::new(scan.config);
+        let mut problems = Problems::default();
+        let before = self.tree.take();
+        let nothing = Tree::default();
+        let found = Delta::new(before.as_ref().unwrap_or(&nothing));
+        let mut found = layers.walk(found, afresh, Some(now), &mut budget, &mut problems);
+        if before.is_some() {
+            scan.changes(&mut found, &mut layers.base(&mut budget), &mut problems);
+        }
+        let step = found.step();
+        self.end(before, Some(step), &mut problems, &budget, scan);
+    }
+
+    /// Reads a part of a disk and reports. `base`: the disk as it was.
+    pub(super) fn scan_part(
+        &mut self,
+        part: &Part,
+        base: Option<&Arc<dyn Blocks>>,
+        moment: &Moment,
+        key: &RandomState,
+        scan: &mut Scan<'_>,
+    ) {
+        let mut budget = Budget::new(scan.config);
+        let mut problems = Problems::default();
+        let before = self.tree.take();
+        let journaled_before = std::mem::take(&mut self.journaled);
+        let nothing = Tree::default();
+        let is_same_place = self.part.is_some_and(|own| own == part.id);
+        let changed = moment.changed.as_ref().filter(|_| is_same_place);
+        let changed = changed.map(|ranges| ranges.within(part.id.start, part.id.len));
+        let old = Old {
+            tree: before.as_ref().unwrap_or(&nothing),
+            changed: changed.as_ref(),
+            journaled: &journaled_before,
+            key,
+            lazy: moment.is_frozen && before.is_none(),
+        };
+        let ReadPart {
+            mut tree,
+            moved,
+            journaled,
+        } = walk(&*part.disk, old, &mut budget, &mut problems);
+        scan.summary.moved |= moved;
+        if let (Some(_), Some(found)) = (&before, &mut tree) {
+            let window = base.map(|base| Window::of(base, self.part.unwrap_or(part.id)));
+            let volume = window.as_ref().map(|window| Volume::open(window));
+            let mut copy = Copy {
+                volume: volume.and_then(Result::ok),
+                budget: &mut budget,
+            };
+            scan.changes(found, &mut copy, &mut problems);
+        }
+        if let (None, Some(ranges)) = (&tree, &changed) {
+            problems.note(&written(ranges));
+        }
+        if moved && problems.unreadable.count > 0 {
+            problems.note("the guest was writing meanwhile");
+        }
+        self.is_behind = before.is_some() && tree.as_ref().is_none_or(Delta::is_partial);
+        self.journaled = match self.is_behind {
+            true => &journaled_before | &journaled,
+            false => journaled,
+        };
+        self.part = self.part.map(|_| part.id);
+        let step = tree.map(Delta::step);
+        self.end(before, step, &mut problems, &budget, scan);
+    }
+
+    /// Nothing was written: only what the baseline could not see is news.
+    pub(super) fn report_idle(&mut self, scan: &mut Scan<'_>) {
+        let problems = self.known_problems.clone();
+        self.report_gaps(&problems, scan);
+        scan.summary.paths = self.tree.as_ref().map_or(0, |tree| tree.len() as u64);
+    }
+
+    /// The part is no longer there.
+    pub(super) fn report_gone(&mut self, scan: &mut Scan<'_>) {
+        let mut problems = Problems::default();
+        problems.unreadable(|| "the partition is no longer there".to_owned());
+        self.report_gaps(&problems, scan);
+        scan.summary.paths = self.tree.as_ref().map_or(0, |tree| tree.len() as u64);
+    }
+
+    fn end(
+        &mut self,
+        before: Option<Tree>,
+        step: Option<Step>,
+        problems: &mut Problems,
+        budget: &Budget,
+        scan: &mut Scan<'_>,
+    ) {
+        problems.count_unhashed(budget);
+        // The first readable state is the baseline; an unreadable one is none.
+        self.tree = match (before, step) {
+            (Some(mut tree), Some(step)) => {
+                tree.advance(step);
+                Some(tree)
+            }
+            (None, Some(step)) => Some(Tree::of(step)),
+            (before, None) => before,
+        };
+        self.report_gaps(problems, scan);
+        scan.summary.hashed_bytes = budget.hashed;
+        scan.summary.paths = self.tree.as_ref().map_or(0, |tree| tree.len() as u64);
+    }
+
+    /// A gap that stays the same is said once.
+    fn report_gaps(&mut self, problems: &Problems, scan: &mut Scan<'_>) {
+        let baseline = self.baseline_problems.take();
+        // With no scan between, the baseline's are what is known.
+        for problems in [baseline.as_ref(), Some(problems)].into_iter().flatten() {
+            if *problems == self.known_problems {
+                continue;
+            }
+            self.known_problems = problems.clone();
+            for gap in scan.frame.gaps(problems) {
+                scan.summary.gaps += 1;
+                (scan.sink)(scan.frame.observe(gap));
+            }
+        }
+    }
+}
+
+/// What is left to say of a file system that cannot be read.
+fn written(ranges: &Ranges) -> String {
+    match ranges.bytes() {
+        0 => "nothing was written to it since the last scan".to_owned(),
+        bytes => format!("{bytes} bytes of it changed since the last scan"),
+    }
+}

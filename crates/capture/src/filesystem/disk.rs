@@ -1,0 +1,109 @@
+//! Disks as the sandbox sees them: raw images, block devices, qcow2 images,
+//! and partitions of these. Nothing is mounted, nothing is written.
+
+mod bytes;
+mod changed;
+mod partition;
+mod qcow2;
+mod raw;
+mod sums;
+#[cfg(test)]
+mod tests;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use bytes::Bytes;
+pub(crate) use bytes::Window;
+pub(crate) use changed::{Ranges, changed};
+pub(crate) use partition::{Partition, partitions};
+pub(crate) use raw::Raw;
+pub(crate) use sums::Sums;
+
+use super::config::{FsError, ImageFormat};
+pub(crate) use qcow2::Qcow2;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A disk's bytes.
+pub(crate) trait Blocks: fmt::Debug + Send + Sync {
+    /// Bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `buffer` from `offset` on.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Where the bytes from `offset` on are kept, and how many of them are
+    /// kept in one piece: at least 1, unless `offset` is at or beyond the end.
+    fn place(&self, offset: u64) -> io::Result<(Place, u64)>;
+
+    /// Differs once somebody wrote to the disk; `None` where that cannot be told.
+    fn stamp(&self) -> Option<Stamp>;
+
+    /// The image file itself, where the disk is one byte for byte.
+    fn as_raw(&self) -> Option<&Raw>;
+
+    /// The same disk as it is now: its size and layout may be others.
+    fn again(&self) -> io::Result<Arc<dyn Blocks>>;
+}
+
+/// Where bytes are kept. Two disks whose bytes are at the same place have
+/// the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nowhere: they are zero.
+    Zeros,
+    /// At this byte of a device.
+    Device { device: u64, at: u64 },
+    /// At this byte of a file.
+    File { device: u64, inode: u64, at: u64 },
+    /// Not told.
+    Unknown,
+}
+
+impl Place {
+    /// Whether `self` and `other` surely hold the same bytes.
+    pub(crate) fn is_same(self, other: Self) -> bool {
+        self == other && self != Self::Unknown
+    }
+}
+
+/// Size and time of the last change of every file that a disk is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) files: Vec<(u64, i64, i64)>,
+}
+
+/// Opens an image. What its bytes say never decides its format: a guest that
+/// writes a qcow2 header to its raw disk would make us open the files it names.
+pub(crate) fn open(path: &Path, format: ImageFormat) -> Result<Arc<dyn Blocks>, FsError> {
+    let raw = Raw::open(path)?;
+    match format {
+        ImageFormat::Raw => Ok(Arc::new(raw)),
+        ImageFormat::Qcow2 => {
+            let disk = Qcow2::open(Arc::new(raw), path, 0);
+            let disk = disk.map_err(|source| FsError::Image {
+                path: path.to_owned(),
+                source,
+            })?;
+            Ok(Arc::new(disk))
+        }
+    }
+}
+
+/// Calls `each` with every piece of `range`, and whether it is known to be zero.
+pub(crate) fn pieces(
+    disk: &dyn Blocks,
+    range: Range<u64>,
+    each: &mut dyn FnMut(Range<u64>, bool),
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let (place, len) = disk.place(at)?;
+        let end = at.saturating_add(len.max(1)).min(range.end);
+        each(at..end, place == Place::Zeros);
+        at = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! What the fuzz targets call: readers of whatever a guest may have written,
+//! given as bytes. There is nothing to return: they must end, soon.
+
+use super::bounds::{Budget, Problems};
+use super::config::FsConfig;
+use super::disk::{Blocks, Bytes, Qcow2, Sums, pieces};
+use super::image::{Old, parts, walk};
+use super::tree::Tree;
+use std::collections::BTreeSet;
+use std::hash::RandomState;
+use std::sync::Arc;
+
+/// Reads a file system.
+pub fn ext4(bytes: &[u8]) {
+    read(&Bytes(bytes.to_vec()));
+}
+
+/// Reads every file system that a partition table names.
+pub fn partition(bytes: &[u8]) {
+    let disk: Arc<dyn Blocks> = Arc::new(Bytes(bytes.to_vec()));
+    for part in parts(&disk).iter().take(4) {
+        read(&*part.disk);
+    }
+}
+
+/// Reads a qcow2 image of at most 64 MiB, in pieces and as a whole.
+pub fn qcow2(bytes: &[u8]) {
+    let Ok(disk) = Qcow2::alone(Arc::new(Bytes(bytes.to_vec()))) else {
+        return;
+    };
+    let size = disk.size().min(64 << 20);
+    let mut buffer = [0; 700];
+    let _unreadable = pieces(&disk, 0..size, &mut |range, _| {
+        let _beyond = disk.read_exact_at(&mut buffer, range.start);
+    });
+    if disk.size() <= size {
+        let _unreadable = Sums::of(&disk);
+    }
+}
+
+fn read(disk: &dyn Blocks) {
+    let config = FsConfig {
+        hash_bound: 1 << 16,
+        hash_budget: 4 << 20,
+        max_paths: 10_000,
+        ..FsConfig::default()
+    };
+    let (mut budget, mut problems) = (Budget::new(&config), Problems::default());
+    let (tree, journaled) = (Tree::default(), BTreeSet::new());
+    let old = Old {
+        tree: &tree,
+        changed: None,
+        journaled: &journaled,
+        key: &RandomState::new(),
+        lazy: false,
+    };
+    walk(disk, old, &mut budget, &mut problems);
+}

@@ -1,0 +1,185 @@
+//! A disk from scan to scan: which of its bytes were written in between.
+//!
+//! In the order of what it costs: nothing is read where the image file's own
+//! times say that nobody wrote; a reflink copy of the image, where its file
+//! system makes them, is compared by extents; else every piece of the disk is
+//! summed.
+
+use super::super::config::{FsError, ImageFormat};
+use super::super::disk::{Blocks, Ranges, Stamp, Sums, changed, open};
+use std::path::Path;
+use std::sync::Arc;
+
+/// No clock of a file system is coarser, in nanoseconds.
+const CLOCK_SLACK: i64 = 1_000_000_000;
+
+/// An image under watch.
+#[derive(Debug)]
+pub(crate) struct Image {
+    disk: Arc<dyn Blocks>,
+    kept: Kept,
+    /// A state of the disk that [`Content::InBase`] is read from.
+    ///
+    /// [`Content::InBase`]: super::super::content::Content::InBase
+    base: Option<Arc<dyn Blocks>>,
+    /// When the disk was last written to, if it can no longer change without
+    /// this changing.
+    stamp: Option<Stamp>,
+}
+
+/// What is kept of the disk as it was at the last scan.
+#[derive(Debug)]
+enum Kept {
+    /// Nothing yet.
+    Nothing,
+    /// The base is that: a given image, which stays as it is.
+    Base,
+    /// The base is that: a reflink copy, which the next one replaces.
+    Copy,
+    Sums(Sums),
+}
+
+/// The disk as one scan reads it.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    pub(crate) disk: Arc<dyn Blocks>,
+    /// Bytes that differ from those at the last scan; `None`: it is not known.
+    pub(crate) changed: Option<Ranges>,
+    /// Nobody can write to what is read.
+    pub(crate) is_frozen: bool,
+    kept: Kept,
+    stamp: Option<Stamp>,
+}
+
+impl Image {
+    pub(crate) fn open(path: &Path, format: ImageFormat) -> Result<Self, FsError> {
+        Ok(Self {
+            disk: open(path, format)?,
+            kept: Kept::Nothing,
+            base: None,
+            stamp: None,
+        })
+    }
+
+    pub(crate) fn into_disk(self) -> Arc<dyn Blocks> {
+        self.disk
+    }
+
+    /// The disk as it was: what is only pointed at is read from here.
+    pub(crate) fn base(&self) -> Option<&Arc<dyn Blocks>> {
+        self.base.as_ref()
+    }
+
+    /// The disk as it is, to be compared with from now on.
+    pub(crate) fn first(&self, now: Option<i64>) -> Moment {
+        let stamp = self.settled_stamp(now);
+        if let Some(copy) = self.copy() {
+            return Moment {
+                disk: copy,
+                changed: None,
+                is_frozen: true,
+                kept: Kept::Copy,
+                stamp,
+            };
+        }
+        // Summed before it is read: what is written meanwhile shows later.
+        let sums = Sums::of(&*self.disk);
+        Moment {
+            disk: Arc::clone(&self.disk),
+            changed: None,
+            is_frozen: false,
+            kept: sums.map_or(Kept::Nothing, Kept::Sums),
+            stamp,
+        }
+    }
+
+    /// Another image is what the first scan is compared with.
+    pub(crate) fn compare_with(&mut self, base: Arc<dyn Blocks>) {
+        self.base = Some(base);
+        self.kept = Kept::Base;
+    }
+
+    /// The disk as it is, and what was written since the last scan. `last`:
+    /// every byte is looked at, and there will be no other scan. `now`: the
+    /// wall clock in nanoseconds.
+    pub(crate) fn next(&mut self, last: bool, now: i64) -> Moment {
+        if let Ok(disk) = self.disk.again() {
+            self.disk = disk;
+        }
+        let stamp = self.settled_stamp(Some(now));
+        let disk = Arc::clone(&self.disk);
+        let is_idle = !last && self.stamp.is_some() && self.disk.stamp() == self.stamp;
+        let known = |changed: Option<Ranges>, kept| Moment {
+            disk,
+            changed,
+            is_frozen: false,
+            kept,
+            stamp,
+        };
+        if is_idle {
+            return known(Some(Ranges::default()), Kept::Nothing);
+        }
+        match (&self.kept, &self.base) {
+            (Kept::Copy, Some(base)) => match self.copy() {
+                Some(copy) => Moment {
+                    changed: changed(&**base, &*copy).ok(),
+                    is_frozen: true,
+                    disk: copy,
+                    ..known(None, Kept::Copy)
+                },
+                None => known(changed(&**base, &*self.disk).ok(), self.sums(last)),
+            },
+            (Kept::Base, Some(base)) => {
+                // Summed first, for the scan after this one.
+                let kept = self.sums(last);
+                known(changed(&**base, &*self.disk).ok(), kept)
+            }
+            (Kept::Sums(before), _) => match Sums::of(&*self.disk) {
+                Ok(sums) => known(Some(sums.changed(before)), Kept::Sums(sums)),
+                Err(_) => known(None, Kept::Nothing),
+            },
+            _ => known(None, self.sums(last)),
+        }
+    }
+
+    /// What the moment saw is what the next scan is compared with.
+    pub(crate) fn settle(&mut self, moment: Moment) {
+        self.stamp = moment.stamp;
+        match moment.kept {
+            Kept::Copy => {
+                self.base = Some(moment.disk);
+                self.kept = Kept::Copy;
+            }
+            kept => self.kept = kept,
+        }
+    }
+
+    fn sums(&self, last: bool) -> Kept {
+        match last {
+            true => Kept::Nothing,
+            false => Sums::of(&*self.disk).map_or(Kept::Nothing, Kept::Sums),
+        }
+    }
+
+    /// A reflink copy beside the image.
+    fn copy(&self) -> Option<Arc<dyn Blocks>> {
+        let raw = self.disk.as_raw()?;
+        let copy = raw.reflink(&raw.directory()?).ok()?;
+        Some(Arc::new(copy))
+    }
+
+    fn settled_stamp(&self, now: Option<i64>) -> Option<Stamp> {
+        let stamp = self.disk.stamp()?;
+        let before = now?.saturating_sub(CLOCK_SLACK);
+        let is_settled =
+            |(_, modified, changed): &(u64, i64, i64)| *modified < before && *changed < before;
+        stamp.files.iter().all(is_settled).then_some(stamp)
+    }
+}
+
+impl Moment {
+    /// Whether nothing at all was written since the last scan.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.changed.as_ref().is_some_and(Ranges::is_empty)
+    }
+}

@@ -1,0 +1,112 @@
+//! `fsdiff`: differences of trees, images and upper dirs, and its exit codes.
+
+use crate::support::run;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A directory with two trees, `a` and `b`.
+struct Trees {
+    dir: tempfile::TempDir,
+}
+
+impl Trees {
+    fn new() -> Self {
+        let trees = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        for (path, content) in [
+            ("a/home/notes", "old"),
+            ("a/gone", "to go"),
+            ("b/home/notes", "newer"),
+            ("b/home/\u{1b}[31mred\n", "x"),
+        ] {
+            let path = trees.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        symlink("/etc/shadow", trees.path("b/link")).unwrap();
+        trees
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn image(&self, tree: &str) -> PathBuf {
+        let image = self.path(&format!("{tree}.img"));
+        let mut mkfs = Command::new("mkfs.ext4");
+        mkfs.args(["-q", "-F", "-d"]).arg(self.path(tree));
+        let output = mkfs.arg(&image).arg("4M").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        image
+    }
+}
+
+/// `op path` of every difference, by the answer in JSON.
+#[track_caller]
+fn differences(arguments: &[&Path]) -> Vec<String> {
+    let mut all = vec![Path::new("fsdiff"), Path::new("--json")];
+    all.extend(arguments);
+    let ran = run(&all).expect(0).quiet();
+    let lines = ran.stdout.lines().map(|line| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value
+    });
+    let changes = lines.filter(|line| line["event_type"] == "filesystem_change");
+    let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    changes
+        .map(|line| {
+            let payload = &line["payload"];
+            format!("{} {}", word(&payload["op"]), word(&payload["path"]))
+        })
+        .collect()
+}
+
+const EXPECTED: [&str; 4] = [
+    "deleted /gone",
+    "created /home/\u{1b}[31mred\n",
+    "modified /home/notes",
+    "created /link",
+];
+
+#[test]
+fn trees_and_images_and_upper_dirs_are_compared_alike() {
+    let trees = Trees::new();
+    let (a, b) = (trees.path("a"), trees.path("b"));
+    assert_eq!(differences(&[&a, &b]), EXPECTED);
+    assert_eq!(differences(&[&a, &a]), [""; 0]);
+    let images = [trees.image("a"), trees.image("b")];
+    assert_eq!(differences(&[&images[0], &images[1]]), EXPECTED);
+    assert_eq!(differences(&[&a, &images[1]]), EXPECTED);
+    let overlay = [Path::new("--overlay"), &b, Path::new("--lower"), &a];
+    // What an upper dir does not hold is as it is below.
+    assert_eq!(differences(&overlay), EXPECTED[1..]);
+}
+
+#[test]
+fn people_get_lines_that_steer_no_terminal() {
+    let trees = Trees::new();
+    let (a, b) = (trees.path("a"), trees.path("b"));
+    let ran = run(&[Path::new("fsdiff"), &a, &b]).expect(0).quiet();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert!(lines[1].starts_with("created   /home/\\u{1b}[31mred\\n  1 B  sha256:"));
+    assert!(lines[2].contains("3 → 5 B"), "{lines:#?}");
+    assert_eq!(lines[4], "4 differences");
+}
+
+#[test]
+fn what_cannot_be_compared_is_said() {
+    let trees = Trees::new();
+    let (a, gone) = (trees.path("a"), trees.path("gone"));
+    let fsdiff = Path::new("fsdiff");
+    run(&[fsdiff, &a, &gone]).expect(69).one_line(&["gone"]);
+    let note = trees.path("a/gone");
+    let ran = run(&[fsdiff, &note, &a]).expect(4);
+    assert!(ran.stdout.contains("not read"), "{ran:#?}");
+    for usage in [&[fsdiff][..], &[fsdiff, &a], &[fsdiff, Path::new("--lower"), &a]] {
+        run(usage).expect(64);
+    }
+}
