@@ -1,0 +1,13 @@
+//! What a guest does that does not want to be seen: real frames written into a
+//! real tap, as its VMM would, and what the records say of them.
+
+#![expect(clippy::cast_possible_truncation, reason = "test data is small")]
+
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
+mod shapes;
+#[cfg(test)]
+mod tap;

@@ -1,0 +1,184 @@
+//! Tricks with names: whom the guest says it talks to.
+
+use crate::frames::{datagram, dns, fragments, hello, segment};
+use crate::tap::{GUEST, Ground, OTHER_RESOLVER, RESOLVER, Seen};
+use sandtrace_event::NameSource;
+
+const ALLOWED: [u8; 4] = [198, 51, 100, 10];
+const ELSEWHERE: [u8; 4] = [203, 0, 113, 66];
+
+/// The guest looks `allowed.example` up, truly, and then sends these frames.
+#[track_caller]
+fn after_lookup(test: &str, frames: &[Vec<u8>]) -> Option<Seen> {
+    let ground = Ground::new(test)?;
+    let mut watched = ground.watch();
+    let question = datagram(RESOLVER, (5000, 53), &dns(7, "allowed.example", None));
+    ground.answer(
+        RESOLVER,
+        &question,
+        &dns(7, "allowed.example", Some(ALLOWED)),
+    );
+    watched.drain();
+    for frame in frames {
+        ground.send(frame);
+    }
+    let seen = watched.finish();
+    assert!(seen.questions()[0].matched && seen.questions()[0].resolver_accepted);
+    Some(seen)
+}
+
+/// A connection to port 443 that begins with these client segments.
+fn connection(to: [u8; 4], segments: &[(u32, &[u8])]) -> Vec<Vec<u8>> {
+    let mut frames = vec![segment(to, (40_000, 443), 999, "S", &[])];
+    let data = segments
+        .iter()
+        .map(|(offset, bytes)| segment(to, (40_000, 443), 1000 + offset, "PA", bytes));
+    frames.extend(data);
+    frames
+}
+
+#[test]
+fn a_hello_out_of_order_in_pieces_is_read_and_agrees() {
+    let hello = hello("allowed.example", 1600);
+    let (first, rest) = hello.split_at(700);
+    let (second, third) = rest.split_at(600);
+    let frames = connection(
+        ALLOWED,
+        &[(1300, third), (0, first), (700, second), (0, first)],
+    );
+    let Some(seen) = after_lookup("order", &frames) else {
+        return;
+    };
+    let flow = seen.to_port(443);
+    assert_eq!(flow.dst_host, "allowed.example");
+    assert!(
+        flow.names.iter().all(|name| name.agrees),
+        "{:?}",
+        flow.names
+    );
+    assert!(flow.findings.is_empty(), "{:?}", flow.findings);
+}
+
+#[test]
+fn the_name_of_an_allowed_host_to_another_address_does_not_agree() {
+    let hello = hello("allowed.example", 10);
+    let Some(seen) = after_lookup("elsewhere", &connection(ELSEWHERE, &[(0, &hello)])) else {
+        return;
+    };
+    let flow = seen.to_port(443);
+    assert_eq!(flow.dst_ip, Some(ELSEWHERE.into()));
+    assert_eq!(flow.findings, ["sni_not_in_dns"]);
+    assert!(flow.names.iter().all(|name| !name.agrees));
+}
+
+#[test]
+fn segments_that_overlap_with_other_bytes_are_told() {
+    let (honest, other) = (hello("allowed.example", 10), hello("evil000.example", 10));
+    let frames = connection(
+        ALLOWED,
+        &[(0, &honest[..60]), (20, &other[20..]), (60, &honest[60..])],
+    );
+    let Some(seen) = after_lookup("overlap", &frames) else {
+        return;
+    };
+    let findings = &seen.to_port(443).findings;
+    assert!(
+        findings.iter().any(|it| it == "inconsistent_reassembly"),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_hello_in_tiny_fragments_is_read() {
+    let hello = hello("allowed.example", 200);
+    let frames = connection(ALLOWED, &[(0, &hello)]);
+    let parts = (1..)
+        .zip(&frames)
+        .flat_map(|(id, frame)| fragments(frame, 24, id));
+    let Some(seen) = after_lookup("tiny", &parts.collect::<Vec<_>>()) else {
+        return;
+    };
+    let flow = seen.to_port(443);
+    assert_eq!(flow.dst_host, "allowed.example");
+    assert!(flow.findings.is_empty(), "{:?}", flow.findings);
+    assert!(flow.packets_sent.0 > 10);
+}
+
+#[test]
+fn an_answer_that_the_guest_writes_itself_names_nothing() {
+    let mut forged = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv4(RESOLVER, GUEST, 64)
+        .udp(53, 5001)
+        .write(&mut forged, &dns(8, "forged.example", Some(ELSEWHERE)))
+        .unwrap();
+    let question = datagram(RESOLVER, (5001, 53), &dns(8, "forged.example", None));
+    let hello = hello("forged.example", 10);
+    let frames = [
+        vec![question, forged],
+        connection(ELSEWHERE, &[(0, &hello)]),
+    ]
+    .concat();
+    let Some(seen) = after_lookup("forged", &frames) else {
+        return;
+    };
+    let flow = seen.to_port(443);
+    assert!(
+        flow.names.iter().all(|name| !name.agrees),
+        "{:?}",
+        flow.names
+    );
+    assert!(flow.findings.iter().any(|it| it == "sni_not_in_dns"));
+    assert!(
+        seen.questions()
+            .iter()
+            .filter(|it| it.name == "forged.example")
+            .all(|it| !it.matched)
+    );
+    let lie = seen
+        .flows()
+        .into_iter()
+        .find(|flow| flow.src_ip == Some(RESOLVER.into()));
+    let findings = &lie.unwrap().findings;
+    assert!(
+        findings.iter().any(|it| it == "spoofed_source"),
+        "{findings:?}"
+    );
+    assert!(
+        findings.iter().any(|it| it == "spoofed_mac"),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn an_answer_of_a_resolver_that_is_not_accepted_is_no_evidence() {
+    let Some(ground) = Ground::new("resolver") else {
+        return;
+    };
+    let mut watched = ground.watch();
+    let question = datagram(OTHER_RESOLVER, (5002, 53), &dns(9, "allowed.example", None));
+    let answer = dns(9, "allowed.example", Some(ELSEWHERE));
+    ground.answer(OTHER_RESOLVER, &question, &answer);
+    watched.drain();
+    for frame in connection(ELSEWHERE, &[(0, &hello("allowed.example", 10))]) {
+        ground.send(&frame);
+    }
+    let seen = watched.finish();
+    let question = seen.questions()[0];
+    assert!(question.matched && !question.resolver_accepted);
+    let flow = seen.to_port(443);
+    let by_dns = flow
+        .names
+        .iter()
+        .find(|name| name.source == NameSource::Dns)
+        .unwrap();
+    assert_eq!(by_dns.resolver_accepted, Some(false));
+    assert!(flow.names.iter().all(|name| !name.agrees));
+    let asked = seen.to_port(53);
+    assert!(
+        asked
+            .findings
+            .iter()
+            .any(|it| it == "dns_unaccepted_resolver")
+    );
+}

@@ -1,0 +1,225 @@
+//! Tricks with frames: their addresses, tags, sizes, headers and number.
+
+use crate::frames::{datagram, hello, segment, tagged};
+use crate::tap::Ground;
+use sandtrace_capture::network::{PcapNgWriter, Wanted, extract};
+use sandtrace_event::{Payload, Protocol};
+use sandtrace_wire::FlowConfig;
+use std::io::BufReader;
+
+const PEER: [u8; 4] = [198, 51, 100, 7];
+
+#[test]
+fn another_source_address_or_mac_is_a_finding() {
+    let Some(ground) = Ground::new("spoof") else {
+        return;
+    };
+    let watched = ground.watch();
+    ground.send(&datagram(PEER, (1, 1001), b"honest"));
+    let mut ip = datagram(PEER, (1, 1002), b"from whom?");
+    ip[26..30].copy_from_slice(&[10, 9, 0, 99]);
+    ground.send(&ip);
+    let mut mac = datagram(PEER, (1, 1003), b"from which card?");
+    mac[6..12].copy_from_slice(&[2, 6, 6, 6, 6, 6]);
+    ground.send(&mac);
+    let seen = watched.finish();
+    assert!(seen.to_port(1001).findings.is_empty());
+    assert_eq!(seen.to_port(1002).findings, ["spoofed_source"]);
+    assert_eq!(seen.to_port(1003).findings, ["spoofed_mac"]);
+}
+
+#[test]
+fn tags_hide_nothing() {
+    let Some(ground) = Ground::new("tags") else {
+        return;
+    };
+    let watched = ground.watch();
+    let (inner, outer) = ([0x81, 0, 0, 42], [0x88, 0xa8, 0, 7]);
+    ground.send(&tagged(&datagram(PEER, (1, 1001), &[0; 100]), &[inner]));
+    ground.send(&tagged(
+        &datagram(PEER, (1, 1002), &[0; 100]),
+        &[outer, inner],
+    ));
+    ground.send(&tagged(
+        &datagram(PEER, (1, 1003), &[0; 100]),
+        &[inner, inner],
+    ));
+    let seen = watched.finish();
+    for (port, vlan, wire) in [(1001, 42, 146), (1002, 7, 150), (1003, 42, 150)] {
+        let flow = seen.to_port(port);
+        assert_eq!(
+            (flow.vlan, flow.wire_bytes_sent.0),
+            (Some(vlan), wire),
+            "{port}"
+        );
+        assert_eq!(flow.bytes_sent.0, 100);
+    }
+}
+
+#[test]
+fn a_frame_as_large_as_offloads_make_them_is_counted_whole() {
+    let Some(ground) = Ground::new("large") else {
+        return;
+    };
+    let watched = ground.watch();
+    ground.send(&segment(PEER, (40_000, 443), 999, "S", &[]));
+    let mut payload = hello("large.example", 10);
+    let hello_len = payload.len() as u64;
+    payload.resize(64_000, 23);
+    ground.send(&segment(PEER, (40_000, 443), 1000, "PA", &payload));
+    let seen = watched.finish();
+    let flow = seen.to_port(443);
+    assert_eq!(flow.bytes_sent.0, 64_000);
+    assert_eq!(flow.wire_bytes_sent.0, 54 + 54 + 64_000);
+    assert_eq!(flow.dst_host, "large.example");
+    assert!(flow.max_call_bytes.0 >= 64_000 - hello_len);
+}
+
+#[test]
+fn a_long_chain_of_headers_is_followed_or_told() {
+    let Some(ground) = Ground::new("chain") else {
+        return;
+    };
+    let watched = ground.watch();
+    let udp = [0, 1, 3, 0xe9, 0, 12, 0, 0, 1, 2, 3, 4];
+    for (count, port) in [(1, 1), (8, 2), (60, 3)] {
+        // Destination options of 8 bytes each: a pad of 4.
+        let mut chain = Vec::new();
+        for number in 0..count {
+            let next = if number + 1 < count { 60 } else { 17 };
+            chain.extend([next, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        let payload = [&chain[..], &udp].concat();
+        let mut frame = vec![
+            2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0,
+        ];
+        frame.extend((payload.len() as u16).to_be_bytes());
+        frame.extend([60, 64]);
+        frame.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        frame.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, port]);
+        frame.extend(payload);
+        ground.send(&frame);
+    }
+    let seen = watched.finish();
+    let flows = seen.flows();
+    assert_eq!(flows.len(), 3);
+    for flow in flows {
+        let read =
+            flow.protocol == Protocol::Udp && flow.dst_port == Some(1001) && flow.bytes_sent.0 == 4;
+        let told = flow.findings.iter().any(|it| it == "truncated_header");
+        assert!(read || told, "{flow:#?}");
+    }
+    assert!(
+        seen.flows()
+            .iter()
+            .filter(|flow| flow.dst_port == Some(1001))
+            .count()
+            >= 2
+    );
+}
+
+#[test]
+fn a_scan_is_counted_to_the_last_frame_in_few_records() {
+    let Some(ground) = Ground::new("scan") else {
+        return;
+    };
+    let mut watched = ground.watch_with(
+        "tap0",
+        None,
+        &FlowConfig {
+            max_flows: 4096,
+            open_burst: 2000,
+            ..FlowConfig::default()
+        },
+    );
+    let mut frame = segment(PEER, (40_000, 1), 999, "S", &[]);
+    let count = 100_000_u32;
+    for number in 0..count {
+        frame[32] = (number >> 16) as u8;
+        frame[36..38].copy_from_slice(&(number as u16).to_be_bytes());
+        ground.send(&frame);
+        if number % 512 == 0 {
+            watched.read();
+        }
+    }
+    let seen = watched.finish();
+    let records = seen.payloads().len();
+    assert!(records < 20_000, "{records}");
+    let folded = |flow: &&sandtrace_event::Flow| flow.aggregate.as_ref().map_or(1, |it| it.flows.0);
+    let conversations: u64 = seen.flows().iter().map(folded).sum();
+    assert!(conversations >= u64::from(count), "{conversations}");
+}
+
+#[test]
+fn two_watches_at_once_hear_their_own_interface_alone() {
+    let Some(mut ground) = Ground::new("two") else {
+        return;
+    };
+    ground.add_tap("tap1");
+    let watched = ["tap0", "tap1"].map(|tap| ground.watch_with(tap, None, &FlowConfig::default()));
+    for round in 0..500 {
+        ground.send_into(0, &datagram(PEER, (1, 1000), &[0; 10]));
+        ground.send_into(1, &datagram(PEER, (1, 2000 + round % 7), &[0; 10]));
+    }
+    let [first, second] = watched.map(|watched| watched.finish());
+    assert_eq!(first.flows().len(), 1);
+    assert_eq!(first.to_port(1000).packets_sent.0, 500);
+    assert!(
+        second
+            .flows()
+            .iter()
+            .all(|flow| flow.dst_port != Some(1000))
+    );
+    assert_eq!(second.flows().len(), 7);
+}
+
+#[test]
+fn evidence_files_hold_every_frame_and_give_one_conversation_back() {
+    let Some(ground) = Ground::new("evidence") else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut watched = ground.watch_with("tap0", Some(directory.path()), &FlowConfig::default());
+    for round in 0..300_u16 {
+        ground.send(&datagram(PEER, (1, 1000 + round % 3), &[7; 900]));
+        if round % 50 == 0 {
+            watched.drain();
+        }
+    }
+    ground.send(&tagged(
+        &datagram(PEER, (1, 1001), &[0; 100]),
+        &[[0x81, 0, 0, 42]],
+    ));
+    let seen = watched.finish();
+    let files = || {
+        seen.payloads().iter().filter_map(|payload| match payload {
+            Payload::EvidenceFile(file) => Some(file),
+            _ => None,
+        })
+    };
+    assert!(files().count() >= 2, "one is closed at 100,000 bytes");
+    assert_eq!(files().map(|file| file.frames.0).sum::<u64>(), 301);
+    let flow = seen
+        .flows()
+        .into_iter()
+        .find(|flow| flow.dst_port == Some(1001) && flow.vlan.is_none());
+    let wanted = Wanted::of(flow.unwrap());
+    let mut out = PcapNgWriter::new(Vec::new(), "tap0").unwrap();
+    let mut frames = 0;
+    for file in files() {
+        let source = std::fs::File::open(directory.path().join(&file.file)).unwrap();
+        assert_eq!(source.metadata().unwrap().len(), file.bytes.0);
+        frames += extract(BufReader::new(source), &wanted, &mut out)
+            .unwrap()
+            .frames;
+    }
+    assert_eq!(frames, 100);
+    let extracted = out.finish(0, 0).unwrap();
+    let again = extract(
+        &extracted[..],
+        &wanted,
+        &mut PcapNgWriter::new(Vec::new(), "x").unwrap(),
+    );
+    let again = again.unwrap();
+    assert_eq!((again.frames, again.of), (100, 100));
+}

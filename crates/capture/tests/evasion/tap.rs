@@ -1,0 +1,262 @@
+//! A tap in a namespace of its own, watched.
+
+use sandtrace_capture::Observer;
+use sandtrace_capture::network::{EvidenceConfig, NetworkCollector, NetworkTarget};
+use sandtrace_event::{
+    DnsQuery, EvidenceTier, Flow, FlowPhase, IngressFlow, Limits, Observation, Payload,
+    Reconciliation,
+};
+use sandtrace_sys::netns;
+use sandtrace_sys::ring::RingConfig;
+use sandtrace_sys::tap::Tap;
+use sandtrace_wire::FlowConfig;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+pub(crate) const GUEST: [u8; 4] = [10, 9, 0, 2];
+/// The host's addresses on the tap: an accepted resolver and one that is not.
+pub(crate) const RESOLVER: [u8; 4] = [10, 9, 0, 1];
+pub(crate) const OTHER_RESOLVER: [u8; 4] = [10, 9, 0, 66];
+pub(crate) const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// The namespace, the far ends of its taps, and what was seen.
+pub(crate) struct Ground {
+    name: String,
+    taps: Vec<Tap>,
+}
+
+/// One watched interface.
+pub(crate) struct Watched {
+    collector: NetworkCollector,
+    seen: Seen,
+}
+
+/// All records of one interface.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    payloads: Vec<Payload>,
+}
+
+impl Ground {
+    /// `None` where the test cannot make namespaces; that fails in CI.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "CI must run as root");
+            println!("skipped: {test}: needs root");
+            return None;
+        }
+        let name = format!("ste-{}-{test}", std::process::id());
+        ip(&["netns", "add", &name]);
+        let mut ground = Self {
+            name,
+            taps: Vec::new(),
+        };
+        ground.add_tap("tap0");
+        ground.ip(&["link", "set", "tap0", "address", "02:00:00:00:00:01"]);
+        for address in [RESOLVER, OTHER_RESOLVER] {
+            let [a, b, c, d] = address;
+            ground.ip(&["addr", "add", &format!("{a}.{b}.{c}.{d}/24"), "dev", "tap0"]);
+        }
+        let mac = "02:00:00:00:00:02";
+        ground.ip(&[
+            "neigh",
+            "add",
+            "10.9.0.2",
+            "lladdr",
+            mac,
+            "nud",
+            "permanent",
+            "dev",
+            "tap0",
+        ]);
+        Some(ground)
+    }
+
+    pub(crate) fn add_tap(&mut self, name: &str) {
+        let tap = netns::within(Some(&self.path()), || Tap::open(name)).unwrap();
+        self.taps.push(tap.unwrap());
+        // The host must not speak on it by itself.
+        self.ip(&["link", "set", name, "addrgenmode", "none"]);
+        self.ip(&["link", "set", name, "arp", "off"]);
+        self.ip(&["link", "set", name, "up"]);
+    }
+
+    pub(crate) fn watch(&self) -> Watched {
+        self.watch_with("tap0", None, &FlowConfig::default())
+    }
+
+    pub(crate) fn watch_with(
+        &self,
+        interface: &str,
+        evidence: Option<&Path>,
+        flows: &FlowConfig,
+    ) -> Watched {
+        let evidence = evidence.map(|directory| EvidenceConfig {
+            directory: directory.to_owned(),
+            prefix: "box".to_owned(),
+            max_bytes: 100_000,
+        });
+        let collector = NetworkCollector::attach(NetworkTarget {
+            interface: interface.to_owned(),
+            netns: Some(self.path()),
+            tier: EvidenceTier::Hypervisor,
+            flows: FlowConfig {
+                accepted_resolvers: vec![RESOLVER.into()],
+                sandbox_addresses: vec![GUEST.into()],
+                check_source_mac: true,
+                ..flows.clone()
+            },
+            ring: RingConfig::default(),
+            evidence,
+        })
+        .unwrap();
+        Watched {
+            collector,
+            seen: Seen::default(),
+        }
+    }
+
+    /// The guest sends a frame.
+    pub(crate) fn send(&self, frame: &[u8]) {
+        self.send_into(0, frame);
+    }
+
+    pub(crate) fn send_into(&self, tap: usize, frame: &[u8]) {
+        let written = rustix::io::write(&self.taps[tap], frame).unwrap();
+        assert_eq!(written, frame.len());
+    }
+
+    /// A resolver of the host's that answers one question of the guest with
+    /// what `answer` makes of it, over the tap.
+    pub(crate) fn answer(&self, at: [u8; 4], question: &[u8], answer: &[u8]) {
+        let socket = netns::within(Some(&self.path()), || {
+            UdpSocket::bind((std::net::IpAddr::from(at), 53))
+        });
+        let socket = socket.unwrap().unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        self.send(question);
+        let mut buffer = [0; 1500];
+        let (_, asker) = socket.recv_from(&mut buffer).unwrap();
+        socket.send_to(answer, asker).unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        netns::path_of(&self.name)
+    }
+
+    fn ip(&self, arguments: &[&str]) {
+        ip(&[&["-n", self.name.as_str()], arguments].concat());
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let status = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+        assert!(status.unwrap().success() || std::thread::panicking());
+    }
+}
+
+#[track_caller]
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {arguments:?}");
+}
+
+impl Observer for Seen {
+    fn observe(&mut self, observation: Observation) -> Limits {
+        self.payloads.push(observation.payload);
+        Limits::default()
+    }
+}
+
+impl Watched {
+    /// Reads while frames come.
+    pub(crate) fn drain(&mut self) {
+        let mut quiet_since = Instant::now();
+        while quiet_since.elapsed() < Duration::from_millis(50) {
+            if self.collector.read(&mut self.seen) > 0 {
+                quiet_since = Instant::now();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn read(&mut self) {
+        self.collector.read(&mut self.seen);
+    }
+
+    /// Ends the watch. Everything must be reconciled with the interface.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Seen {
+        self.drain();
+        let result = self.collector.finish(&mut self.seen).unwrap();
+        assert!(result.matches, "{result:?}");
+        assert_eq!(result.ring_drops.0, 0);
+        self.seen.check_sums(&result);
+        self.seen
+    }
+}
+
+impl Seen {
+    /// Conversations that the guest began, at their close.
+    pub(crate) fn flows(&self) -> Vec<&Flow> {
+        let closed = |flow: &&Flow| flow.phase == FlowPhase::Close;
+        let egress = self.payloads.iter().filter_map(|payload| match payload {
+            Payload::NetworkEgress(flow) => Some(flow),
+            _ => None,
+        });
+        egress.filter(closed).collect()
+    }
+
+    /// The one conversation to this port.
+    #[track_caller]
+    pub(crate) fn to_port(&self, port: u16) -> &Flow {
+        let flows = self.flows();
+        let mut to: Vec<_> = flows
+            .iter()
+            .filter(|flow| flow.dst_port == Some(port))
+            .collect();
+        assert_eq!(to.len(), 1, "{flows:#?}");
+        to.remove(0)
+    }
+
+    pub(crate) fn questions(&self) -> Vec<&DnsQuery> {
+        let questions = self.payloads.iter().filter_map(|payload| match payload {
+            Payload::DnsQuery(query) => Some(query),
+            _ => None,
+        });
+        questions.collect()
+    }
+
+    pub(crate) fn payloads(&self) -> &[Payload] {
+        &self.payloads
+    }
+
+    /// The flows' own records add up to the interface's counters.
+    #[track_caller]
+    fn check_sums(&self, result: &Reconciliation) {
+        let mut sums = [0; 2];
+        for payload in &self.payloads {
+            let (Payload::NetworkEgress(flow) | Payload::NetworkIngress(IngressFlow(flow))) =
+                payload
+            else {
+                continue;
+            };
+            if flow.phase == FlowPhase::Close && flow.tunnel.is_none() {
+                sums[0] += flow.packets_sent.0;
+                sums[1] += flow.wire_bytes_sent.0;
+            }
+        }
+        let interface = [
+            result.interface_packets_sent.0,
+            result.interface_bytes_sent.0,
+        ];
+        assert_eq!(sums, interface);
+    }
+}
