@@ -79,8 +79,8 @@ pub(super) const ATTACKS: &[Attack] = attacks![
     "duplicated": spellings::duplicated, TAMPERED, "the chain";
     "beginning-removed": spellings::beginning_removed, TAMPERED, "the chain";
     "record-of-another-trail": spellings::record_of_another_trail, TAMPERED, "the chain";
-    "two-trails-concatenated": spellings::concatenated, TAMPERED, "the end record";
-    "appended-after-the-seal": spellings::appended_after_seal, TAMPERED, "the end record";
+    "two-trails-concatenated": spellings::concatenated, TAMPERED, "the record numbers";
+    "appended-after-the-seal": forgeries::appended_after_seal, TAMPERED, "the seal";
     "seq-reset": forgeries::seq_reset, TAMPERED, "the record numbers";
 
     "cut-at-a-line": spellings::cut_at_line,

@@ -76,11 +76,6 @@ pub(super) fn concatenated(scene: &Scene) -> Result<Files> {
     Ok(rearrange(scene, |lines| lines.extend(other)))
 }
 
-pub(super) fn appended_after_seal(scene: &Scene) -> Result<Files> {
-    let copy = scene.trail.lines.get(1).context("a short trail")?.clone();
-    Ok(rearrange(scene, |lines| lines.push(copy)))
-}
-
 pub(super) fn cut_at_line(scene: &Scene) -> Result<Files> {
     Ok(rearrange(scene, |lines| lines.truncate(18)))
 }
