@@ -11,6 +11,7 @@
     reason = "helpers of tests fail and tell as tests do"
 )]
 
+mod attacks;
 mod bad_files;
 mod bad_sandboxes;
 mod demo;
@@ -22,6 +23,7 @@ mod leftovers;
 mod outputs;
 mod replay;
 mod rights;
+mod schema;
 mod support;
 mod tampering;
 mod terminal;
