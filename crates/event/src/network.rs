@@ -64,6 +64,8 @@ pub enum NameSource {
     QuicSni,
     /// The Host header of an HTTP/1 request: the client's claim.
     HttpHost,
+    /// A name in the server's certificate, unverified: the server's claim.
+    TlsCert,
 }
 
 /// One claim that a conversation's peer bears a name.

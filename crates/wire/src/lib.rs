@@ -19,6 +19,8 @@ mod findings;
 mod flow;
 mod fragments;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 mod key;
 mod names;

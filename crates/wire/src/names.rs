@@ -16,6 +16,8 @@ pub enum NameSource {
     QuicSni,
     /// The Host header of an HTTP/1 request: the client's claim.
     HttpHost,
+    /// A name in the server's certificate, unverified: the server's claim.
+    TlsCert,
 }
 
 /// One claim that a flow's peer bears a name.
@@ -27,7 +29,8 @@ pub struct NameEvidence {
     pub source: NameSource,
     /// A client's claim: an accepted resolver answered this very name with this
     /// very address. A DNS entry: its resolver is accepted and the client
-    /// claims the same name.
+    /// claims the same name. A certificate's name: it covers the one that the
+    /// client claims.
     pub agrees: bool,
     /// The resolver that answered, for [`NameSource::Dns`].
     pub resolver: Option<IpAddr>,

@@ -167,6 +167,7 @@ fn name(evidence: &wire::NameEvidence) -> NameEvidence {
             wire::NameSource::TlsSni => event::NameSource::TlsSni,
             wire::NameSource::QuicSni => event::NameSource::QuicSni,
             wire::NameSource::HttpHost => event::NameSource::HttpHost,
+            wire::NameSource::TlsCert => event::NameSource::TlsCert,
         },
     }
 }

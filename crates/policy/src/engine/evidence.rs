@@ -56,6 +56,10 @@ impl Engine {
             settled: false,
         };
         for entry in &flow.names {
+            // What a server says of itself, and nobody verified, names nothing.
+            if entry.source == NameSource::TlsCert {
+                continue;
+            }
             let claim = entry.source != NameSource::Dns;
             let strength = self.strength(entry, flow);
             evidence.claimed |= claim;

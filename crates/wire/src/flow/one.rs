@@ -11,11 +11,11 @@ use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
-use crate::names::{Claim, NameBook, NameSource};
+use crate::names::{Claim, NameBook, NameEvidence, NameSource};
 use crate::packet::{Direction, Moment};
 use crate::quic::{QuicSniff, starts_like_quic};
 use crate::tcp::{Connection, Ending, Seen};
-use crate::tls::is_alert;
+use crate::tls::{covers, is_alert};
 use crate::tunnel::TunnelFacts;
 use crate::view::{Bounds, End, FlowView, Initiator, Phase, Protocol, Traffic};
 use std::sync::Arc;
@@ -86,6 +86,40 @@ fn dns_of(key: &FlowKey, frame: &Frame<'_>, initiator: Initiator) -> Option<Dns>
         }
         _ => None,
     }
+}
+
+/// Names of the certificate that are shown as evidence.
+const MAX_SHOWN: usize = 8;
+
+/// Adds the server's own names for itself: those that cover the client's
+/// claim, or the first ones. A claim that none covers is a finding.
+fn certified(
+    facts: &Facts,
+    claim: Option<&Claim>,
+    at: Moment,
+    names: &mut Vec<NameEvidence>,
+) -> Findings {
+    let claim = claim.filter(|claim| claim.source == NameSource::TlsSni);
+    let agrees = |name: &str| claim.is_some_and(|claim| covers(name, &claim.name));
+    let mut shown: Vec<&String> = facts.certificate.iter().filter(|it| agrees(it)).collect();
+    let covered = !shown.is_empty();
+    if !covered {
+        shown.extend(&facts.certificate);
+    }
+    let evidence = shown.into_iter().take(MAX_SHOWN).map(|name| NameEvidence {
+        name: Arc::from(name.as_str()),
+        source: NameSource::TlsCert,
+        agrees: covered,
+        resolver: None,
+        resolver_accepted: None,
+        observed_wall_ns: at.wall_ns,
+    });
+    names.extend(evidence);
+    let mismatch = claim.is_some() && !facts.certificate.is_empty() && !covered;
+    mismatch
+        .then_some(Finding::CertNameMismatch)
+        .into_iter()
+        .collect()
 }
 
 /// A client's handshake larger than this is odd: with a chain of certificates
@@ -354,6 +388,15 @@ impl Flow {
             facts.and_then(|facts| facts.tls.as_ref()),
             facts.and_then(|facts| facts.http.as_ref()),
         ));
+        let mut names = known.evidence;
+        if let Some(facts) = facts {
+            findings = findings.union(certified(
+                facts,
+                self.claim.as_deref(),
+                self.last,
+                &mut names,
+            ));
+        }
         let any_payload = self.sent.payload_bytes + self.received.payload_bytes > 0;
         let missed = self.tcp.as_ref().map_or((0, 0), |tcp| {
             (tcp.from_client.missed(), tcp.from_server.missed())
@@ -381,7 +424,7 @@ impl Flow {
             state: self.tcp.as_ref().map(|tcp| tcp.ends.state(any_payload)),
             end,
             community_id: community_id(&self.key, self.initiator),
-            names: known.evidence,
+            names,
             host: known.best,
             tls: facts.and_then(|facts| facts.tls.as_ref()),
             http: facts.and_then(|facts| facts.http.as_ref()),
@@ -428,7 +471,7 @@ impl Flow {
         if by_client {
             self.handshake_bytes += sniff.client(piece, facts);
         } else {
-            sniff.server(piece);
+            sniff.server(piece, facts);
         }
         self.after_sniff();
     }

@@ -4,7 +4,9 @@
 use crate::findings::{Finding, Findings};
 use crate::http::{HeadReader, HttpFacts, Reading};
 use crate::reassembly::Assembler;
-use crate::tls::{ClientWalk, Negotiated, TlsFacts, server_hello, starts_like_tls};
+use crate::tls::{
+    ClientWalk, Negotiated, TlsFacts, certificate_names, server_hello, starts_like_tls,
+};
 
 /// What the start of a connection said; it outlives the reading.
 #[derive(Debug, Default)]
@@ -12,6 +14,8 @@ pub(crate) struct Facts {
     pub(crate) is_tls: bool,
     pub(crate) tls: Option<TlsFacts>,
     pub(crate) http: Option<HttpFacts>,
+    /// Names in the server's certificate, where it was sent in the clear.
+    pub(crate) certificate: Vec<String>,
 }
 
 /// The reading of one connection's start.
@@ -22,6 +26,8 @@ pub(crate) struct Sniff {
     walked: usize,
     server: Assembler,
     negotiated: Option<Negotiated>,
+    /// The server's certificate was read.
+    certified: bool,
     sni_changed: bool,
     kind: Kind,
 }
@@ -46,8 +52,8 @@ pub(crate) struct Piece<'a> {
 /// How a PostgreSQL client asks for TLS (SSLRequest): length 8 and a code. The
 /// server's answer is one byte, and TLS follows on the same connection.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// Bytes of the server that are read: its hello is in them.
-const SERVER_LIMIT: usize = 4096;
+/// Bytes of the server that are read: its hello and first certificate are in them.
+const SERVER_LIMIT: usize = 16 * 1024;
 
 impl Sniff {
     /// Nothing read yet; at most `limit` bytes of the client will be.
@@ -57,6 +63,7 @@ impl Sniff {
             walked: 0,
             server: Assembler::new(SERVER_LIMIT),
             negotiated: None,
+            certified: false,
             sni_changed: false,
             kind: Kind::Undecided,
         }
@@ -74,13 +81,22 @@ impl Sniff {
     }
 
     /// Takes in server payload.
-    pub(crate) fn server(&mut self, piece: Piece<'_>) {
-        if !matches!(self.kind, Kind::Tls(_)) || self.negotiated.is_some() || self.server.is_over()
-        {
+    pub(crate) fn server(&mut self, piece: Piece<'_>, facts: &mut Facts) {
+        // TLS 1.3 encrypts all that follows the hello.
+        let known = self.negotiated.is_some_and(|it| it.tls13 || self.certified);
+        if !matches!(self.kind, Kind::Tls(_)) || known || self.server.is_over() {
             return;
         }
         self.server.insert(piece.offset, piece.bytes, piece.len);
-        self.negotiated = server_hello(self.server.data()).flatten();
+        if self.negotiated.is_none() {
+            self.negotiated = server_hello(self.server.data()).flatten();
+        }
+        if self.negotiated.is_some_and(|it| !it.tls13)
+            && let Some(names) = certificate_names(self.server.data())
+        {
+            self.certified = true;
+            facts.certificate = names;
+        }
     }
 
     /// The server acknowledged the client's stream up to here. If that is more

@@ -3,10 +3,11 @@
 use super::{IPV4, IPV6};
 use crate::packet::Packet;
 use crate::reader::Reader;
-use etherparse::ether_type;
 
 const ETHERNET_HEADER: u32 = 14;
 const VLAN_TAG: u32 = 4;
+/// Tags of IEEE 802.1Q and 802.1ad, and what stood for the latter before.
+const TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 /// Headers followed inside one frame; a deeper stack is its own EtherType class.
 const MAX_HEADERS: usize = 8;
 /// Below this, an EtherType is the length of an IEEE 802.3 frame.
@@ -143,13 +144,8 @@ enum Class {
 }
 
 fn ether_type_class(number: u16) -> Class {
-    let tags = [
-        ether_type::VLAN_TAGGED_FRAME.0,
-        ether_type::PROVIDER_BRIDGING.0,
-        ether_type::VLAN_DOUBLE_TAGGED_FRAME.0,
-    ];
     match number {
-        number if tags.contains(&number) => Class::Tag,
+        number if TAGS.contains(&number) => Class::Tag,
         VN_TAG => Class::VnTag,
         number if MPLS.contains(&number) => Class::Mpls,
         PPPOE => Class::Session,

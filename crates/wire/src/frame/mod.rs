@@ -11,7 +11,6 @@ use crate::key::{Addresses, FrameKey, SCTP};
 use crate::packet::Packet;
 use crate::reader::Reader;
 use crate::view::Protocol;
-use etherparse::{LaxIpSlice, ether_type};
 pub(crate) use internet::Fragment;
 use internet::Internet;
 use link::Link;
@@ -109,17 +108,13 @@ impl<'a> Frame<'a> {
     }
 
     fn internet(&mut self, ether_type: u16, bytes: &'a [u8], wire_len: u32) {
-        let ip = match LaxIpSlice::from_slice(bytes) {
-            Ok((LaxIpSlice::Ipv4(ip), stop)) if ether_type == IPV4 => {
-                Internet::v4(&ip, wire_len, stop.is_some())
-            }
-            Ok((LaxIpSlice::Ipv6(ip), stop)) if ether_type == IPV6 => {
-                Internet::v6(&ip, wire_len, stop.is_some())
-            }
-            _ => {
-                self.findings.insert(Finding::TruncatedHeader);
-                return;
-            }
+        let ip = match ether_type {
+            IPV4 => Internet::v4(bytes, wire_len),
+            _ => Internet::v6(bytes, wire_len),
+        };
+        let Some(ip) = ip else {
+            self.findings.insert(Finding::TruncatedHeader);
+            return;
         };
         self.findings = self.findings.union(ip.findings);
         self.key.addresses = ip.addresses;
@@ -193,9 +188,9 @@ impl<'a> Frame<'a> {
     }
 }
 
-const ARP: u16 = ether_type::ARP.0;
-pub(crate) const IPV4: u16 = ether_type::IPV4.0;
-pub(crate) const IPV6: u16 = ether_type::IPV6.0;
+const ARP: u16 = 0x0806;
+pub(crate) const IPV4: u16 = 0x0800;
+pub(crate) const IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;

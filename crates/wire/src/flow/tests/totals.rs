@@ -156,6 +156,27 @@ fn extension_headers_are_followed() {
 }
 
 #[test]
+fn a_routing_header_cut_short_is_told() {
+    // A fuzz target found that a reader went beyond such a frame.
+    let mut frame = [
+        &[0xff; 6][..],
+        &[0; 6],
+        &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 0x24],
+    ]
+    .concat();
+    frame.extend([43, 64]);
+    frame.extend([0x20; 32]);
+    frame.extend([0, 0x75, 0x30, 0x32, 0xc8, 0, 0x0c, 0xde, 0x49, 0x58]);
+    check(
+        &frame,
+        frame.len() as u32,
+        Protocol::Ip(43),
+        10,
+        &["truncated_header"],
+    );
+}
+
+#[test]
 fn reassembly_memory_is_bounded_over_all_flows() {
     let mut lab = Lab::new(FlowConfig {
         reassembly_bytes_total: 100_000,
