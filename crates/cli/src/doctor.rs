@@ -150,11 +150,19 @@ fn overlay() -> Finding {
 
 fn ebpf() -> Finding {
     let (works, why) = match BpfSyscalls::load(BpfConfig::default(), &[]) {
-        Ok(_) => (
-            true,
-            "the programs load and attach: `--syscalls auto` uses them".to_owned(),
-        ),
-        Err(error) => (false, error.to_string()),
+        Ok(programs) => {
+            let kvm = if programs.sees_kvm() {
+                "exits from guests are counted too"
+            } else {
+                "exits from guests are not counted: no tracepoint kvm:kvm_exit (is KVM loaded?)"
+            };
+            let why = format!("the programs load and attach: `--syscalls auto` uses them; {kvm}");
+            (true, why)
+        }
+        Err(error) => {
+            let why = format!("{error}; `--syscalls auto` then watches no system calls");
+            (false, why)
+        }
     };
     Finding {
         what: "VMM calls: eBPF",

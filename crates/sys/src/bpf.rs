@@ -133,6 +133,14 @@ pub struct BpfQuota {
     pub processes: u32,
 }
 
+impl BpfQuota {
+    /// For an owner that has all for itself: what there is.
+    pub const EVERYTHING: Self = Self {
+        events: u32::MAX,
+        processes: u32::MAX,
+    };
+}
+
 /// Which arguments of a rare call are pointers worth following.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BpfShape {

@@ -4,11 +4,11 @@ use super::judge::Judge;
 use super::moment::now;
 use super::settings::Settings;
 use crate::exit::{Exit, Failure};
-use sandtrace_capture::syscall::ebpf::EbpfSource;
+use sandtrace_capture::syscall::ebpf::EbpfHub;
 use sandtrace_capture::syscall::ptrace::{PtraceError, PtraceSource};
 use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
 use sandtrace_event::{BackendInForce, Layer, TrailStart, VmmIdentity};
-use sandtrace_sys::bpf::{BpfConfig, BpfError};
+use sandtrace_sys::bpf::{BpfConfig, BpfError, BpfQuota};
 use sandtrace_sys::ptrace::AttachError;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -32,6 +32,65 @@ pub(crate) enum SyscallMode {
     Off,
 }
 
+/// Why a backend is in force, or none.
+const ALLOWED: &str = "the kernel allows it";
+const NO_VM: &str = "the sandbox is no VM: its processes are the agent's own, not a VMM's";
+const NO_PROCESS: &str = "no VMM process was found or given (--pid)";
+
+/// The programs in the kernel, for as many sandboxes as are watched.
+pub(super) struct Programs {
+    hub: Option<EbpfHub>,
+    why: String,
+}
+
+impl Programs {
+    /// Loads them as `mode` says, with room for `sandboxes`.
+    pub(super) fn load(mode: SyscallMode, sandboxes: usize) -> Result<Self, Failure> {
+        let load = || EbpfHub::load(tables_for(sandboxes), SHARE);
+        let (hub, why) = match mode {
+            SyscallMode::Off => (None, "not asked for".to_owned()),
+            SyscallMode::Ptrace => {
+                let why = "--syscalls ptrace traces one sandbox at a time: name it, or use auto";
+                return Err(Failure::new(Exit::Usage, why));
+            }
+            SyscallMode::Ebpf => (Some(load().map_err(ebpf_failure)?), "asked for".to_owned()),
+            SyscallMode::Auto => match load() {
+                Ok(hub) => (Some(hub), ALLOWED.to_owned()),
+                Err(error) => (None, error.to_string()),
+            },
+        };
+        Ok(Self { hub, why })
+    }
+}
+
+/// What one of many sandboxes may use of the programs: as many rare calls as
+/// an escape makes, and no more than others can bear.
+const SHARE: BpfQuota = BpfQuota {
+    events: 128,
+    processes: 512,
+};
+
+/// Tables for so many: a VMM has some dozen threads and some dozen kinds of calls.
+fn tables_for(sandboxes: usize) -> BpfConfig {
+    let sandboxes = u32::try_from(sandboxes).unwrap_or(u32::MAX).clamp(64, 4096);
+    BpfConfig {
+        // Those that end are let go a moment after others began.
+        owners: sandboxes * 2,
+        processes: 4096.max(sandboxes * 8),
+        threads: 16_384.max(sandboxes * 32),
+        tallies: 32_768.max(sandboxes * 128),
+        ring: 4 << 20,
+    }
+}
+
+fn alone() -> Result<EbpfHub, Failure> {
+    EbpfHub::load(BpfConfig::default(), BpfQuota::EVERYTHING).map_err(ebpf_failure)
+}
+
+fn without_bpf(error: &BpfError) -> String {
+    format!("{error}; `--syscalls ptrace` needs no BPF but slows the VMM")
+}
+
 /// A backend that was chosen, and why.
 pub(super) struct Chosen {
     source: Option<Box<dyn SyscallSource>>,
@@ -44,18 +103,11 @@ impl Chosen {
         let target = &settings.target;
         match (settings.syscalls, &target.vmm) {
             (SyscallMode::Off, _) => Ok(Self::off("not asked for")),
-            (mode, Some(_)) if target.overlay.is_some() => {
-                let why = "the sandbox is no VM: its processes are the agent's own, not a VMM's";
-                Self::off_unless_asked(mode, why)
-            }
-            (mode, None) => {
-                Self::off_unless_asked(mode, "no VMM process was found or given (--pid)")
-            }
+            (mode, Some(_)) if target.overlay.is_some() => Self::off_unless_asked(mode, NO_VM),
+            (mode, None) => Self::off_unless_asked(mode, NO_PROCESS),
             (SyscallMode::Auto, Some(vmm)) => Ok(Self::automatically(vmm)),
             (SyscallMode::Ebpf, Some(vmm)) => {
-                let source = EbpfSource::attach(vmm.pid, BpfConfig::default());
-                let source = source.map_err(ebpf_failure)?;
-                Ok(Self::on(Box::new(source), "ebpf", "asked for"))
+                Self::counted(vmm, &alone()?, "asked for").map_err(ebpf_failure)
             }
             (SyscallMode::Ptrace, Some(vmm)) => {
                 let source = PtraceSource::attach(vmm.pid).map_err(ptrace_failure)?;
@@ -66,12 +118,33 @@ impl Chosen {
 
     /// Tracing slows the VMM a hundredfold more: never without being asked for.
     fn automatically(vmm: &VmmIdentity) -> Self {
-        match EbpfSource::attach(vmm.pid, BpfConfig::default()) {
-            Ok(source) => Self::on(Box::new(source), "ebpf", "the kernel allows it"),
-            Err(error) => Self::off(&format!(
-                "{error}; `--syscalls ptrace` needs no BPF but slows the VMM"
-            )),
+        let counted = EbpfHub::load(BpfConfig::default(), BpfQuota::EVERYTHING)
+            .and_then(|programs| Self::counted(vmm, &programs, ALLOWED));
+        counted.unwrap_or_else(|error| Self::off(&without_bpf(&error)))
+    }
+
+    /// Attaches to one VMM of many, by the programs that all share. That it
+    /// cannot be counted is no reason not to watch the rest of it.
+    pub(super) fn among_many(settings: &Settings, programs: &Programs) -> Self {
+        let target = &settings.target;
+        match (&programs.hub, &target.vmm) {
+            (None, _) => Self::off(&programs.why),
+            (_, Some(_)) if target.overlay.is_some() => Self::off(NO_VM),
+            (_, None) => Self::off(NO_PROCESS),
+            (Some(hub), Some(vmm)) => Self::counted(vmm, hub, &programs.why)
+                .unwrap_or_else(|error| Self::off(&error.to_string())),
         }
+    }
+
+    fn counted(vmm: &VmmIdentity, programs: &EbpfHub, why: &str) -> Result<Self, BpfError> {
+        let source = programs.watch(vmm.pid)?;
+        let kvm = if programs.sees_kvm() {
+            "KVM exits are counted too"
+        } else {
+            "KVM exits are not counted: the kernel has no tracepoint kvm:kvm_exit"
+        };
+        let why = format!("{why}; {kvm}");
+        Ok(Self::on(Box::new(source), "ebpf", &why))
     }
 
     fn off_unless_asked(mode: SyscallMode, why: &str) -> Result<Self, Failure> {
@@ -102,11 +175,16 @@ impl Chosen {
         start.capture.push(self.in_force.clone());
     }
 
-    /// Starts to report, if there is anything.
-    pub(super) fn start(self, settings: &Settings, judge: Judge) -> Option<SyscallsThread> {
+    /// What reports, if there is anything.
+    pub(super) fn collector(self, settings: &Settings) -> Option<SyscallCollector> {
         let source = self.source?;
         let config = config(settings, settings.target.vmm.as_ref()?);
-        let collector = SyscallCollector::new(config, source, now());
+        Some(SyscallCollector::new(config, source, now()))
+    }
+
+    /// Starts to report, if there is anything.
+    pub(super) fn start(self, settings: &Settings, judge: Judge) -> Option<SyscallsThread> {
+        let collector = self.collector(settings)?;
         let interval = settings.syscall_interval;
         let (last, ends) = channel();
         let thread = std::thread::spawn(move || run(collector, interval, judge, &ends));

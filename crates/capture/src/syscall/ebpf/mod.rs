@@ -19,12 +19,6 @@ const FACTS_AT_ONCE: usize = 4096;
 /// Facts of one sandbox that wait to be taken; more are counted as lost.
 const FACTS_WAITING: usize = 16_384;
 
-/// What a sandbox may use that has the programs for itself: all there is.
-const EVERYTHING: BpfQuota = BpfQuota {
-    events: u32::MAX,
-    processes: u32::MAX,
-};
-
 /// The programs, shared by any number of sandboxes.
 #[derive(Clone)]
 pub struct EbpfHub {
@@ -81,7 +75,7 @@ impl EbpfSource {
     /// # Errors
     /// As [`EbpfHub::load`] and [`EbpfHub::watch`].
     pub fn attach(pid: u32, config: BpfConfig) -> Result<Self, BpfError> {
-        EbpfHub::load(config, EVERYTHING)?.watch(pid)
+        EbpfHub::load(config, BpfQuota::EVERYTHING)?.watch(pid)
     }
 
     /// Counts another process as part of the same sandbox.
