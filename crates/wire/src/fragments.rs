@@ -3,6 +3,7 @@
 use crate::frame::{Fragment, Frame, IPV4, IPV6};
 use crate::key::{Addresses, FrameKey};
 use crate::packet::{Direction, Moment};
+use crate::tunnel::TunnelKind;
 use crate::view::Protocol;
 use std::collections::{HashMap, VecDeque};
 
@@ -52,7 +53,9 @@ pub(crate) struct Counted {
     /// As of fragments whose ports are not known.
     pub(crate) key: FrameKey,
     pub(crate) direction: Direction,
+    /// What carries them, where they are inside a tunnel.
     pub(crate) within: u32,
+    pub(crate) tunnel: Option<(TunnelKind, u64)>,
     pub(crate) frames: u32,
     pub(crate) wire_bytes: u64,
     /// Bytes of fragments without IP headers.

@@ -19,6 +19,7 @@ impl FlowTable {
             key: frame.key,
             direction: carried.direction,
             within: carried.within,
+            tunnel: carried.tunnel,
             frames: carried.frames,
             wire_bytes: carried.wire_bytes,
             payload_bytes: u64::from(frame.payload_len),
@@ -77,7 +78,7 @@ impl FlowTable {
             frames: counted.frames,
             wire_bytes: counted.wire_bytes,
             within: counted.within,
-            tunnel: None,
+            tunnel: counted.tunnel,
             depth: MAX_DEPTH,
         };
         self.datagram(&frame, carried, sink);

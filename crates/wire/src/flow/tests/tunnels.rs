@@ -170,3 +170,18 @@ fn labels_and_sessions_are_headers_of_the_link() {
         assert!(closed[0].findings.is_empty());
     }
 }
+
+#[test]
+fn fragments_inside_a_tunnel_that_are_not_joined_stay_in_it() {
+    let (_, frame) = datagram(FromSandbox, 5000, SERVER, 9, &[1; 500]);
+    let part = super::pieces::split_v4(&frame, 200, 7).remove(0);
+    let mut lab = Lab::new(FlowConfig::default());
+    lab.play(&(FromSandbox, in_ip(&part, 4, &[])));
+    let closed = lab.finish();
+    assert_eq!(closed.len(), 2);
+    let inner = closed
+        .iter()
+        .find(|flow| flow.findings.contains(&"fragmented"));
+    assert!(inner.unwrap().tunnel.is_some());
+    check_sums(&mut lab);
+}
