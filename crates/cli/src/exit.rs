@@ -31,6 +31,8 @@ pub(crate) enum Exit {
     Io,
     /// The process lacks a capability (EX_NOPERM).
     NoPermission,
+    /// The settings file or a variable is wrong (EX_CONFIG).
+    Config,
 }
 
 impl Exit {
@@ -51,6 +53,7 @@ impl Exit {
             Self::CannotCreate => 73,
             Self::Io => 74,
             Self::NoPermission => 77,
+            Self::Config => 78,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! a run, and every error becomes one line and a documented exit code.
 
 mod args;
+mod config;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
@@ -19,7 +20,7 @@ mod stream;
 mod verify;
 mod watch;
 
-use args::{Cli, Command, PolicyCommand, ProfileCommand};
+use args::{Cli, Command, ConfigCommand, PolicyCommand, ProfileCommand};
 use clap::Parser as _;
 use exit::{Exit, Failure};
 use std::ffi::OsString;
@@ -54,6 +55,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
+        Command::Config(ConfigCommand::Check(args)) => config::check(args),
         Command::Profile(ProfileCommand::Learn(args)) => profile::learn(args),
         Command::Keys(command) => keys::run(command),
         Command::Doctor(args) => doctor::run(args),

@@ -1,33 +1,24 @@
 //! `sandtrace list`: every sandbox of this host, and what can be captured of it.
 
-use crate::args::{DiscoverArgs, ListArgs};
+use crate::args::ListArgs;
+use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show::escaped;
 use sandtrace_event::Layer;
-use sandtrace_provider::{DiscoverConfig, Discovery, Problem, ProcRoot, Target, discover};
+use sandtrace_provider::{Discovery, Problem, ProcRoot, Target, discover};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
 /// Looks once and prints.
 pub(crate) fn run(args: &ListArgs) -> Result<Exit, Failure> {
-    let discovery = discover(&ProcRoot::host(), &args.discover.config());
+    let options = Options::of_list(args.config.as_deref(), &args.discover)?;
+    let discovery = discover(&ProcRoot::host(), &options.discover);
     if args.json {
         writeln!(io::stdout().lock(), "{}", as_json(&discovery)).or_exit(Exit::Io)?;
     } else {
         print(&discovery).or_exit(Exit::Io)?;
     }
     Ok(exit_of(&discovery))
-}
-
-impl DiscoverArgs {
-    pub(crate) fn config(&self) -> DiscoverConfig {
-        let default = DiscoverConfig::default();
-        DiscoverConfig {
-            providers: self.provider.clone(),
-            docker_socket: self.docker_socket.clone().unwrap_or(default.docker_socket),
-            ..default
-        }
-    }
 }
 
 /// Something that may not be looked at is no empty host.

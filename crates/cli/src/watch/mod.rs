@@ -13,13 +13,14 @@ mod syscalls;
 pub(crate) mod trail;
 
 use crate::args::WatchArgs;
+use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
 use sandtrace_output::WhenBusy;
 use sandtrace_output::terminal;
 use session::Session;
-use settings::Settings;
+use settings::{Settings, Signing};
 use std::io::{PipeReader, pipe};
 use std::os::fd::AsFd as _;
 pub(crate) use syscalls::SyscallMode;
@@ -28,11 +29,13 @@ use trail::Finished;
 /// Watches until the sandbox ends, the time is over or somebody interrupts.
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
     let interrupted = interruptions()?;
+    let options = Options::of_watch(args)?;
     let Some(sandbox_id) = &args.sandbox_id else {
-        return fleet::run(args, &interrupted);
+        let signing = Signing::from_args(&args.state, &args.segments)?;
+        return fleet::run(&options, args.duration, signing, &interrupted);
     };
-    let settings = Settings::from_args(args, sandbox_id)?;
-    let sinks = show::sinks(&args.show, WhenBusy::DROP)?;
+    let settings = Settings::of_one(&options, args, sandbox_id)?;
+    let sinks = show::sinks(&options.show, WhenBusy::DROP)?;
     let session = Session::start(&settings, sinks)?;
     let finished = session.run(interrupted.as_fd(), || announce(&settings))?;
     summarise(&finished);

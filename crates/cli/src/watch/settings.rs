@@ -4,12 +4,14 @@ use super::opening::TrailPlan;
 use super::start;
 use super::syscalls::SyscallMode;
 use crate::args::{SegmentArgs, StateArgs, WatchArgs};
+use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::keys;
 use crate::policy_file::{self, LoadedPolicy};
 use anyhow::Context as _;
 use sandtrace_audit_chain::note::SigningKey;
 use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
+use sandtrace_event::Digest;
 use sandtrace_capture::network::EvidenceConfig;
 use sandtrace_policy::Engine;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     /// Of each interface.
     pub(crate) ring: RingConfig,
     pub(crate) scan_interval: Duration,
+    /// Of the settings file, where one was read.
+    pub(crate) settings_digest: Option<Digest>,
     pub(crate) signing: Signing,
     pub(crate) syscall_interval: Duration,
     pub(crate) syscalls: SyscallMode,
@@ -80,27 +84,26 @@ impl Signing {
 }
 
 impl Settings {
-    /// Resolves the command line: loads the policy and finds the sandbox.
-    pub(crate) fn from_args(args: &WatchArgs, sandbox_id: &str) -> Result<Self, Failure> {
-        let policy = args.policy.as_deref().map(policy_file::load).transpose()?;
-        if args.scan_interval.is_zero() {
-            return Err(Failure::new(
-                Exit::Usage,
-                "--scan-interval 0s would read the disk without a pause: give a time such as 2s",
-            ));
-        }
+    /// Loads the policy and finds the sandbox.
+    pub(crate) fn of_one(
+        options: &Options,
+        args: &WatchArgs,
+        sandbox_id: &str,
+    ) -> Result<Self, Failure> {
+        let policy = options.policy.as_deref();
         let mut settings = Self::resolve(Request {
             agent_id: args.agent_id.clone(),
             duration: args.duration,
-            policy,
-            resolvers: args.resolver.clone(),
-            scan_interval: args.scan_interval,
-            target: find(args, sandbox_id)?,
+            policy: policy.map(policy_file::load).transpose()?,
+            resolvers: options.resolvers.clone(),
+            scan_interval: options.scan_interval,
+            target: find(options, args, sandbox_id)?,
             signing: Signing::from_args(&args.state, &args.segments)?,
-            trail: args.trail.clone(),
+            trail: options.trail.clone(),
         })?;
-        settings.syscalls = args.syscalls;
-        settings.syscall_interval = args.syscall_interval;
+        settings.syscalls = options.syscalls;
+        settings.syscall_interval = options.syscall_interval;
+        settings.settings_digest = options.file.as_ref().map(|file| file.digest);
         settings.evidence = evidence(args, &settings.identity)?;
         settings.sandbox_addresses.clone_from(&args.sandbox_ip);
         Ok(settings)
@@ -137,6 +140,7 @@ impl Settings {
             sandbox_addresses: Vec::new(),
             ring: RingConfig::default(),
             scan_interval: request.scan_interval,
+            settings_digest: None,
             signing: request.signing,
             syscall_interval: Duration::from_secs(5),
             syscalls: SyscallMode::Off,
@@ -192,7 +196,7 @@ pub(crate) fn random_nonce() -> Result<u64, Failure> {
 }
 
 /// By hand where anything is given by hand, else among the running VMMs.
-fn find(args: &WatchArgs, sandbox_id: &str) -> Result<Target, Failure> {
+fn find(options: &Options, args: &WatchArgs, sandbox_id: &str) -> Result<Target, Failure> {
     let by_hand =
         args.pid.is_some() || args.tap.is_some() || args.overlay.is_some() || !args.disk.is_empty();
     let found = if by_hand {
@@ -206,7 +210,7 @@ fn find(args: &WatchArgs, sandbox_id: &str) -> Result<Target, Failure> {
             overlay: args.overlay.clone(),
         })
     } else {
-        sandtrace_provider::find_in(&ProcRoot::host(), sandbox_id, &args.discover.config())
+        sandtrace_provider::find_in(&ProcRoot::host(), sandbox_id, &options.discover)
     };
     let target = found.map_err(failure_of)?;
     check_visible(&target)?;

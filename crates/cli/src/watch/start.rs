@@ -124,7 +124,7 @@ pub(super) fn trail_start(settings: &Settings) -> TrailStart {
         cadence: None,
         key: None,
         previous: None,
-        settings_digest: None,
+        settings_digest: settings.settings_digest,
         binary_digest: own_digest(),
         boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()

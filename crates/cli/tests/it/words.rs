@@ -32,7 +32,7 @@ fn wrong_usage() {
     let cases: [(&[&str], &str); 10] = [
         (&[], "Usage: sandtrace"),
         (&["none-such"], "none-such"),
-        (&["watch"], "--sandbox-id <ID>"),
+        (&["watch", "--trail", "x"], "--sandbox-id <ID>"),
         (
             &["watch", "--sandbox-id", "x", "--netns", "y"],
             "--tap <IF>",

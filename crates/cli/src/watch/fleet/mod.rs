@@ -10,7 +10,7 @@ mod trails;
 
 use super::outlet::{Key, Parcel};
 use super::settings::Signing;
-use crate::args::WatchArgs;
+use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::policy_file::{self, LoadedPolicy};
 use crate::show;
@@ -19,6 +19,7 @@ use arrivals::{Arrivals, Name};
 use capture::{Capture, Finish, Order};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::{Sandbox, Stop, lock};
+use sandtrace_event::Digest;
 use sandtrace_provider::{DiscoverConfig, ProcRoot, Sighting};
 use sandtrace_sys::proc_events::ProcEvents;
 use scans::Scans;
@@ -48,6 +49,7 @@ struct Shared {
     policy: Option<LoadedPolicy>,
     resolvers: Vec<IpAddr>,
     scan_interval: Duration,
+    settings_digest: Option<Digest>,
     signing: Signing,
     trail_dir: PathBuf,
     discover: DiscoverConfig,
@@ -71,39 +73,36 @@ struct Ear {
 }
 
 /// Watches until somebody interrupts or the time is over.
-pub(super) fn run(args: &WatchArgs, interrupted: &PipeReader) -> Result<Exit, Failure> {
-    if !args.show.output.is_empty() {
+pub(super) fn run(
+    options: &Options,
+    duration: Option<Duration>,
+    signing: Signing,
+    interrupted: &PipeReader,
+) -> Result<Exit, Failure> {
+    if !options.show.output.is_empty() {
         let why = "-o cannot be used with --all: stream the trails, one by one";
         return Err(Failure::new(Exit::Usage, why));
     }
-    if args.scan_interval.is_zero() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--scan-interval must be more than 0s",
-        ));
-    }
-    std::fs::create_dir_all(&args.trail_dir)
-        .with_context(|| {
-            format!(
-                "create the directory of the trails {}",
-                args.trail_dir.display()
-            )
-        })
+    let trail_dir = &options.trail_dir;
+    std::fs::create_dir_all(trail_dir)
+        .with_context(|| format!("create the directory of the trails {}", trail_dir.display()))
         .or_exit(Exit::CannotCreate)?;
     let (trails, parcels) = channel();
+    let policy = options.policy.as_deref();
     let shared = Shared {
-        policy: args.policy.as_deref().map(policy_file::load).transpose()?,
-        resolvers: args.resolver.clone(),
-        scan_interval: args.scan_interval,
-        signing: Signing::from_args(&args.state, &args.segments)?,
-        trail_dir: args.trail_dir.clone(),
-        discover: args.discover.config(),
-        max_sandboxes: args.max_sandboxes,
+        policy: policy.map(policy_file::load).transpose()?,
+        resolvers: options.resolvers.clone(),
+        scan_interval: options.scan_interval,
+        signing,
+        settings_digest: options.file.as_ref().map(|file| file.digest),
+        trail_dir: trail_dir.clone(),
+        discover: options.discover.clone(),
+        max_sandboxes: options.max_sandboxes,
         trails,
     };
     let events = ProcEvents::open();
     announce(&shared, events.as_ref().err());
-    let deadline = args.duration.map(|duration| Instant::now() + duration);
+    let deadline = duration.map(|duration| Instant::now() + duration);
     let fleet = Fleet::start(shared, parcels, events.ok())?;
     let stop = fleet.wait(interrupted, deadline);
     fleet.stop(stop);

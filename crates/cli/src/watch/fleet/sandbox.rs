@@ -83,6 +83,7 @@ impl Sandbox {
             target,
         })?;
         settings.ring = RING;
+        settings.settings_digest = shared.settings_digest;
         let network = start::attach_networks(&settings)?;
         let sinks = Fanout::new(Filter::default());
         let opened = earlier::plan(&settings)?.open()?;

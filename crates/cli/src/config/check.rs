@@ -1,0 +1,99 @@
+//! `sandtrace config check`: what the settings are, and where each is from.
+
+use super::{Below, Layer, Options, PATH_VARIABLE};
+use crate::args::ConfigCheckArgs;
+use crate::exit::{Exit, Failure, OrExit as _};
+use crate::policy_file;
+use anyhow::Context as _;
+use std::fmt::Display;
+use std::io::Write as _;
+
+/// Loads everything that a watch would load.
+pub(crate) fn check(args: &ConfigCheckArgs) -> Result<Exit, Failure> {
+    let below = Below::read(args.file.as_deref())?;
+    if below.file.is_none() {
+        let why = format!(
+            "there is no settings file {}: name one, also by {PATH_VARIABLE}",
+            super::DEFAULT_PATH
+        );
+        return Err(Failure::new(Exit::Config, why));
+    }
+    let environment = below.environment.clone();
+    let options = Options::resolve(Layer::default(), below)?;
+    if let Some(policy) = &options.policy {
+        policy_file::load(policy)?;
+    }
+    print(&options, &environment)
+        .context("write to standard output")
+        .or_exit(Exit::Io)?;
+    Ok(Exit::Success)
+}
+
+fn print(options: &Options, environment: &Layer) -> std::io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let in_file = options.file.iter().flat_map(|file| file.layer.keys());
+    let in_file: Vec<_> = in_file.collect();
+    if let Some(file) = &options.file {
+        writeln!(out, "{}: valid, {}", file.path.display(), file.digest)?;
+    }
+    let variables = environment.keys();
+    for ((key, variable), value) in Layer::NAMES.iter().zip(values(options)) {
+        let source = if variables.contains(key) {
+            variable
+        } else if in_file.contains(key) {
+            "file"
+        } else {
+            "default"
+        };
+        writeln!(out, "  {key:<24} {value:<32} {source}")?;
+    }
+    Ok(())
+}
+
+/// In the order of [`Layer::NAMES`].
+fn values(options: &Options) -> [String; Layer::NAMES.len()] {
+    let time = |time| humantime::format_duration(time).to_string();
+    let syscalls = clap::ValueEnum::to_possible_value(&options.syscalls);
+    let show = &options.show;
+    let discover = &options.discover;
+    [
+        options
+            .policy
+            .as_deref()
+            .map_or_else(none, |path| path.display().to_string()),
+        options.trail.display().to_string(),
+        options.trail_dir.display().to_string(),
+        list(&options.resolvers),
+        time(options.scan_interval),
+        syscalls.map_or_else(none, |value| value.get_name().to_owned()),
+        time(options.syscall_interval),
+        options
+            .state_interval
+            .map_or_else(|| "never".to_owned(), time),
+        options.max_sandboxes.to_string(),
+        if discover.providers.is_empty() {
+            "all".to_owned()
+        } else {
+            list(&discover.providers)
+        },
+        discover.docker_socket.display().to_string(),
+        list(discover.watch_dirs.iter().map(|dir| dir.display())),
+        list(&show.output),
+        list(&show.filter_type),
+        list(show.filter_tier.iter().map(|tier| tier.as_str())),
+        list(show.filter_verdict.iter().map(|verdict| verdict.as_str())),
+    ]
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+fn list(values: impl IntoIterator<Item = impl Display>) -> String {
+    let values: Vec<_> = values.into_iter().map(|value| value.to_string()).collect();
+    if values.is_empty() {
+        none()
+    } else {
+        values.join(",")
+    }
+}

@@ -1,0 +1,117 @@
+//! One layer of settings: what a settings file, the environment or the command
+//! line says. What a layer does not say comes from the one below.
+
+use super::words::{List, Span, Word};
+use crate::watch::SyscallMode;
+use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
+use sandtrace_output::Target;
+use sandtrace_provider::ProviderKind;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Declares every setting once: its key in the file, its variable, its type.
+/// A type reads itself from one word, as the environment gives it.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $key:literal, $variable:literal;)*) => {
+        /// Settings, each of which may be left to the layer below.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub(crate) struct Layer {
+            $($(#[$doc])* pub(crate) $field: Option<$type>,)*
+        }
+
+        impl Layer {
+            /// Every setting as `(key, variable)`.
+            pub(crate) const NAMES: &[(&str, &str)] = &[$(($key, $variable),)*];
+
+            /// This layer over `lower`.
+            pub(crate) fn over(self, lower: Self) -> Self {
+                Self { $($field: self.$field.or(lower.$field),)* }
+            }
+
+            /// The keys that this layer sets.
+            pub(crate) fn keys(&self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $(if self.$field.is_some() { keys.push($key); })*
+                keys
+            }
+
+            /// Reads the variables that `get` knows.
+            ///
+            /// # Errors
+            /// Which variable holds no such value, and why.
+            pub(crate) fn from_variables(
+                get: impl Fn(&str) -> Option<String>,
+            ) -> Result<Self, (&'static str, String)> {
+                let mut layer = Self::default();
+                $(if let Some(text) = get($variable) {
+                    let value = text.parse::<<$type as Variable>::Word>();
+                    let value = value.map_err(|why| ($variable, why.to_string()))?;
+                    layer.$field = Some(value.into());
+                })*
+                Ok(layer)
+            }
+        }
+    };
+}
+
+settings! {
+    /// Policy to judge events by.
+    policy: PathBuf = "watch.policy", "SANDTRACE_POLICY";
+    /// Trail of one sandbox.
+    trail: PathBuf = "watch.trail", "SANDTRACE_TRAIL";
+    /// Directory of the trails of all sandboxes.
+    trail_dir: PathBuf = "watch.trail_dir", "SANDTRACE_TRAIL_DIR";
+    /// Resolvers whose answers count, beside the policy's.
+    resolvers: Vec<IpAddr> = "watch.resolvers", "SANDTRACE_RESOLVERS";
+    /// Time between two looks at a disk.
+    scan_interval: Duration = "watch.scan_interval", "SANDTRACE_SCAN_INTERVAL";
+    /// How a VMM's system calls are seen.
+    syscalls: SyscallMode = "watch.syscalls", "SANDTRACE_SYSCALLS";
+    /// Time between two counts of system calls.
+    syscall_interval: Duration = "watch.syscall_interval", "SANDTRACE_SYSCALL_INTERVAL";
+    /// Time between two questions whether a sandbox is paused; zero for never.
+    state_interval: Duration = "watch.state_interval", "SANDTRACE_STATE_INTERVAL";
+    /// Most sandboxes at the same time.
+    max_sandboxes: usize = "watch.max_sandboxes", "SANDTRACE_MAX_SANDBOXES";
+    /// Providers that are looked for.
+    providers: Vec<ProviderKind> = "providers.kinds", "SANDTRACE_PROVIDERS";
+    /// Docker's API.
+    docker_socket: PathBuf = "providers.docker_socket", "SANDTRACE_DOCKER_SOCKET";
+    /// Directories in which sockets or cgroups of new sandboxes appear.
+    watch_dirs: Vec<PathBuf> = "providers.watch_dirs", "SANDTRACE_WATCH_DIRS";
+    /// Where events go.
+    outputs: Vec<Target> = "output.targets", "SANDTRACE_OUTPUT";
+    /// Only these event types.
+    filter_type: Vec<EventType> = "output.filter_type", "SANDTRACE_FILTER_TYPE";
+    /// Only these evidence tiers.
+    filter_tier: Vec<EvidenceTier> = "output.filter_tier", "SANDTRACE_FILTER_TIER";
+    /// Only these verdicts.
+    filter_verdict: Vec<VerdictResult> = "output.filter_verdict", "SANDTRACE_FILTER_VERDICT";
+}
+
+/// How a setting is written as one word.
+pub(super) trait Variable: Sized {
+    /// What parses the word.
+    type Word: std::str::FromStr<Err: std::fmt::Display> + Into<Self>;
+}
+
+impl Variable for PathBuf {
+    type Word = Self;
+}
+
+impl Variable for usize {
+    type Word = Self;
+}
+
+impl Variable for SyscallMode {
+    type Word = Word<Self>;
+}
+
+impl Variable for Duration {
+    type Word = Span;
+}
+
+impl<T: std::str::FromStr<Err: std::fmt::Display>> Variable for Vec<T> {
+    type Word = List<T>;
+}
