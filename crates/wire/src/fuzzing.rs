@@ -11,7 +11,7 @@ use crate::http::HeadReader;
 use crate::quic::QuicSniff;
 use crate::reassembly::Assembler;
 use crate::tls::{ClientWalk, is_alert, server_hello};
-use crate::tunnel::Inner;
+use crate::tunnel::{Inner, MAX_DEPTH};
 use crate::view::{Bounds, FlowView, Phase};
 use crate::{Direction, DnsTransaction, FlowConfig, FrameEnds, Moment, Orientation, Packet};
 
@@ -30,10 +30,13 @@ pub fn frame(bytes: &[u8]) {
         panic!("more payload than bytes");
     }
     let _ends = FrameEnds::of(bytes, wire_len);
-    while let Some(inner) = Inner::of(&frame) {
+    for _ in 0..MAX_DEPTH {
+        let Some(inner) = Inner::of(&frame) else {
+            break;
+        };
         let (next, len) = inner.frame(packet.at, packet.direction);
-        if len > wire_len || next.payload.len() >= frame.payload.len() {
-            panic!("a frame in a frame is smaller");
+        if len > wire_len || next.payload.len() > frame.payload.len() {
+            panic!("a frame in a frame is not larger");
         }
         frame = next;
     }

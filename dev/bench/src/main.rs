@@ -12,6 +12,7 @@ mod ground;
 mod latency;
 mod load;
 mod naive;
+mod replay;
 mod statistics;
 mod syscalls;
 mod verify;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-sandtrace-bench --sandtrace PROGRAM [capture | verify | latency | syscalls | all] [OPTIONS]
+sandtrace-bench --sandtrace PROGRAM [capture | verify | latency | syscalls | net | all] [OPTIONS]
 
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
@@ -89,7 +90,7 @@ fn run(arguments: &[String]) -> Result<()> {
                 print!("{HELP}");
                 return Ok(());
             }
-            name @ ("capture" | "verify" | "latency" | "syscalls" | "all") => what = name,
+            name @ ("capture" | "verify" | "latency" | "syscalls" | "net" | "all") => what = name,
             other => bail!("unknown argument {other}; see --help"),
         }
     }
@@ -102,6 +103,9 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if asked("verify") {
         verify::run(&options)?;
+    }
+    if asked("net") {
+        replay::run(&options)?;
     }
     if asked("latency") {
         latency::run(&options)?;

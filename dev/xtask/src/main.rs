@@ -38,7 +38,7 @@ cargo xtask COMMAND
                    source, or make it anew
   conformance      compare with the logs that Zeek publishes for its captures
                    (docs/conformance.md)
-  bench [capture | verify | latency | syscalls | all] [ARGS…]
+  bench [capture | verify | latency | syscalls | net | all] [ARGS…]
                    measure, each figure beside a reference (as root)
   fuzz [TARGET] [--seconds N]
                    run the fuzz targets (nightly Rust and cargo-fuzz)
