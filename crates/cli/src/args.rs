@@ -384,6 +384,9 @@ pub(crate) struct FsdiffArgs {
     /// The overlay was mounted with userxattr
     #[arg(long, requires = "overlay")]
     pub(crate) userxattr: bool,
+    /// Say what of new content looks like secrets: rule and count, never the secret
+    #[arg(long)]
+    pub(crate) scan_secrets: bool,
     /// Print one JSON object per line: differences, what could not be read, sums
     #[arg(long)]
     pub(crate) json: bool,

@@ -22,6 +22,10 @@ pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
         Some(upper) => overlay(upper, args)?,
         None => pair(args)?,
     };
+    let config = FsConfig {
+        scan_secrets: args.scan_secrets,
+        ..config
+    };
     let mut collector = FsCollector::attach(source, config).map_err(failure_of)?;
     let mut answer = Answer::new(args.json);
     let mut written = Ok(());
@@ -199,6 +203,8 @@ fn remarks(change: &FileChange) -> Vec<String> {
         sizes(change),
         owner(change),
         digest(change),
+        attributes(change),
+        secrets(change),
         text("unreadable:", &change.unreadable),
     ]
 }
@@ -225,13 +231,39 @@ fn sizes(change: &FileChange) -> String {
     }
 }
 
-/// Where nothing else changed, this is what did.
+/// What of mode and owner is no longer what it was.
 fn owner(change: &FileChange) -> String {
-    match (change.op, change.mode, change.uid, change.gid) {
-        (FileOp::Metadata, Some(mode), Some(uid), Some(gid)) => {
-            format!("mode {mode:04o} owner {uid}:{gid}")
+    let mut parts = Vec::new();
+    if let (Some(was), Some(is)) = (change.mode_before, change.mode) {
+        parts.push(format!("mode {was:04o} → {is:04o}"));
+    }
+    for (name, was, is) in [
+        ("uid", change.uid_before, change.uid),
+        ("gid", change.gid_before, change.gid),
+    ] {
+        if let (Some(was), Some(is)) = (was, is) {
+            parts.push(format!("{name} {was} → {is}"));
         }
-        _ => String::new(),
+    }
+    parts.join("  ")
+}
+
+/// Extended attributes of what was there before as well.
+fn attributes(change: &FileChange) -> String {
+    if change.xattrs_changed.is_empty() {
+        return String::new();
+    }
+    format!("attributes {}", escaped(&change.xattrs_changed.join(", ")))
+}
+
+fn secrets(change: &FileChange) -> String {
+    let found = change.secrets.iter();
+    let found: Vec<_> = found
+        .map(|found| format!("{} × {}", found.count.0, escaped(&found.rule)))
+        .collect();
+    match found.is_empty() {
+        true => String::new(),
+        false => format!("looks like secrets: {}", found.join(", ")),
     }
 }
 

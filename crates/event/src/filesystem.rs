@@ -86,11 +86,20 @@ pub struct FileChange {
     /// Owning group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
+    /// Owning group before, where it was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid_before: Option<u32>,
     /// Kind of file after the change, or before it for a deletion.
     pub kind: FileKind,
+    /// Kind of file before, where it was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind_before: Option<FileKind>,
     /// Permission bits (octal 07777).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// Permission bits before, where they were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_before: Option<u32>,
     /// What happened.
     pub op: FileOp,
     /// Absolute path as the sandbox sees it; lossy where it is not UTF-8.
@@ -108,6 +117,9 @@ pub struct FileChange {
     /// The exact former path, where `renamed_from` is lossy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_from_b64: Option<Bytes64>,
+    /// What of the new content looks like secrets, where that was looked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretsFound>,
     /// Digest of the new content of a regular file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
@@ -131,7 +143,24 @@ pub struct FileChange {
     /// Owning user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
+    /// Owning user before, where it was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid_before: Option<u32>,
     /// Why the content could not be read, where it could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// Names of extended attributes that were set, changed or removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xattrs_changed: Vec<String>,
+}
+
+/// How often something in a file looks like a secret. The secret itself is
+/// never kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsFound {
+    /// Times.
+    pub count: Count,
+    /// Which rule: see docs/events.md.
+    pub rule: String,
 }

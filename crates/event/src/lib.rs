@@ -24,7 +24,9 @@ pub use control::{
     SandboxState, TapIdentity, VmmIdentity,
 };
 pub use digest::{Digest, ParseDigestError};
-pub use filesystem::{ChangeSource, FileChange, FileKind, FileOp, HashScope, QuiesceMethod};
+pub use filesystem::{
+    ChangeSource, FileChange, FileKind, FileOp, HashScope, QuiesceMethod, SecretsFound,
+};
 pub use ids::EventId;
 pub use network::{
     Aggregate, DnsQuery, Flow, FlowEnd, FlowPhase, HttpFacts, NameEvidence, NameSource, Protocol,

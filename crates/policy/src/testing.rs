@@ -175,6 +175,12 @@ pub(crate) fn query(name: &str, resolver: &str) -> DnsQuery {
 
 pub(crate) fn change(op: FileOp, path: &str) -> FileChange {
     FileChange {
+        gid_before: None,
+        kind_before: None,
+        mode_before: None,
+        secrets: Vec::new(),
+        uid_before: None,
+        xattrs_changed: Vec::new(),
         disk: None,
         gid: None,
         kind: FileKind::File,

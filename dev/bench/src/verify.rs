@@ -234,6 +234,12 @@ fn flow(number: u64) -> Flow {
 /// A file as `watch` records its change.
 fn file(number: u64) -> FileChange {
     FileChange {
+        gid_before: None,
+        kind_before: None,
+        mode_before: None,
+        secrets: Vec::new(),
+        uid_before: None,
+        xattrs_changed: Vec::new(),
         disk: Some("/var/lib/sandboxes/bench/rootfs.ext4".to_owned()),
         gid: Some(1000),
         kind: FileKind::File,

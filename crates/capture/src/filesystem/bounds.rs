@@ -1,5 +1,7 @@
 //! Counts of what a scan may still do, and of what it could not.
 
+use super::secrets::Findings;
+
 /// Things of one kind that went unseen, with the first of them in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -68,6 +70,8 @@ pub(crate) struct Budget {
     pub(crate) unhashed: u64,
     /// Most paths in the index.
     pub(crate) max_paths: usize,
+    /// What looks like secrets in what was hashed; `None`: it is not looked for.
+    pub(crate) secrets: Option<Findings>,
 }
 
 impl Budget {
@@ -78,7 +82,15 @@ impl Budget {
             hashed: 0,
             unhashed: 0,
             max_paths: config.max_paths,
+            secrets: None,
         }
+    }
+
+    /// Looks for secrets in what is hashed from now on, if the configuration
+    /// asks for that.
+    pub(crate) fn look_for_secrets(mut self, config: &super::FsConfig) -> Self {
+        self.secrets = config.scan_secrets.then(Findings::default);
+        self
     }
 
     /// Leaves at most `bytes` to hash.

@@ -97,6 +97,9 @@ pub struct FsConfig {
     pub max_paths: usize,
     /// Attribute prefix of an overlay.
     pub overlay_xattrs: OverlayXattrs,
+    /// Whether to say what of new content looks like secrets: which rules
+    /// match and how often, never what.
+    pub scan_secrets: bool,
 }
 
 impl Default for FsConfig {
@@ -107,6 +110,7 @@ impl Default for FsConfig {
             hash_budget: 64 << 30,
             max_paths: 1_000_000,
             overlay_xattrs: OverlayXattrs::Trusted,
+            scan_secrets: false,
         }
     }
 }

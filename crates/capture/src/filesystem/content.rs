@@ -2,6 +2,7 @@
 
 use super::bounds::Budget;
 use super::layers::Located;
+use super::secrets::Scanner;
 use sandtrace_event::{Digest, HashScope};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -54,22 +55,36 @@ pub(crate) fn digest(source: &mut dyn ReadAt, size: u64, budget: &mut Budget) ->
         return Content::Skipped;
     }
     let mut hash = Sha256::new();
+    let mut scanner = budget.secrets.is_some().then(Scanner::default);
     let largest = usize::try_from(size).unwrap_or(CHUNK);
     let mut buffer = vec![0; largest.min(CHUNK)];
     for (offset, len) in parts {
-        if let Err(reason) = feed(&mut hash, source, offset, len, &mut buffer) {
+        let mut each = |bytes: &[u8]| {
+            hash.update(bytes);
+            if let Some(scanner) = &mut scanner {
+                scanner.feed(bytes);
+            }
+        };
+        if let Err(reason) = feed(&mut each, source, offset, len, &mut buffer) {
             return Content::Unreadable(reason.into());
         }
+        if let Some(scanner) = &mut scanner {
+            scanner.end_part();
+        }
+    }
+    let digest = Digest(hash.finalize().into());
+    if let (Some(scanner), Some(findings)) = (scanner, &mut budget.secrets) {
+        findings.add(digest, &scanner);
     }
     Content::Hashed {
-        digest: Digest(hash.finalize().into()),
+        digest,
         scope,
         writes: 0,
     }
 }
 
 fn feed(
-    hash: &mut Sha256,
+    each: &mut dyn FnMut(&[u8]),
     source: &mut dyn ReadAt,
     mut offset: u64,
     len: u64,
@@ -83,7 +98,7 @@ fn feed(
         if bytes.is_empty() {
             return Err("it became shorter while it was read".to_owned());
         }
-        hash.update(bytes);
+        each(bytes);
         offset += got as u64;
         left -= got as u64;
     }
@@ -110,6 +125,7 @@ mod tests {
             hashed: 0,
             unhashed: 0,
             max_paths: 0,
+            secrets: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! link, no other mount.
 
 use super::config::OverlayXattrs;
+use super::tree::Xattr;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -253,6 +254,33 @@ impl Layers {
         Ok(Some(deeper.unwrap_or(found.at)))
     }
 
+    /// A file's attributes, without those that OverlayFS keeps for itself.
+    pub(crate) fn xattrs(&self, at: &Located) -> Result<Box<[Xattr]>, Errno> {
+        let fd = self.open_path(at)?;
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let own: &[u8] = match self.xattrs {
+            OverlayXattrs::Trusted => b"trusted.overlay.",
+            OverlayXattrs::User => b"user.overlay.",
+            OverlayXattrs::Ignored => b"\0",
+        };
+        let list = match growing(|buffer| rustix::fs::listxattr(&link, buffer)) {
+            Err(Errno::OPNOTSUPP) => return Ok(Box::default()),
+            list => list?,
+        };
+        let names = list.split(|byte| *byte == 0);
+        let mut xattrs = Vec::new();
+        for name in names.filter(|name| !name.is_empty() && !name.starts_with(own)) {
+            match growing(|buffer| rustix::fs::getxattr(&link, name, buffer)) {
+                Ok(value) => xattrs.push(Xattr::new(name, &value)),
+                // Removed since it was listed, or not for us to read.
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        xattrs.sort_unstable();
+        Ok(xattrs.into())
+    }
+
     fn mark_of(&self, fd: &OwnedFd, at: &Located, mark: &str) -> Result<Option<Vec<u8>>, Failed> {
         let prefix = match self.xattrs {
             OverlayXattrs::Trusted => "trusted",
@@ -374,6 +402,23 @@ impl Names {
             self.names.insert(name.into());
         }
         Ok(())
+    }
+}
+
+/// What `read` gives, with as much room as it takes; 64 KiB is the most that
+/// the kernel gives.
+fn growing(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut len = 256;
+    loop {
+        let mut buffer = vec![0; len];
+        match read(&mut buffer) {
+            Err(Errno::RANGE) if len < 64 << 10 => len = 64 << 10,
+            Err(errno) => return Err(errno),
+            Ok(got) => {
+                buffer.truncate(got);
+                return Ok(buffer);
+            }
+        }
     }
 }
 

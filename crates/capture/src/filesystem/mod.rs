@@ -21,6 +21,7 @@ mod layers;
 mod mountinfo;
 pub mod overlay;
 mod record;
+mod secrets;
 #[cfg(test)]
 mod testing;
 mod tree;

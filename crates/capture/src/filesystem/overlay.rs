@@ -126,7 +126,11 @@ impl<'a> Walk<'a, '_> {
         };
         let below = self.layers.roots_below(0);
         match self.layers.open_path(&root) {
-            Ok(fd) => self.add_root(&fd),
+            Ok(fd) => {
+                if let Err(reason) = self.add_root(&root, &fd) {
+                    self.skip((*b"/").into(), || reason);
+                }
+            }
             Err(errno) => {
                 let reason = format!("cannot open the upper dir: {errno}");
                 self.skip((*b"/").into(), || reason);
@@ -152,11 +156,12 @@ impl<'a> Walk<'a, '_> {
         self.tree
     }
 
-    fn add_root(&mut self, fd: &OwnedFd) {
-        if let Ok(stat) = super::layers::stat_fd(fd) {
-            let entry = self.reader.directory(&stat, None);
-            self.tree.insert((*b"/").into(), Some(entry));
-        }
+    fn add_root(&mut self, at: &Located, fd: &OwnedFd) -> Result<(), Failed> {
+        let stat = super::layers::stat_fd(fd).map_err(|errno| errno.to_string())?;
+        let known = self.known(b"/").flatten();
+        let entry = self.reader.directory(at, &stat, known.as_ref(), None)?;
+        self.tree.insert((*b"/").into(), Some(entry));
+        Ok(())
     }
 
     fn visit(&mut self, visit: &Visit) -> Result<(), Failed> {
@@ -236,6 +241,10 @@ impl<'a> Walk<'a, '_> {
         let file = self
             .reader
             .upper_file(&entry.at, &stat, known.as_ref(), below, self.budget);
+        let file = match file {
+            Err(_) if entry.stat()?.is_none() => return Ok(()),
+            file => file?,
+        };
         if matches!(file.content, Content::Unreadable(_)) && entry.stat()?.is_none() {
             return Ok(());
         }
@@ -307,7 +316,10 @@ impl<'a> Walk<'a, '_> {
             _ => None,
         };
         let origin = redirected.as_ref().and_then(|stack| stack.first());
-        let directory = self.reader.directory(stat, origin);
+        let known = self.known(view).flatten();
+        let directory = self
+            .reader
+            .directory(&entry.at, stat, known.as_ref(), origin)?;
         self.tree.insert(view.clone(), Some(directory));
         let elsewhere = marks.opaque || redirected.is_some();
         if elsewhere && !visit.whole && !plain.is_empty() {
@@ -342,10 +354,17 @@ impl<'a> Walk<'a, '_> {
         if !self.has_room(&visit.view, &view) {
             return;
         }
-        match self.layers.child(&visit.below, name) {
+        let found = self.layers.child(&visit.below, name);
+        let found = found.and_then(|found| {
+            let read = |found: Found| {
+                let entry = self.reader.lower_entry(&found, &visit.below)?;
+                Ok((found, entry))
+            };
+            found.map(read).transpose()
+        });
+        match found {
             Ok(None) => {}
-            Ok(Some(found)) => {
-                let entry = self.reader.lower_entry(&found, &visit.below);
+            Ok(Some((found, entry))) => {
                 self.tree.insert(view.clone(), Some(entry));
                 if let Some(below) = found.dir {
                     self.visits.push(Visit {
@@ -487,7 +506,8 @@ impl Base for LowerView<'_> {
             return Ok(None);
         };
         let found = self.layers.child(&stack, name)?;
-        Ok(found.map(|found| self.reader.lower_entry(&found, &stack)))
+        let read = |found| self.reader.lower_entry(&found, &stack);
+        found.map(read).transpose()
     }
 
     fn content(&mut self, of: &Content) -> Content {

@@ -3,11 +3,13 @@
 use super::bounds::{Problems, Tally};
 use super::content::Content;
 use super::diff::Change;
-use super::tree::Entry;
+use super::secrets::Findings;
+use super::tree::{Attributes, Entry, Xattr};
 use sandtrace_event::{
     Bytes64, CaptureGap, ChangeSource, Count, EvidenceTier, FileChange, FileKind, FileOp, GapCause,
     GapUnit, Layer, Observation, Payload, QuiesceMethod, Timestamp,
 };
+use std::collections::BTreeSet;
 
 /// What all records of one scan share.
 #[derive(Clone, Debug)]
@@ -33,11 +35,18 @@ impl Frame {
     }
 
     /// The record of one change.
-    pub(super) fn change(&self, change: &Change) -> FileChange {
+    pub(super) fn change(&self, change: &Change, secrets: &Findings) -> FileChange {
         let (path, path_b64) = Bytes64::readable_and_exact(&change.path);
         let (renamed_from, renamed_from_b64) = exact(change.from.as_deref());
         let after = change.after.as_ref();
         let attributes = after.and_then(|entry| entry.attributes);
+        let before = change.before.as_ref();
+        // What it was, where there is a before and an after that differ.
+        let was = before.and_then(|entry| entry.attributes).zip(attributes);
+        let former = |of: fn(&Attributes) -> u32| {
+            let (was, is) = was.as_ref()?;
+            Some(of(was)).filter(|was| *was != of(is))
+        };
         let content = after.map(|entry| &entry.content);
         let is_new = matches!(change.op, FileOp::Created | FileOp::Modified);
         let content = content.filter(|_| is_new || change.op == FileOp::Renamed);
@@ -55,10 +64,16 @@ impl Frame {
         FileChange {
             disk: self.disk.clone(),
             gid: attributes.map(|attributes| attributes.gid),
+            gid_before: former(|attributes| attributes.gid),
             kind: after
                 .or(change.before.as_ref())
                 .map_or(FileKind::Unknown, |entry| entry.kind),
+            kind_before: before.zip(after).and_then(|(was, is)| {
+                let was = was.kind;
+                Some(was).filter(|was| *was != is.kind)
+            }),
             mode: attributes.map(|attributes| attributes.mode),
+            mode_before: former(|attributes| attributes.mode),
             op: change.op,
             path,
             path_b64,
@@ -66,6 +81,7 @@ impl Frame {
             quiesced: self.quiesce == QuiesceMethod::Detached,
             renamed_from,
             renamed_from_b64,
+            secrets: sha256.map_or_else(Vec::new, |digest| secrets.of(&digest)),
             sha256,
             sha256_scope,
             size_after: after.and_then(size),
@@ -74,7 +90,9 @@ impl Frame {
             symlink_target,
             symlink_target_b64,
             uid: attributes.map(|attributes| attributes.uid),
+            uid_before: former(|attributes| attributes.uid),
             unreadable: content.and_then(unreadable),
+            xattrs_changed: xattrs_changed(change),
         }
     }
 
@@ -101,6 +119,38 @@ impl Frame {
         .flatten()
         .collect()
     }
+}
+
+/// Names of attributes that are not what they were; no more than fit well
+/// into a record.
+fn xattrs_changed(change: &Change) -> Vec<String> {
+    const MOST_BYTES: usize = 2048;
+    let of = |entry: &Option<Entry>| -> BTreeSet<Xattr> {
+        let xattrs = entry.as_ref().map(|entry| entry.xattrs.iter().cloned());
+        xattrs.into_iter().flatten().collect()
+    };
+    if change.op == FileOp::Deleted {
+        return Vec::new();
+    }
+    let (was, is) = (of(&change.before), of(&change.after));
+    let names: BTreeSet<_> = was
+        .symmetric_difference(&is)
+        .map(|xattr| &xattr.name)
+        .collect();
+    let mut room = MOST_BYTES;
+    let count = names.len();
+    let mut shown: Vec<String> = Vec::new();
+    for name in names {
+        match room.checked_sub(name.len() + 8) {
+            Some(left) => room = left,
+            None => break,
+        }
+        shown.push(String::from_utf8_lossy(name).into_owned());
+    }
+    if shown.len() < count {
+        shown.push(format!("and {} more", count - shown.len()));
+    }
+    shown
 }
 
 fn exact(bytes: Option<&[u8]>) -> (Option<String>, Option<Bytes64>) {

@@ -15,6 +15,7 @@ use super::content::Content;
 use super::layers::Located;
 use leaf::Leaf;
 use sandtrace_event::FileKind;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -55,6 +56,16 @@ pub(crate) enum Identity {
 pub(crate) struct Xattr {
     pub(crate) name: Box<[u8]>,
     pub(crate) sum: [u8; 16],
+}
+
+impl Xattr {
+    pub(crate) fn new(name: &[u8], value: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(value).into();
+        Self {
+            name: name.into(),
+            sum: digest.first_chunk().copied().unwrap_or_default(),
+        }
+    }
 }
 
 /// What a path was.

@@ -63,6 +63,14 @@ impl Engine {
                 Shown(why)
             ));
         }
+        for found in &change.secrets {
+            objections.push(format!(
+                "{} holds what looks like a secret ({}, {} times)",
+                Shown(&change.path),
+                Shown(&found.rule),
+                found.count.0
+            ));
+        }
         match deciding {
             Some(rule) => unless(&rule.id, &objections, || {
                 format!("{} is covered", Shown(&change.path))

@@ -2,12 +2,13 @@
 
 use super::super::bounds::{Budget, Problems};
 use super::super::config::FsConfig;
-use super::super::diff::{Base, diff};
+use super::super::diff::{Change, diff};
 use super::super::disk::{Blocks, Ranges, Window};
 use super::super::ext4::Volume;
 use super::super::image::{Moment, Old, Part, PartId, ReadPart, walk};
 use super::super::overlay::Overlay;
 use super::super::record::Frame;
+use super::super::secrets::Findings;
 use super::super::tree::{Delta, Step, Tree, shown};
 use super::ScanSummary;
 use super::base::Copy;
@@ -56,17 +57,19 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Compares and reports.
-    fn changes(&mut self, found: &mut Delta<'_>, base: &mut dyn Base, problems: &mut Problems) {
+    /// Reports.
+    fn changes(&mut self, changes: &[Change], budget: &Budget, problems: &mut Problems) {
         let max_paths = self.config.max_paths;
-        for change in &diff(found, max_paths, base, problems) {
+        let nothing = Findings::default();
+        let secrets = budget.secrets.as_ref().unwrap_or(&nothing);
+        for change in changes {
             if self.summary.changes >= max_paths as u64 {
                 problems
                     .unreported(|| format!("from {} on: too many changes", shown(&change.path)));
                 continue;
             }
             self.summary.changes += 1;
-            (self.sink)(self.frame.observe(self.frame.change(change)));
+            (self.sink)(self.frame.observe(self.frame.change(change, secrets)));
         }
     }
 }
@@ -158,14 +161,18 @@ impl View {
         now: i64,
         scan: &mut Scan<'_>,
     ) {
-        let mut budget = Budget::new(scan.config);
+        let mut budget = Budget::new(scan.config).look_for_secrets(scan.config);
         let mut problems = Problems::default();
         let before = self.tree.take();
         let nothing = Tree::default();
         let found = Delta::new(before.as_ref().unwrap_or(&nothing));
         let mut found = layers.walk(found, afresh, Some(now), &mut budget, &mut problems);
         if before.is_some() {
-            scan.changes(&mut found, &mut layers.base(&mut budget), &mut problems);
+            let max_paths = scan.config.max_paths;
+            let mut base = layers.base(&mut budget);
+            let changes = diff(&mut found, max_paths, &mut base, &mut problems);
+            drop(base);
+            scan.changes(&changes, &budget, &mut problems);
         }
         let step = found.step();
         self.end(before, Some(step), &mut problems, &budget, scan);
@@ -180,7 +187,7 @@ impl View {
         key: &RandomState,
         scan: &mut Scan<'_>,
     ) {
-        let mut budget = Budget::new(scan.config);
+        let mut budget = Budget::new(scan.config).look_for_secrets(scan.config);
         let mut problems = Problems::default();
         let before = self.tree.take();
         let journaled_before = std::mem::take(&mut self.journaled);
@@ -208,7 +215,9 @@ impl View {
                 volume: volume.and_then(Result::ok),
                 budget: &mut budget,
             };
-            scan.changes(found, &mut copy, &mut problems);
+            let changes = diff(found, scan.config.max_paths, &mut copy, &mut problems);
+            drop(copy);
+            scan.changes(&changes, &budget, &mut problems);
         }
         if let (None, Some(ranges)) = (&tree, &changed) {
             problems.note(&written(ranges));

@@ -1,14 +1,11 @@
 //! Extended attributes, in an inode and in a block of their own
 //! (Documentation/filesystems/ext4/attributes.rst).
 
+use super::super::tree::Xattr;
 use super::Ext4Error;
 use super::fields::Fields;
 use super::inode::Inode;
 use super::volume::Volume;
-use sha2::{Digest as _, Sha256};
-
-/// A name with its prefix, and half a SHA-256 of the value.
-pub(in super::super) type NameAndSum = (Box<[u8]>, [u8; 16]);
 
 const MAGIC: u32 = 0xea02_0000;
 /// As Linux bounds a value and a list of names.
@@ -31,7 +28,7 @@ const PREFIXES: [(u8, &str); 8] = [
 
 impl Volume<'_> {
     /// All of a file's attributes, in the order of names.
-    pub(in super::super) fn xattrs(&self, inode: &Inode) -> Result<Vec<NameAndSum>, Ext4Error> {
+    pub(in super::super) fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>, Ext4Error> {
         let mut found = Vec::new();
         let (block, at) = self.inode_place(inode.number)?;
         let size = usize::from(self.superblock.inode_size);
@@ -61,7 +58,7 @@ impl Volume<'_> {
         &self,
         mut entries: Fields<'_>,
         values: Fields<'_>,
-        found: &mut Vec<NameAndSum>,
+        found: &mut Vec<Xattr>,
     ) -> Result<(), Ext4Error> {
         const ENTRY: usize = 16;
         while entries.0.len() >= 4 && entries.le32(0)? != 0 {
@@ -77,15 +74,19 @@ impl Volume<'_> {
             if len > MAX_VALUE {
                 return Err(BAD);
             }
-            let sum = match holder {
-                0 => half(values.bytes(at, len)?),
-                inode => half(&self.value_in_inode(inode, len)?),
+            let elsewhere;
+            let value = match holder {
+                0 => values.bytes(at, len)?,
+                inode => {
+                    elsewhere = self.value_in_inode(inode, len)?;
+                    &elsewhere
+                }
             };
             let known = PREFIXES.iter().find(|(number, _)| *number == prefix);
             let prefix = known.map_or_else(|| format!("{prefix}."), |(_, text)| (*text).to_owned());
             // Content of small files, not an attribute.
             if !(prefix == "system." && name == b"data") {
-                found.push(([prefix.as_bytes(), name].concat().into(), sum));
+                found.push(Xattr::new(&[prefix.as_bytes(), name].concat(), value));
             }
             entries = entries.from((ENTRY + name_len).next_multiple_of(4))?;
         }
@@ -107,9 +108,4 @@ impl Volume<'_> {
         }
         Ok(value)
     }
-}
-
-fn half(value: &[u8]) -> [u8; 16] {
-    let digest: [u8; 32] = Sha256::digest(value).into();
-    digest.first_chunk().copied().unwrap_or_default()
 }

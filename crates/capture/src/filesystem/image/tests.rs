@@ -567,7 +567,7 @@ fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
         let mut collector = guest.made.attach();
         let mut story = vec![format!("{format:?} {options}")];
         for _ in 0..steps {
-            for _ in 0..=dice.below(6) {
+            for _ in 0..=dice.below(12) {
                 story.push(oracle::operate(&guest.mount, &mut dice));
             }
             guest.flush(has_journal);

@@ -248,10 +248,7 @@ impl<'a> Walk<'a, '_> {
 
     fn xattrs(&mut self, path: &PathBytes, inode: &Inode) -> Box<[Xattr]> {
         match self.volume.xattrs(inode) {
-            Ok(found) => {
-                let xattr = |(name, sum)| Xattr { name, sum };
-                found.into_iter().map(xattr).collect()
-            }
+            Ok(found) => found.into(),
             Err(error) => {
                 self.problems
                     .unreadable(|| format!("{}: {error}", shown(path)));

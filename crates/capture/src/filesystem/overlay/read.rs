@@ -46,16 +46,37 @@ impl<'a> Reader<'a> {
         };
         let stat = self.layers.open_path(&root).and_then(|fd| stat_fd(&fd));
         let stat = stat.map_err(|errno| errno.to_string())?;
-        Ok(Some(self.entry(&stat)))
+        Ok(Some(self.with_xattrs(&root, &stat)?))
     }
 
-    /// `origin`: the lower directory that it was renamed from.
-    pub(super) fn directory(&mut self, stat: &Statx, origin: Option<&Located>) -> Entry {
+    /// What `stat` says, and the attributes.
+    fn with_xattrs(&mut self, at: &Located, stat: &Statx) -> Result<Entry, String> {
+        let mut entry = self.entry(stat);
+        let xattrs = self.layers.xattrs(at).map_err(|errno| errno.to_string());
+        entry.xattrs = xattrs?;
+        Ok(entry)
+    }
+
+    /// `known`: what its path was at the last scan; `origin`: the lower
+    /// directory that it was renamed from.
+    pub(super) fn directory(
+        &mut self,
+        at: &Located,
+        stat: &Statx,
+        known: Option<&Entry>,
+        origin: Option<&Located>,
+    ) -> Result<Entry, String> {
         let mut entry = self.entry(stat);
         if let Some(at) = origin {
             entry.identity = Identity::Lower(Arc::new(at.clone()));
         }
-        entry
+        if let Some(known) = known.filter(|known| known.is_unchanged(&entry)) {
+            entry.xattrs = known.xattrs.clone();
+            return Ok(entry);
+        }
+        let xattrs = self.layers.xattrs(at).map_err(|errno| errno.to_string());
+        entry.xattrs = xattrs?;
+        Ok(entry)
     }
 
     /// A file, link, pipe, socket or device of the upper dir. `known`: what
@@ -67,19 +88,18 @@ impl<'a> Reader<'a> {
         known: Option<&Entry>,
         below: &[Located],
         budget: &mut Budget,
-    ) -> Entry {
+    ) -> Result<Entry, String> {
         let mut entry = self.entry(stat);
-        if entry.kind == FileKind::Dir {
-            return entry;
-        }
         if let Some(known) = known.filter(|known| known.is_unchanged(&entry)) {
             entry.content = known.content.clone();
             entry.xattrs = known.xattrs.clone();
-            return entry;
+            return Ok(entry);
         }
+        let xattrs = self.layers.xattrs(at).map_err(|errno| errno.to_string());
+        entry.xattrs = xattrs?;
         if let Some(content) = self.linked.get(&stat.stx_ino) {
             entry.content = content.clone();
-            return entry;
+            return Ok(entry);
         }
         entry.content = match self.content(at, stat, below, budget) {
             Ok(content) => content,
@@ -88,12 +108,16 @@ impl<'a> Reader<'a> {
         if stat.stx_nlink > 1 {
             self.linked.insert(stat.stx_ino, entry.content.clone());
         }
-        entry
+        Ok(entry)
     }
 
     /// Something that a lookup found in the lower layers under `below`.
-    pub(super) fn lower_entry(&mut self, found: &Found, below: &[Located]) -> Entry {
-        let mut entry = self.entry(&found.stat);
+    pub(super) fn lower_entry(
+        &mut self,
+        found: &Found,
+        below: &[Located],
+    ) -> Result<Entry, String> {
+        let mut entry = self.with_xattrs(&found.at, &found.stat)?;
         entry.identity = Identity::Lower(Arc::new(found.at.clone()));
         entry.content = match kind(&found.stat) {
             FileType::RegularFile => match self.lower_content(found, below) {
@@ -104,7 +128,7 @@ impl<'a> Reader<'a> {
                 .special(&found.at, &found.stat)
                 .unwrap_or_else(|reason| Content::Unreadable(reason.into())),
         };
-        entry
+        Ok(entry)
     }
 
     fn lower_content(&self, found: &Found, below: &[Located]) -> Result<Located, String> {

@@ -116,10 +116,13 @@ impl Drop for Mounted {
     }
 }
 
-const OPTIONS: [&str; 5] = [
+const OPTIONS: [&str; 8] = [
     "",
+    ",index=on",
     ",redirect_dir=on",
+    ",metacopy=on",
     ",metacopy=on,redirect_dir=on",
+    ",index=on,redirect_dir=on",
     ",index=on,metacopy=on,redirect_dir=on",
     ",userxattr",
 ];
@@ -434,7 +437,15 @@ fn marks_of_the_other_prefix_are_ignored() {
     set_xattr(&hosts, "user.overlay.metacopy", "");
     set_xattr(upper.join("etc"), "user.overlay.opaque", "y");
     let report = scan(&mut collector);
-    assert_eq!(report.lines(), ["Modified File /etc/hosts"]);
+    // To this overlay they are attributes like any other.
+    assert_eq!(
+        report.lines(),
+        ["Metadata Dir /etc", "Modified File /etc/hosts"]
+    );
+    assert_eq!(
+        report.change("/etc").xattrs_changed,
+        ["user.overlay.opaque"]
+    );
     let evil = Digest(sha2::Sha256::digest("evil").into());
     assert_eq!(report.change("/etc/hosts").sha256, Some(evil));
 }
@@ -554,6 +565,7 @@ fn a_scan_is_the_difference_of_two_walks() {
     }
     const STEPS: usize = 60;
     let mut dice = Dice::new();
+    let mut operations = 0;
     for options in OPTIONS.into_iter().cycle().take(4 * OPTIONS.len()) {
         let mounted = Mounted::new(options, &[&oracle::fill, &fill_deeper]);
         let root = mounted.path("merged");
@@ -562,7 +574,7 @@ fn a_scan_is_the_difference_of_two_walks() {
         let mut collector = mounted.attach(Baseline::AtAttach);
         let mut story = vec![options.to_owned()];
         for _ in 0..STEPS {
-            for _ in 0..=dice.below(4) {
+            for _ in 0..=dice.below(10) {
                 story.push(oracle::operate(&root, &mut dice));
             }
             let after = oracle::view(&root);
@@ -570,9 +582,12 @@ fn a_scan_is_the_difference_of_two_walks() {
             oracle::check(&report, &before, &after, &story);
             before = after;
         }
+        operations += story.len() - 1;
         story.push("all at once, against the lower layers".to_owned());
         let mut collector = mounted.attach(Baseline::Lowers);
         let report = Report::of(&mut collector, QuiesceMethod::Detached);
         oracle::check(&report, &start, &before, &story);
     }
+    println!("{operations} operations");
+    assert!(operations > 10_000, "{operations}");
 }

@@ -2,6 +2,7 @@
 //! difference must be the collector's answer.
 
 use super::{Dice, Report};
+use rustix::fs::{FallocateFlags, XattrFlags};
 use sandtrace_event::{FileChange, FileOp};
 use sha2::Digest as _;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub(in super::super) struct Seen {
     content: (&'static str, Vec<u8>),
     /// What `metadata` is about.
     attributes: (u32, u32, u32),
+    xattrs: BTreeMap<String, Vec<u8>>,
     size: u64,
 }
 
@@ -48,11 +50,25 @@ pub(in super::super) fn view(root: &Path) -> View {
         let seen = Seen {
             size: content.1.len() as u64,
             content,
+            xattrs: xattrs(&path),
             attributes: (metadata.mode() & 0o7777, metadata.uid(), metadata.gid()),
         };
         view.insert(format!("/{name}"), seen);
     }
     view
+}
+
+fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut names = vec![0; 4096];
+    let len = rustix::fs::llistxattr(path, names.as_mut_slice()).unwrap();
+    let names = names[..len].split(|byte| *byte == 0);
+    let read = |name: &[u8]| {
+        let mut value = vec![0; 4096];
+        let len = rustix::fs::lgetxattr(path, name, value.as_mut_slice()).unwrap();
+        value.truncate(len);
+        (String::from_utf8(name.to_vec()).unwrap(), value)
+    };
+    names.filter(|name| !name.is_empty()).map(read).collect()
 }
 
 /// Compares what a scan said with the difference of two walks.
@@ -70,7 +86,9 @@ fn difference(before: &View, after: &View) -> BTreeMap<String, FileOp> {
         let op = match before.get(path) {
             None => FileOp::Created,
             Some(was) if was.content != is.content => FileOp::Modified,
-            Some(was) if was.attributes != is.attributes => FileOp::Metadata,
+            Some(was) if was.attributes != is.attributes || was.xattrs != is.xattrs => {
+                FileOp::Metadata
+            }
             Some(_) => continue,
         };
         changes.insert(path.clone(), op);
@@ -123,6 +141,21 @@ fn check_fields(change: &FileChange, before: &View, after: &View) {
         attributes.map(|attributes| attributes.1),
         "{change:?}"
     );
+    let was_attributes = before.get(path).map(|seen| seen.attributes);
+    let former = |of: fn((u32, u32, u32)) -> u32| {
+        let (was, is) = (of(was_attributes?), of(attributes?));
+        Some(was).filter(|was| *was != is)
+    };
+    assert_eq!(change.mode_before, former(|it| it.0), "{change:?}");
+    assert_eq!(change.uid_before, former(|it| it.1), "{change:?}");
+    assert_eq!(change.gid_before, former(|it| it.2), "{change:?}");
+    let names = |seen: Option<&Seen>| seen.map(|seen| seen.xattrs.clone()).unwrap_or_default();
+    let (had, has) = (names(before.get(path)), names(is));
+    let mut names: Vec<_> = had.keys().chain(has.keys()).cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| is.is_some() && had.get(name) != has.get(name));
+    assert_eq!(change.xattrs_changed, names, "{change:?}");
     assert_eq!(change.unreadable, None, "{change:?}");
     let is_file = is.filter(|seen| seen.content.0 == "file");
     match change.op {
@@ -148,7 +181,7 @@ pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
     let (one, two) = (root.join(&from), root.join(&to));
     let sizes = [0, 1, 100, 5000, 40_000];
     let bytes = vec![b'a' + u8::try_from(dice.below(4)).unwrap(); *dice.pick(&sizes)];
-    let (name, result) = match dice.below(17) {
+    let (name, result) = match dice.below(24) {
         0..=2 => ("write", fs::write(&one, bytes)),
         3 => ("mkdir", fs::create_dir_all(&one)),
         4 => ("unlink", fs::remove_file(&one)),
@@ -178,6 +211,20 @@ pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
         }
         14 => ("patch", patch(&one, dice.below(6000) as u64)),
         15 => ("truncate", truncate(&one, dice.below(6000) as u64)),
+        16 | 17 => ("set attribute", set_attribute(&one, dice)),
+        18 => ("remove attribute", remove_attribute(&one, dice)),
+        19 => ("touch", touch(&one)),
+        20 => {
+            let mode = *dice.pick(&[
+                FallocateFlags::empty(),
+                FallocateFlags::KEEP_SIZE,
+                FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE),
+                FallocateFlags::ZERO_RANGE,
+            ]);
+            let at = dice.below(6000) as u64;
+            ("fallocate", allocate(&one, mode, at))
+        }
+        21 if dice.below(12) == 0 => ("write to a mapping", write_mapped(&one)),
         _ => {
             let copied = if one.is_file() {
                 fs::copy(&one, &two).map(drop)
@@ -199,6 +246,48 @@ fn patch(path: &Path, at: u64) -> std::io::Result<()> {
 
 fn truncate(path: &Path, len: u64) -> std::io::Result<()> {
     fs::File::options().write(true).open(path)?.set_len(len)
+}
+
+const ATTRIBUTES: [&str; 4] = ["user.note", "user.x", "security.test", "trusted.test"];
+
+fn set_attribute(path: &Path, dice: &mut Dice) -> std::io::Result<()> {
+    let value = vec![b'v'; [0, 1, 30, 600][dice.below(4)]];
+    let flags = XattrFlags::empty();
+    Ok(rustix::fs::lsetxattr(
+        path,
+        *dice.pick(&ATTRIBUTES),
+        &value,
+        flags,
+    )?)
+}
+
+fn remove_attribute(path: &Path, dice: &mut Dice) -> std::io::Result<()> {
+    Ok(rustix::fs::lremovexattr(path, *dice.pick(&ATTRIBUTES))?)
+}
+
+/// Sets the time of the last change back, as who hides one does.
+fn touch(path: &Path) -> std::io::Result<()> {
+    let file = fs::File::options().write(true).open(path)?;
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000))
+}
+
+fn allocate(path: &Path, mode: FallocateFlags, at: u64) -> std::io::Result<()> {
+    let file = fs::File::options().write(true).open(path)?;
+    Ok(rustix::fs::fallocate(file, mode, at, 5000)?)
+}
+
+/// By a program of which the pages are, as we have no unsafe code.
+fn write_mapped(path: &Path) -> std::io::Result<()> {
+    const WRITE: &str = "import mmap,sys\nwith open(sys.argv[1],'r+b') as f:\n m=mmap.mmap(f.fileno(),0)\n m[0]=m[0]^1\n m.flush()";
+    let status = std::process::Command::new("python3")
+        .args(["-c", WRITE])
+        .arg(path)
+        .stderr(std::process::Stdio::null())
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(std::io::Error::other("not mapped")),
+    }
 }
 
 /// What is there before the first operation.

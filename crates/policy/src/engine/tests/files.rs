@@ -1,7 +1,7 @@
 //! Verdicts on file changes.
 
 use crate::testing::*;
-use sandtrace_event::{Bytes64, Count, FileChange, FileKind, FileOp};
+use sandtrace_event::{Bytes64, Count, FileChange, FileKind, FileOp, SecretsFound};
 
 const RULES: &str = r#"
 rules:
@@ -155,5 +155,18 @@ fn defaults_hold_without_file_rules() {
     assert_eq!(
         judged(&mut engine, change(FileOp::Created, "/x")),
         "allow default:filesystem: the policy has no rule for changes to files (/x)"
+    );
+}
+
+#[test]
+fn what_looks_like_a_secret_is_an_anomaly() {
+    let mut stolen = change(FileOp::Created, "/home/agent/notes");
+    stolen.secrets = vec![SecretsFound {
+        count: Count(2),
+        rule: "private_key".to_owned(),
+    }];
+    check(
+        stolen,
+        "anomaly home: /home/agent/notes holds what looks like a secret (private_key, 2 times)",
     );
 }
