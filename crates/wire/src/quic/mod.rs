@@ -138,3 +138,6 @@ impl std::fmt::Debug for QuicSniff {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Initial packets made with the same keys that a client would have.
+
+use super::*;
+use crate::testing::tls::client_hello;
+use rustls::Side;
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::quic::Version;
+
+/// A client's Initial packet of version 1 with these CRYPTO frames.
+fn initial(destination: &[u8], token: &[u8], number: u32, crypto: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for (offset, bytes) in crypto {
+        payload.push(6);
+        payload.extend((0x4000 | *offset as u16).to_be_bytes());
+        payload.extend((0x4000 | bytes.len() as u16).to_be_bytes());
+        payload.extend(*bytes);
+    }
+    payload.resize(payload.len().max(1150), 0);
+    let suite = TLS13_AES_128_GCM_SHA256
+        .tls13()
+        .unwrap()
+        .quic_suite()
+        .unwrap();
+    let keys = suite.keys(destination, Side::Client, Version::V1).local;
+    let mut header = vec![0xc3, 0, 0, 0, 1, destination.len() as u8];
+    header.extend(destination);
+    header.push(0);
+    header.push(token.len() as u8);
+    header.extend(token);
+    header.extend((0x4000 | (4 + payload.len() + 16) as u16).to_be_bytes());
+    let number_at = header.len();
+    header.extend(number.to_be_bytes());
+    let tag = keys
+        .packet
+        .encrypt_in_place(number.into(), &header, &mut payload)
+        .unwrap();
+    let mut packet = [&header[..], &payload, tag.as_ref()].concat();
+    let sample = packet[number_at + 4..number_at + 20].to_vec();
+    let (first, rest) = packet.split_first_mut().unwrap();
+    let number = &mut rest[number_at - 1..number_at + 3];
+    keys.header
+        .encrypt_in_place(&sample, first, number)
+        .unwrap();
+    packet
+}
+
+#[track_caller]
+fn check(datagrams: &[Vec<u8>], sni: Option<&str>, changed: bool) {
+    let mut sniff = QuicSniff::new();
+    for datagram in datagrams {
+        sniff.client(datagram);
+    }
+    let found = sniff.hello().and_then(|hello| hello.sni.as_deref());
+    assert_eq!(found, sni);
+    assert_eq!(sniff.sni_changed(), changed);
+}
+
+#[test]
+fn a_hello_in_shuffled_pieces_over_packets_is_read() {
+    let hello = client_hello("quic.example", 1200);
+    let (a, rest) = hello.split_at(300);
+    let (b, c) = rest.split_at(700);
+    let first = initial(&[1; 8], &[], 0, &[(300 + 700, c), (0, a)]);
+    let second = initial(&[1; 8], &[], 1, &[(300, b)]);
+    check(
+        &[first.clone(), second.clone()],
+        Some("quic.example"),
+        false,
+    );
+    check(&[second, first.clone()], Some("quic.example"), false);
+    check(&[first], None, false);
+}
+
+#[test]
+fn after_a_retry_the_client_begins_anew_with_other_keys() {
+    let hello = client_hello("retry.example", 900);
+    let (a, b) = hello.split_at(400);
+    let before = initial(&[1; 8], &[], 0, &[(0, a)]);
+    // The server's Retry gave another connection id, and a token to send back.
+    let again = [
+        initial(&[9; 12], &[7; 40], 1, &[(0, a)]),
+        initial(&[9; 12], &[7; 40], 2, &[(400, b)]),
+    ];
+    let retried = [vec![before.clone()], again.to_vec()].concat();
+    check(&retried, Some("retry.example"), false);
+    // One that was whole before the Retry, and names another host after it.
+    let whole = initial(&[1; 8], &[], 0, &[(0, &client_hello("one.example", 32))]);
+    let other = initial(
+        &[9; 12],
+        &[7; 40],
+        1,
+        &[(0, &client_hello("two.example", 32))],
+    );
+    check(&[whole, other], Some("one.example"), true);
+    // What was damaged on its way changes nothing.
+    let mut damaged = before;
+    damaged[100] ^= 1;
+    check(
+        &[vec![damaged], retried].concat(),
+        Some("retry.example"),
+        false,
+    );
+}
