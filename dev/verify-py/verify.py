@@ -634,7 +634,8 @@ def answer(args):
             problems.append(UNTRUSTED)
     else:
         covered = trail.checkpoints and trail.unattested <= trail.allowed
-        if (pins and not trail.pinned) or (level > 0 and not covered):
+        is_whole = args.live or (sealed and not partial)
+        if (pins and not trail.pinned) or (level > 0 and is_whole and not covered):
             problems.append(UNTRUSTED)
         if level >= 2 and not sealed:
             problems.append(INCOMPLETE)

@@ -58,6 +58,10 @@ const PACKAGES: &[Package] = &[
         why: "downloads over TLS",
     },
     Package {
+        name: "python3-cryptography",
+        why: "the second verifier of trails, in Python",
+    },
+    Package {
         name: "openssl",
         why: "the independent TLS client and hash of some tests",
     },

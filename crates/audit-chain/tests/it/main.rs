@@ -19,6 +19,7 @@ mod naive;
 mod notes;
 mod policies;
 mod sample;
+mod signed;
 mod speed;
 mod witnesses;
 mod writing;

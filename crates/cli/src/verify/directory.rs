@@ -24,7 +24,7 @@ pub(super) fn run(directory: &Path, settings: &Settings) -> Result<Exit, Failure
             "{}: no trail in it (files *.jsonl, or with a .checkpoint beside them)",
             directory.display()
         );
-        return Err(Failure::new(Exit::Incomplete, message));
+        return Err(Failure::new(Exit::Malformed, message));
     }
     let mut worst = Exit::Success;
     for trail in &trails {

@@ -212,7 +212,11 @@ impl Judge<'_> {
                 },
             );
             self.add(Area::Assurance, Exit::Untrusted, message);
-        } else if self.settings.level > 0 && !signatures.covers_all_but_a_cadence() {
+        } else if self.settings.level > 0
+            && !signatures.covers_all_but_a_cadence()
+            // What was cut off is said already.
+            && !matches!(self.report.outcome, Outcome::Incomplete(_))
+        {
             let message = match signatures.last_checkpoint {
                 None => "it has no checkpoint: nothing in it is signed".to_owned(),
                 Some(last) => format!(

@@ -128,7 +128,7 @@ fn a_directory_is_verified_trail_by_trail() {
     assert!(gone.stderr.contains("GONE"), "{gone:#?}");
     let empty = Dir::new();
     run(&["verify", &empty.text("")])
-        .expect(2)
+        .expect(4)
         .one_line(&["no trail"]);
 }
 
