@@ -188,6 +188,9 @@ pub struct Flow {
     pub flow_id: Count,
     /// Client bytes of a TLS handshake; part of `bytes_sent`, not of a call.
     pub handshake_bytes: Count,
+    /// What happened, in the letters of Zeek's `history` (`ShADadFf`); TCP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<String>,
     /// First HTTP/1 request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpFacts>,

@@ -93,6 +93,7 @@ pub(crate) fn flow(port: u16) -> Flow {
         findings: Vec::new(),
         flow_id: Count(1),
         handshake_bytes: Count(0),
+        history: None,
         http: None,
         icmp_type: None,
         ip_protocol: None,

@@ -155,6 +155,8 @@ pub struct FlowView<'a> {
     pub missed_bytes_received: u64,
     /// Connection state; TCP only.
     pub state: Option<TcpState>,
+    /// What happened in Zeek's letters (`ShADadFf`); TCP only.
+    pub history: Option<&'a str>,
     /// Why it ended; only at [`Phase::Close`].
     pub end: Option<End>,
     /// Community ID 1.0 with seed 0, where the specification covers the protocol.

@@ -197,6 +197,7 @@ fn flow(number: u64) -> Flow {
         findings: Vec::new(),
         flow_id: Count(number),
         handshake_bytes: Count(320),
+        history: None,
         http: None,
         icmp_type: None,
         ip_protocol: None,

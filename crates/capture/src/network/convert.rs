@@ -97,6 +97,7 @@ fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
             .collect(),
         flow_id: Count(view.flow_id),
         handshake_bytes: Count(view.handshake_bytes),
+        history: view.history.map(ToOwned::to_owned),
         http: view.http.map(http),
         icmp_type: view.icmp_type,
         ip_protocol,

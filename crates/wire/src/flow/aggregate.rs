@@ -186,6 +186,7 @@ impl Sum {
             missed_bytes_sent,
             missed_bytes_received,
             state: None,
+            history: None,
             end,
             community_id: None,
             names: Vec::new(),

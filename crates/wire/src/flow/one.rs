@@ -421,6 +421,7 @@ impl Flow {
             handshake_bytes: self.handshake_bytes,
             missed_bytes_sent,
             missed_bytes_received,
+            history: self.tcp.as_ref().map(|tcp| tcp.history.as_str()),
             state: self.tcp.as_ref().map(|tcp| tcp.ends.state(any_payload)),
             end,
             community_id: community_id(&self.key, self.initiator),

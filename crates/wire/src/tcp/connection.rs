@@ -1,12 +1,13 @@
 //! Both directions of one connection.
 
-use super::{Ends, Seen, Sequence};
+use super::{Ends, History, Seen, Sequence};
 use crate::frame::TcpHeader;
 
 /// State and sequence accounting of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     pub(crate) ends: Ends,
+    pub(crate) history: History,
     pub(crate) from_client: Sequence,
     pub(crate) from_server: Sequence,
 }
@@ -14,6 +15,13 @@ pub(crate) struct Connection {
 impl Connection {
     /// Takes in one segment with `len` bytes of payload.
     pub(crate) fn segment(&mut self, by_client: bool, header: TcpHeader, len: u32) -> Seen {
+        let seen = self.take(by_client, header, len);
+        self.history
+            .segment(by_client, header.flags, len, seen.resent);
+        seen
+    }
+
+    fn take(&mut self, by_client: bool, header: TcpHeader, len: u32) -> Seen {
         let TcpHeader { seq, ack, flags } = header;
         self.ends.segment(by_client, flags, len);
         let (own, other) = if by_client {

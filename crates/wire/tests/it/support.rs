@@ -129,8 +129,9 @@ fn ethernet(link: DataLink, bytes: &[u8], wire_len: u32) -> Frame {
 fn pcapng(bytes: &[u8]) -> Vec<Frame> {
     let mut found = Vec::new();
     let mut reader = PcapNgReader::new(bytes).unwrap();
-    // Nanoseconds per tick of each interface; the reader takes all ticks for nanoseconds.
-    let mut ticks = Vec::new();
+    // Link and nanoseconds per tick of each interface; the reader takes all
+    // ticks for nanoseconds.
+    let mut interfaces = Vec::new();
     while let Some(Ok(block)) = reader.next_block() {
         match block {
             Block::InterfaceDescription(interface) => {
@@ -138,13 +139,16 @@ fn pcapng(bytes: &[u8]) -> Vec<Frame> {
                     InterfaceDescriptionOption::IfTsResol(digits) => Some(u32::from(*digits)),
                     _ => None,
                 });
-                ticks.push(10_u32.pow(9 - resolution.unwrap_or(6)));
+                let tick = 10_u32.pow(9 - resolution.unwrap_or(6));
+                interfaces.push((interface.linktype, tick));
             }
-            Block::EnhancedPacket(packet) => found.push(Frame {
-                at: packet.timestamp * ticks[packet.interface_id as usize],
-                bytes: packet.data.to_vec(),
-                wire_len: packet.original_len,
-            }),
+            Block::EnhancedPacket(packet) => {
+                let (link, tick) = interfaces[packet.interface_id as usize];
+                found.push(Frame {
+                    at: packet.timestamp * tick,
+                    ..ethernet(link, &packet.data, packet.original_len)
+                });
+            }
             _ => {}
         }
     }

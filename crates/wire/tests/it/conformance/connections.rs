@@ -14,6 +14,11 @@ const DIFFERENT: &Known = &[
         "Zeek ends a DNS connection after 10 s, and calls a lone RST in mid-stream OTH",
     ),
     (
+        "gap-data-missing.pcapng",
+        1,
+        "a trunk with another VLAN for each direction: VLANs are kept apart",
+    ),
+    (
         "gre-aruba-amsdu.pcap",
         1,
         "GRE with 802.11 frames is not looked into",
@@ -158,6 +163,16 @@ fn compare(row: &Row, it: &Conversation) -> Vec<Field> {
             ours
         };
         fields.push(field("conn_state", theirs, ours));
+    }
+    if let (Some(theirs), Some(ours), false) = (value(row, "history"), &it.history, turned) {
+        // Zeek's other letters: checksums, gaps, windows, flags that do not go together.
+        let plain = |history: &str| -> String {
+            let letters = history.chars();
+            letters
+                .filter(|it| "SHADFR".contains(it.to_ascii_uppercase()))
+                .collect()
+        };
+        fields.push(field("history", plain(theirs), plain(ours)));
     }
     if let (Some(theirs), Some(ours)) = (value(row, "community_id"), &it.community_id) {
         fields.push(field("community_id", theirs, ours.as_str()));

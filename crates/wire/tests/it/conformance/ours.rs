@@ -26,6 +26,7 @@ pub(super) struct Conversation {
     /// The side that began, and the other.
     pub(super) sides: [Side; 2],
     pub(super) state: Option<TcpState>,
+    pub(super) history: Option<String>,
     pub(super) community_id: Option<String>,
     pub(super) sni: Option<String>,
     pub(super) alpn: Vec<String>,
@@ -65,6 +66,7 @@ impl FlowSink for Ours {
                     Initiator::Outside => [peer, sandbox],
                 },
                 state: flow.state,
+                history: flow.history.map(ToOwned::to_owned),
                 community_id: flow.community_id.clone(),
                 sni: flow.tls.and_then(|tls| tls.sni.clone()),
                 alpn: flow.tls.map(|tls| tls.alpn.clone()).unwrap_or_default(),
