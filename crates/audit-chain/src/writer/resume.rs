@@ -5,13 +5,17 @@ use super::segment::Segment;
 use super::store::{FileStore, sync_directory_of};
 use super::{Head, SegmentLimits, TrailIdentity, TrailSigner, TrailWriter, WriteError};
 use crate::checkpoint::Checkpoint;
+use crate::line::MAX_LINE;
 use crate::note::Note;
 use crate::segments::{self, SegmentReader};
 use crate::verify::{Outcome, Report, VerifyOptions, verify};
-use sandtrace_event::{BreakReason, Count, Digest, PriorTrail, SessionStart, TrailStart};
+use sandtrace_event::{
+    AuditEvent, BreakReason, Count, Digest, Payload, PriorTrail, SegmentCause, SessionStart,
+    Timestamp, TrailStart,
+};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +37,10 @@ pub struct Resumed {
     store: FileStore,
     path: PathBuf,
     segments: Vec<PathBuf>,
+    /// Files that were begun but hold no whole record.
+    fragments: Vec<PathBuf>,
+    /// Why the last file ended, where it did.
+    ended: Option<SegmentCause>,
     report: Report,
     start: TrailStart,
     signed_size: u64,
@@ -51,7 +59,8 @@ impl Existing {
                 source,
             }
         };
-        let segments = segments::existing(path).map_err(failed("looking at"))?;
+        let mut segments = segments::existing(path).map_err(failed("looking at"))?;
+        let fragments = split_fragments(&mut segments).map_err(failed("reading"))?;
         let last = segments.last().map_or(path, PathBuf::as_path);
         let store = FileStore::open(path, last)?;
         let reader = SegmentReader::open(&segments).map_err(failed("opening"))?;
@@ -60,6 +69,7 @@ impl Existing {
             ..VerifyOptions::default()
         };
         let report = verify(reader, &options).map_err(failed("reading"))?;
+        let ended = segment_end(last, report.partial_bytes).map_err(failed("reading"))?;
         let signed_size = signed_size(path).map_err(failed("reading the checkpoint of"))?;
         let broken = |reason, detail| {
             Self::Broken(PriorTrail {
@@ -97,6 +107,8 @@ impl Existing {
             store,
             path: path.to_owned(),
             segments,
+            fragments,
+            ended,
             report,
             start,
             signed_size,
@@ -124,7 +136,8 @@ impl Resumed {
     }
 
     /// Sets torn bytes aside and gives the writer, and the record that it is
-    /// to append first; the caller fills in its `capture` and policy.
+    /// to append next; the caller fills in its `capture` and policy. `at` and
+    /// `now_us` are the moment, as for [`TrailWriter::upkeep`].
     ///
     /// # Errors
     /// The files cannot be changed.
@@ -133,6 +146,7 @@ impl Resumed {
         identity: TrailIdentity,
         signer: Option<TrailSigner>,
         limits: SegmentLimits,
+        (at, now_us): (Timestamp, u64),
     ) -> Result<(TrailWriter, SessionStart), WriteError> {
         let last = self.segments.last().unwrap_or(&self.path);
         let failed = |source| WriteError::Io {
@@ -140,9 +154,9 @@ impl Resumed {
             path: last.clone(),
             source,
         };
-        let torn = set_aside(last, &self.path, self.report.partial_bytes).map_err(failed)?;
+        let torn = self.set_aside(last).map_err(failed)?;
         let bytes = fs::metadata(last).map_err(failed)?.len();
-        let session = self.session_start(torn);
+        let mut session = self.session_start(torn);
         let mut writer = TrailWriter::over(Box::new(self.store), &self.path, identity, signer)
             .with_segments(limits);
         let progress = Progress {
@@ -161,15 +175,36 @@ impl Resumed {
         };
         writer.durable = progress.clone();
         writer.appended = progress;
+        if let Some(cause) = self.ended {
+            writer.open_next(cause, at, now_us)?;
+        }
+        if let Some(head) = writer.head() {
+            session.prior_hash = head.record_hash;
+            session.prior_size = Count(head.seq);
+        }
         Ok((writer, session))
     }
 
-    fn session_start(&self, torn_digest: Option<Digest>) -> SessionStart {
+    /// Moves what is no whole record to the trail's file of torn lines, and
+    /// gives its length and digest.
+    fn set_aside(&self, last: &Path) -> io::Result<Option<(u64, Digest)>> {
+        let mut hasher = Sha256::new();
+        let mut bytes = move_end(last, &self.path, self.report.partial_bytes, &mut hasher)?;
+        for fragment in &self.fragments {
+            let length = fs::metadata(fragment)?.len();
+            bytes += move_end(fragment, &self.path, length, &mut hasher)?;
+            fs::remove_file(fragment)?;
+        }
+        sync_directory_of(&self.path)?;
+        Ok((bytes > 0).then(|| (bytes, Digest(hasher.finalize().into()))))
+    }
+
+    fn session_start(&self, torn: Option<(u64, Digest)>) -> SessionStart {
         let size = self.report.records;
         SessionStart {
             boot_id: None,
             capture: Vec::new(),
-            clean: torn_digest.is_none() && self.signed_size >= size.saturating_sub(1),
+            clean: torn.is_none() && self.signed_size >= size.saturating_sub(1),
             key: None,
             policy_digest: None,
             prior_hash: self
@@ -179,28 +214,26 @@ impl Resumed {
             prior_size: Count(size),
             signed_size: Count(self.signed_size),
             tool_version: String::new(),
-            torn_bytes: Count(self.report.partial_bytes),
-            torn_digest,
+            torn_bytes: Count(torn.map_or(0, |(bytes, _)| bytes)),
+            torn_digest: torn.map(|(_, digest)| digest),
         }
     }
 }
 
-/// Moves the last `bytes` of `last` to the end of the trail's file of torn
-/// lines, and gives their digest.
-fn set_aside(last: &Path, first: &Path, bytes: u64) -> io::Result<Option<Digest>> {
+/// Moves the last `bytes` of a file to the end of the trail's file of torn
+/// lines.
+fn move_end(from: &Path, first: &Path, bytes: u64, hasher: &mut Sha256) -> io::Result<u64> {
     if bytes == 0 {
-        return Ok(None);
+        return Ok(0);
     }
-    let mut file = OpenOptions::new().read(true).write(true).open(last)?;
+    let mut file = OpenOptions::new().read(true).write(true).open(from)?;
     let keep = file.metadata()?.len().saturating_sub(bytes);
     file.seek(io::SeekFrom::Start(keep))?;
-    let aside_path = segments::torn_path(first);
     let mut aside = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
-        .open(&aside_path)?;
-    let mut hasher = Sha256::new();
+        .open(segments::torn_path(first))?;
     let mut buffer = vec![0; TORN_BUFFER];
     loop {
         let count = file.read(&mut buffer)?;
@@ -211,10 +244,43 @@ fn set_aside(last: &Path, first: &Path, bytes: u64) -> io::Result<Option<Digest>
         aside.write_all(chunk)?;
     }
     aside.sync_all()?;
-    sync_directory_of(&aside_path)?;
     file.set_len(keep)?;
     file.sync_all()?;
-    Ok(Some(Digest(hasher.finalize().into())))
+    Ok(bytes)
+}
+
+/// Takes the files at the end that hold no whole record: a crash came while
+/// the first one was written to them.
+fn split_fragments(segments: &mut Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
+    let mut fragments = Vec::new();
+    while let [_, .., last] = segments.as_slice() {
+        let bound = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+        let mut line = Vec::new();
+        BufReader::new(File::open(last)?.take(bound)).read_until(b'\n', &mut line)?;
+        if line.len() == MAX_LINE || line.ends_with(b"\n") {
+            break;
+        }
+        fragments.extend(segments.pop());
+    }
+    Ok(fragments)
+}
+
+/// Why this file of a trail ended, if its last whole record says that it did.
+fn segment_end(path: &Path, partial_bytes: u64) -> io::Result<Option<SegmentCause>> {
+    let mut file = File::open(path)?;
+    let end = file.metadata()?.len().saturating_sub(partial_bytes);
+    let bound = u64::try_from(MAX_LINE).unwrap_or(u64::MAX) + 2;
+    let begin = end.saturating_sub(bound);
+    file.seek(io::SeekFrom::Start(begin))?;
+    let mut tail = Vec::new();
+    file.take(end - begin).read_to_end(&mut tail)?;
+    let tail = tail.strip_suffix(b"\n").unwrap_or(&tail);
+    let line = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or(tail);
+    let event: Option<AuditEvent> = serde_json::from_slice(line).ok();
+    Ok(event.and_then(|event| match event.payload {
+        Payload::SegmentEnd(end) => Some(end.cause),
+        _ => None,
+    }))
 }
 
 /// How many records the newest checkpoint beside the trail speaks of. Whoever

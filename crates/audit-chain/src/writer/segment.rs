@@ -78,7 +78,7 @@ impl TrailWriter {
     }
 
     /// Makes the next file and appends its first record.
-    fn open_next(
+    pub(super) fn open_next(
         &mut self,
         cause: SegmentCause,
         at: Timestamp,
@@ -106,6 +106,24 @@ impl TrailWriter {
         Ok(())
     }
 
+    /// Leaves only what was acknowledged in a file that cannot be synced.
+    fn give_up_file(&mut self) -> Result<(), WriteError> {
+        if self.segment.bytes > 0 {
+            // Where even this fails, a reader knows what to leave out: the next
+            // segment begins before it.
+            let _ = self.store.truncate(self.segment.bytes);
+            return Ok(());
+        }
+        // Nothing of it counts: another file takes its name and number.
+        let path = segments::path_of(&self.path, self.segment.number);
+        self.segment.number = self.segment.number.saturating_sub(1);
+        self.store.discard(&path).map_err(|source| WriteError::Io {
+            doing: "removing the unused segment of",
+            path,
+            source,
+        })
+    }
+
     /// Nobody knows what of the last batch is on disk, and asking again would
     /// only hide that (a second fsync of the same file may well say yes): the
     /// batch goes into a new file.
@@ -120,15 +138,18 @@ impl TrailWriter {
             // There is no trail yet that could go on, or none any more.
             return Err(self.failure("fdatasync of", source));
         };
-        // Where even this fails, a reader knows what to leave out: the next
-        // segment begins before it.
-        let _ = self.store.truncate(self.segment.bytes);
+        let cause = match batch.records.first().map(|sealed| &sealed.event.payload) {
+            // The file before ended in order, and still does.
+            Some(Payload::SegmentStart(start)) => start.cause,
+            _ => SegmentCause::SyncFailed,
+        };
+        self.give_up_file()?;
         self.appended = self.durable.clone();
         if let Some(signer) = &mut self.signer {
             signer.sign_again();
         }
         let now_us = batch.since_us.unwrap_or(0);
-        self.open_next(SegmentCause::SyncFailed, at, now_us)?;
+        self.open_next(cause, at, now_us)?;
         for Sealed { event, .. } in batch.records {
             if is_of_the_writer(event.event_type) {
                 continue;

@@ -18,6 +18,8 @@ pub(super) trait Store: Send {
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
     /// Makes the file `path`, into which everything goes from here.
     fn next_segment(&mut self, path: &Path) -> io::Result<()>;
+    /// Removes the file `path`, of which nothing counts.
+    fn discard(&mut self, path: &Path) -> io::Result<()>;
     /// Writes what is to replace the file `path`, durably, beside it.
     fn write_replacement(&mut self, path: &Path, text: &str) -> io::Result<()>;
     /// Puts the replacement in the place of the file `path`.
@@ -105,6 +107,10 @@ impl Store for FileStore {
     fn next_segment(&mut self, path: &Path) -> io::Result<()> {
         self.later = Some(new_file(path)?);
         sync_directory_of(path)
+    }
+
+    fn discard(&mut self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 
     fn write_replacement(&mut self, path: &Path, text: &str) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! How a trail begins: anew, or where an earlier one stopped.
 
+use super::moment::now;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
@@ -127,7 +128,7 @@ impl TrailPlan {
             return Err(self.exists("it is signed, which this trail is not to be"));
         }
         let (writer, session) = resumed
-            .resume(identity, signer, self.limits)
+            .resume(identity, signer, self.limits, (now(), clock::boot_us()))
             .or_exit(Exit::Io)?;
         show::tell(&format!(
             "sandtrace: trail {} stopped without an end after {} records; it goes on ({} torn bytes set aside)",

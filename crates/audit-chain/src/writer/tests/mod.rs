@@ -1,5 +1,7 @@
 //! A file that fails in every way, at every step.
 
+mod crash;
+
 use super::store::Store;
 use super::{TrailIdentity, TrailWriter, WriteError};
 use sandtrace_event::{
@@ -66,6 +68,11 @@ impl Store for FakeStore {
         let bytes = std::mem::take(&mut disk.bytes);
         disk.earlier.push(bytes);
         disk.synced = 0;
+        Ok(())
+    }
+
+    fn discard(&mut self, _: &Path) -> io::Result<()> {
+        self.0.lock().unwrap().bytes.clear();
         Ok(())
     }
 
