@@ -8,6 +8,7 @@
 
 mod capture;
 mod child;
+mod fs;
 mod ground;
 mod latency;
 mod load;
@@ -15,6 +16,7 @@ mod naive;
 mod replay;
 mod statistics;
 mod syscalls;
+mod trail;
 mod verify;
 
 use anyhow::{Context as _, Result, bail};
@@ -22,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-sandtrace-bench --sandtrace PROGRAM [capture | verify | latency | syscalls | net | all] [OPTIONS]
+sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscalls | net | fs | all] [OPTIONS]
 
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
@@ -66,6 +68,11 @@ fn run(arguments: &[String]) -> Result<()> {
     {
         return syscalls::load(what, calls);
     }
+    if let [command, image] = arguments
+        && command == fs::COMMAND
+    {
+        return fs::watch(image.as_ref());
+    }
     let mut what = "all";
     let mut options = Options {
         sandtrace: PathBuf::from("sandtrace"),
@@ -90,7 +97,9 @@ fn run(arguments: &[String]) -> Result<()> {
                 print!("{HELP}");
                 return Ok(());
             }
-            name @ ("capture" | "verify" | "latency" | "syscalls" | "net" | "all") => what = name,
+            name @ ("capture" | "verify" | "trail" | "latency" | "syscalls" | "net" | "fs" | "all") => {
+                what = name;
+            }
             other => bail!("unknown argument {other}; see --help"),
         }
     }
@@ -106,6 +115,12 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if asked("net") {
         replay::run(&options)?;
+    }
+    if asked("fs") {
+        fs::run(&options)?;
+    }
+    if asked("trail") {
+        trail::run(&options)?;
     }
     if asked("latency") {
         latency::run(&options)?;
