@@ -15,7 +15,7 @@ mod tables;
 pub use events::{BpfEvent, BpfEventKind};
 pub use tables::{BpfLosses, BpfTally, BpfThread};
 
-use aya::maps::{HashMap, IterableMap as _, MapData, RingBuf};
+use aya::maps::{Array, HashMap, IterableMap as _, MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use filter::Filter;
 use load::{attach, load_failed, map, set_shapes, table};
@@ -35,9 +35,6 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("on_exit", "sys_exit"),
     ("on_enter", "sys_enter"),
 ];
-
-/// The tracepoint of exits from a guest. It is there where KVM is.
-const KVM: (&str, &str) = ("on_kvm_exit", "kvm_exit");
 
 /// Why nothing can be counted.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +89,8 @@ pub struct BpfConfig {
     pub tallies: u32,
     /// Bytes of the ring of events, a power of two.
     pub ring: u32,
+    /// The tracepoint that counts as an exit from a guest. It is there where KVM is.
+    pub kvm_tracepoint: &'static str,
 }
 
 impl Default for BpfConfig {
@@ -102,6 +101,7 @@ impl Default for BpfConfig {
             threads: 16_384,
             tallies: 32_768,
             ring: 1 << 20,
+            kvm_tracepoint: "kvm_exit",
         }
     }
 }
@@ -169,6 +169,7 @@ pub struct BpfSyscalls {
     threads: HashMap<MapData, u32, [u8; tables::THREAD_BYTES]>,
     ended: HashMap<MapData, u32, [u8; tables::THREAD_BYTES]>,
     tallies: HashMap<MapData, [u8; tables::KEY_BYTES], [u8; tables::TALLY_BYTES]>,
+    serials: Array<MapData, u64>,
     events: RingBuf<MapData>,
     sees_kvm: bool,
 }
@@ -195,7 +196,7 @@ impl BpfSyscalls {
             attach(&mut programs, name, tracepoint)?;
         }
         // Without KVM, or with its module not loaded, there are no exits.
-        let sees_kvm = attach(&mut programs, KVM.0, KVM.1).is_ok();
+        let sees_kvm = attach(&mut programs, "on_kvm_exit", config.kvm_tracepoint).is_ok();
         Ok(Self {
             filter: Filter::of(load::take(&mut programs, "filter")?)
                 .map_err(|source| table("map the filter of processes", source))?,
@@ -204,6 +205,7 @@ impl BpfSyscalls {
             threads: map(&mut programs, "threads")?,
             ended: map(&mut programs, "ended")?,
             tallies: map(&mut programs, "tallies")?,
+            serials: map(&mut programs, "serials")?,
             events: map(&mut programs, "events")?,
             _programs: programs,
             sees_kvm,
@@ -292,6 +294,12 @@ impl BpfSyscalls {
     pub fn next_event(&mut self) -> Option<BpfEvent> {
         let item = self.events.next()?;
         BpfEvent::parse(&item)
+    }
+
+    /// How many threads were noted down since the programs were loaded.
+    #[must_use]
+    pub fn threads_begun(&self) -> u64 {
+        self.serials.get(&0, 0).unwrap_or_default()
     }
 
     /// All threads that live.

@@ -1,14 +1,13 @@
 //! A staged escape: what a helper does that a VMM was made to start.
 
 use crate::program::{Running, skipped, until};
+use crate::records::{Records, now};
 use rustix::process::Signal;
-use sandtrace_capture::Observer;
 use sandtrace_capture::syscall::ebpf::EbpfSource;
 use sandtrace_capture::syscall::ptrace::PtraceSource;
 use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
-use sandtrace_event::{Limits, Observation, Payload, SyscallActivity, Timestamp, WallTime};
+use sandtrace_event::SyscallActivity;
 use sandtrace_sys::bpf::BpfConfig;
-use sandtrace_sys::clock;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,26 +17,6 @@ const ESCAPE: &str = "trap 'go=1' USR1; while [ -z \"$go\" ]; do sleep 0.05; don
     /usr/bin/head -c 1 /etc/shadow >/dev/null; \
     /bin/bash -c ': <>/dev/tcp/127.0.0.9/9' 2>/dev/null; \
     true";
-
-#[derive(Default)]
-struct Records(Vec<SyscallActivity>);
-
-impl Observer for Records {
-    fn observe(&mut self, observation: Observation) -> Limits {
-        match observation.payload {
-            Payload::SyscallActivity(activity) => self.0.push(activity),
-            other => panic!("{other:?}"),
-        }
-        Limits::default()
-    }
-}
-
-fn now() -> Timestamp {
-    Timestamp {
-        mono_us: clock::boot_us(),
-        wall: WallTime(clock::wall_ns()),
-    }
-}
 
 /// Whether a record is this call by a process that the VMM started.
 fn is(record: &SyscallActivity, vmm: u32, name: &str, subject: &str) -> bool {

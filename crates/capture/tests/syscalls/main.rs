@@ -7,6 +7,14 @@ mod against_strace;
 #[cfg(test)]
 mod attach;
 #[cfg(test)]
+mod confined;
+#[cfg(test)]
 mod escape;
 #[cfg(test)]
+mod kvm;
+#[cfg(test)]
 mod program;
+#[cfg(test)]
+mod records;
+#[cfg(test)]
+mod shared;

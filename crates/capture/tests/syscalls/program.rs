@@ -82,8 +82,12 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
+        self.try_signal(signal).unwrap();
+    }
+
+    fn try_signal(&self, signal: Signal) -> rustix::io::Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(pid, signal)
     }
 
     /// Waits for its end, which must be a good one.
@@ -102,7 +106,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // As long as the shell is not reaped, nobody else has the program's id.
         if let Ok(None) = self.child.try_wait() {
-            self.signal(Signal::KILL);
+            let _ended = self.try_signal(Signal::KILL);
             let _ended = self.child.kill().and_then(|()| self.child.wait());
         }
     }

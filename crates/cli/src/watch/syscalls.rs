@@ -66,7 +66,7 @@ impl Programs {
 /// What one of many sandboxes may use of the programs: as many rare calls as
 /// an escape makes, and no more than others can bear.
 const SHARE: BpfQuota = BpfQuota {
-    events: 128,
+    events: 256,
     processes: 512,
 };
 
@@ -79,7 +79,8 @@ fn tables_for(sandboxes: usize) -> BpfConfig {
         processes: 4096.max(sandboxes * 8),
         threads: 16_384.max(sandboxes * 32),
         tallies: 32_768.max(sandboxes * 128),
-        ring: 4 << 20,
+        ring: 8 << 20,
+        ..BpfConfig::default()
     }
 }
 

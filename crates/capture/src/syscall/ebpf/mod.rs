@@ -12,9 +12,13 @@ use sandtrace_event::SyscallBackend;
 use sandtrace_sys::bpf::{BpfConfig, BpfError, BpfLosses, BpfQuota, BpfSyscalls};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Facts handed out at once.
 const FACTS_AT_ONCE: usize = 4096;
+
+/// Time between two questions whether the tables fill up.
+const ROOM_EVERY: Duration = Duration::from_millis(50);
 
 /// Facts of one sandbox that wait to be taken; more are counted as lost.
 const FACTS_WAITING: usize = 16_384;
@@ -39,6 +43,9 @@ impl EbpfHub {
             last_owner: 0,
             drain: Drain::default(),
             round: 0,
+            looked: Instant::now(),
+            begun: 0,
+            most_begun: u64::from(config.threads / 8),
         };
         let shared = Arc::new(Mutex::new(shared));
         Ok(Self { shared, quota })
@@ -95,6 +102,7 @@ impl SyscallSource for EbpfSource {
     fn facts(&mut self) -> Vec<Fact> {
         let mut shared = lock(&self.shared);
         shared.read_events();
+        shared.make_room();
         let owner = shared.owners.get_mut(&self.owner);
         owner.map_or_else(Vec::new, |owner| std::mem::take(&mut owner.facts))
     }
@@ -128,6 +136,12 @@ struct Shared {
     drain: Drain,
     /// How often the tables were looked at.
     round: u64,
+    /// When it was last asked how many threads there were, and how many there
+    /// were at the last look.
+    looked: Instant,
+    begun: u64,
+    /// Threads that may begin before the tables are looked at again.
+    most_begun: u64,
 }
 
 /// What waits to be taken of one sandbox.
@@ -135,6 +149,7 @@ struct Shared {
 struct Owner {
     facts: Vec<Fact>,
     overrun: u64,
+    /// Of each thread and call at most one entry a look: see [`Shared::look`].
     counts: Counts,
     /// The last look whose counts were taken.
     taken: u64,
@@ -177,6 +192,17 @@ impl Shared {
         }
     }
 
+    /// Where threads come and go, the tables are full before the interval ends.
+    fn make_room(&mut self) {
+        if self.looked.elapsed() < ROOM_EVERY {
+            return;
+        }
+        self.looked = Instant::now();
+        if self.programs.threads_begun().saturating_sub(self.begun) > self.most_begun {
+            self.look();
+        }
+    }
+
     /// The tables are looked at for all at once: who asks first pays.
     fn counts(&mut self, number: u32) -> Counts {
         let stale = |owner: &Owner| owner.taken >= self.round;
@@ -204,6 +230,7 @@ impl Shared {
 
     fn look(&mut self) {
         self.round = self.round.saturating_add(1);
+        self.begun = self.programs.threads_begun();
         let owners = &mut self.owners;
         let looked = self.drain.look(&mut self.programs, |added| {
             // Else a thread that was let go a moment too late.

@@ -45,6 +45,8 @@ pub(super) struct Session {
 struct Traced {
     /// The call that it is in, and since when.
     inside: Option<(SyscallAbi, u32, Instant)>,
+    /// The call that it was in last.
+    last: Option<u32>,
 }
 
 impl Session {
@@ -175,7 +177,8 @@ impl Session {
         };
         let shape = rare.get(&number).copied();
         let inside = Some((abi, number, Instant::now()));
-        self.threads.insert(tid, Traced { inside });
+        let last = Some(number);
+        self.threads.insert(tid, Traced { inside, last });
         let Some(shape) = shape else { return };
         if is_exit_group(abi, number) {
             let status = i32::try_from(arguments[0] & 0xff).unwrap_or_default();
@@ -240,11 +243,12 @@ impl Session {
         if let Some(thread) = self.seen().threads.get_mut(&tid) {
             thread.name = name;
         }
-        // A filter that kills a thread alone delivers no signal.
+        // A filter that kills stops nobody for the signal: the last call is it.
         let killed = status & 0x7f == SIGSYS && !self.violators.contains(&self.process(tid));
         if killed {
             self.violators.insert(self.process(tid));
-            self.fact(tid, FactKind::Sigsys(None));
+            let number = self.threads.get(&tid).and_then(|traced| traced.last);
+            self.fact(tid, FactKind::Sigsys(number));
         }
     }
 

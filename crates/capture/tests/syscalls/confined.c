@@ -1,0 +1,70 @@
+/*
+ * Meets a seccomp filter: getpgid is forbidden. The first argument says what
+ * the filter does (kill, thread, trap) or that none is met (idle); with trap,
+ * the signal's handler ends as Firecracker's does. Begins on SIGUSR1.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void violated(int signal)
+{
+	(void)signal;
+	_exit(148);
+}
+
+static void *forbidden(void *argument)
+{
+	syscall(SYS_getpgid, 0);
+	return argument;
+}
+
+int main(int argc, char **argv)
+{
+	(void)argc;
+	unsigned action = SECCOMP_RET_TRAP;
+	if (!strcmp(argv[1], "kill"))
+		action = SECCOMP_RET_KILL_PROCESS;
+	if (!strcmp(argv[1], "thread"))
+		action = SECCOMP_RET_KILL_THREAD;
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpgid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, action),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {4, code};
+	sigset_t wait;
+	int got;
+	sigemptyset(&wait);
+	sigaddset(&wait, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &wait, 0);
+	signal(SIGSYS, violated);
+	if (strcmp(argv[1], "idle")) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+			return 1;
+		if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+			return 2;
+	}
+	prctl(PR_SET_NAME, "ready");
+	/* A tracer that lets go of it may wake it. */
+	while (sigwait(&wait, &got) == EINTR)
+		;
+	if (!strcmp(argv[1], "thread")) {
+		pthread_t thread;
+		pthread_create(&thread, 0, forbidden, 0);
+		sleep(1);
+	} else if (strcmp(argv[1], "idle")) {
+		forbidden(0);
+	} else {
+		prctl(PR_SET_NAME, "fc_vcpu 0");
+	}
+	return 0;
+}

@@ -1,0 +1,71 @@
+//! Exits of a real guest on KVM.
+
+use crate::program::{Running, compiled, skipped, until};
+use crate::records::{Records, now};
+use rustix::process::Signal;
+use sandtrace_capture::syscall::ebpf::EbpfHub;
+use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig};
+use sandtrace_sys::bpf::{BpfConfig, BpfQuota};
+
+/// Times that the guest writes to a port.
+const TIMES: u64 = 1000;
+
+#[test]
+fn exits_of_a_guest_are_counted_beside_the_calls() {
+    const TEST: &str = "exits_of_a_guest_are_counted_beside_the_calls";
+    if skipped(TEST) {
+        return;
+    }
+    // Exits that reach the VMM instead of all of them: which there are is known.
+    let config = BpfConfig {
+        kvm_tracepoint: "kvm_userspace_exit",
+        ..BpfConfig::default()
+    };
+    let hub = EbpfHub::load(config, BpfQuota::EVERYTHING).unwrap();
+    if !hub.sees_kvm() {
+        println!("skipped: {TEST}: the kernel has no tracepoints of KVM");
+        return;
+    }
+    let program = Running::start(&compiled("kvm.c"), &[&TIMES.to_string()]);
+    let proc = format!("/proc/{}", program.pid());
+    until("its guest is ready, or KVM does not do", || {
+        let name = std::fs::read_to_string(format!("{proc}/comm")).unwrap_or_default();
+        name == "fc_vcpu 0\n" || name.is_empty()
+    });
+    let Ok(source) = hub.watch(program.pid()) else {
+        println!("skipped: {TEST}: KVM runs no guest here");
+        return;
+    };
+    let config = SyscallConfig {
+        pid: program.pid(),
+        vmm: None,
+        disks: Vec::new(),
+        name: TEST.to_owned(),
+    };
+    let mut collector = SyscallCollector::new(config, Box::new(source), now());
+    let mut records = Records::default();
+    if !std::path::Path::new(&proc).exists() {
+        println!("skipped: {TEST}: KVM runs no guest here");
+        return;
+    }
+    program.signal(Signal::USR1);
+    until("it ends", || {
+        collector.poll(now(), &mut records);
+        collector.has_ended()
+    });
+    collector.finish(now(), &mut records);
+    let summaries: Vec<_> = records
+        .0
+        .iter()
+        .filter_map(|it| it.summary.as_ref())
+        .collect();
+    let ioctls: u64 = summaries
+        .iter()
+        .flat_map(|it| &it.calls)
+        .filter(|call| call.name == "ioctl")
+        .map(|call| call.count.0)
+        .sum();
+    let exits: u64 = summaries.iter().map(|it| it.kvm_exits.0).sum();
+    // One for each write to the port and one for the halt.
+    assert_eq!((ioctls, exits), (TIMES + 1, TIMES + 1));
+}
