@@ -1,6 +1,8 @@
 //! Scans of images that mkfs.ext4 made and debugfs changed.
 
-use super::super::testing::{Dice, Report, corpora, has_program, is_root, oracle, run};
+mod mounted;
+
+use super::super::testing::{Report, corpora, has_program, run};
 use super::super::{Baseline, FsCollector, FsConfig, ImageFormat, Source};
 use sandtrace_event::{Digest, FileOp, GapCause, HashScope, QuiesceMethod};
 use sha2::Digest as _;
@@ -492,89 +494,4 @@ fn damaged_images_neither_crash_nor_hang() {
     // Far above what it takes: other tests run beside it.
     assert!(slowest.0 < Duration::from_secs(60), "{slowest:?}");
     assert!(read > 80, "{read}");
-}
-
-/// An image that a kernel has mounted, as a guest's would: nothing that is
-/// under test mounts anything.
-struct Guest {
-    made: Made,
-    mount: PathBuf,
-}
-
-impl Guest {
-    fn new(format: &[&str], options: &str) -> Self {
-        let made = Made::new(format, oracle::fill);
-        let mount = made.dir.path().join("mount");
-        fs::create_dir(&mount).unwrap();
-        let options = format!("loop,{options}");
-        let (image, at) = (made.path(), mount.to_str().unwrap());
-        run(
-            "mount",
-            &["-t", "ext4", "-o", &options, image.to_str().unwrap(), at],
-        );
-        Self { made, mount }
-    }
-
-    /// Brings what the page cache holds to the disk. With a journal, what is
-    /// not content goes to the journal alone, as it does in a guest.
-    fn flush(&self, has_journal: bool) {
-        if !has_journal {
-            return run("sync", &["-f", self.mount.to_str().unwrap()]);
-        }
-        let mut visits = vec![self.mount.clone()];
-        while let Some(path) = visits.pop() {
-            let kind = path.symlink_metadata().unwrap().file_type();
-            if kind.is_dir() {
-                let entries = fs::read_dir(&path).unwrap();
-                visits.extend(entries.map(|entry| entry.unwrap().path()));
-            }
-            if kind.is_dir() || kind.is_file() {
-                fs::File::open(path).unwrap().sync_all().unwrap();
-            }
-        }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg(&self.mount)
-            .output();
-    }
-}
-
-/// A kernel writes, with its own journal going round; a scan of the image
-/// beneath it tells the difference of two walks.
-#[test]
-fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
-    if !is_root("a_scan_of_a_mounted_image_is_the_difference_of_two_walks") {
-        return;
-    }
-    let mut dice = Dice::new();
-    // The small journals go round and round, and revoke what they logged.
-    for (format, options, steps) in [
-        (&[][..], "rw", 30),
-        (&["-J", "size=4", "-b", "4096"], "rw", 60),
-        (&["-J", "size=1", "-b", "1024"], "data=journal", 150),
-        (&["-O", "^metadata_csum"], "nodelalloc,data=journal", 40),
-        (&["-O", "^extent,^64bit"], "data=writeback", 30),
-        (&["-O", "^has_journal"], "rw", 30),
-    ] {
-        let guest = Guest::new(format, options);
-        let has_journal = !format.contains(&"^has_journal");
-        guest.flush(has_journal);
-        let mut before = oracle::view(&guest.mount);
-        let mut collector = guest.made.attach();
-        let mut story = vec![format!("{format:?} {options}")];
-        for _ in 0..steps {
-            for _ in 0..=dice.below(12) {
-                story.push(oracle::operate(&guest.mount, &mut dice));
-            }
-            guest.flush(has_journal);
-            let after = oracle::view(&guest.mount);
-            let report = scan(&mut collector);
-            oracle::check(&report, &before, &after, &story);
-            before = after;
-        }
-    }
 }

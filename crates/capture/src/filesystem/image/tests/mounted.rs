@@ -1,0 +1,195 @@
+//! Scans of images that a kernel writes to meanwhile, as a guest's would.
+
+use super::super::super::testing::{Dice, Report, has_program, is_root, oracle, run};
+use super::super::super::{FsCollector, FsConfig};
+use super::{Made, scan, source};
+use sandtrace_event::{GapCause, QuiesceMethod};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// An image that a kernel has mounted, as a guest's would: nothing that is
+/// under test mounts anything.
+struct Guest {
+    made: Made,
+    mount: PathBuf,
+}
+
+impl Guest {
+    fn new(format: &[&str], options: &str) -> Self {
+        let made = Made::new(format, oracle::fill);
+        let mount = made.dir.path().join("mount");
+        fs::create_dir(&mount).unwrap();
+        let options = format!("loop,{options}");
+        let (image, at) = (made.path(), mount.to_str().unwrap());
+        run(
+            "mount",
+            &["-t", "ext4", "-o", &options, image.to_str().unwrap(), at],
+        );
+        Self { made, mount }
+    }
+
+    /// Brings what the page cache holds to the disk. With a journal, what is
+    /// not content goes to the journal alone, as it does in a guest.
+    fn flush(&self, has_journal: bool) {
+        if !has_journal {
+            return run("sync", &["-f", self.mount.to_str().unwrap()]);
+        }
+        let mut visits = vec![self.mount.clone()];
+        while let Some(path) = visits.pop() {
+            let kind = path.symlink_metadata().unwrap().file_type();
+            if kind.is_dir() {
+                let entries = fs::read_dir(&path).unwrap();
+                visits.extend(entries.map(|entry| entry.unwrap().path()));
+            }
+            if kind.is_dir() || kind.is_file() {
+                fs::File::open(path).unwrap().sync_all().unwrap();
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg(&self.mount)
+            .output();
+    }
+}
+
+/// A kernel writes, with its own journal going round; a scan of the image
+/// beneath it tells the difference of two walks.
+#[test]
+fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
+    if !is_root("a_scan_of_a_mounted_image_is_the_difference_of_two_walks") {
+        return;
+    }
+    let mut dice = Dice::new();
+    // The small journals go round and round, and revoke what they logged.
+    for (format, options, steps) in [
+        (&[][..], "rw", 30),
+        (&["-J", "size=4", "-b", "4096"], "rw", 60),
+        (&["-J", "size=1", "-b", "1024"], "data=journal", 150),
+        (&["-O", "^metadata_csum"], "nodelalloc,data=journal", 40),
+        (&["-O", "^extent,^64bit"], "data=writeback", 30),
+        (&["-O", "^has_journal"], "rw", 30),
+    ] {
+        let guest = Guest::new(format, options);
+        let has_journal = !format.contains(&"^has_journal");
+        guest.flush(has_journal);
+        let mut before = oracle::view(&guest.mount);
+        let mut collector = guest.made.attach();
+        let mut story = vec![format!("{format:?} {options}")];
+        for _ in 0..steps {
+            for _ in 0..=dice.below(12) {
+                story.push(oracle::operate(&guest.mount, &mut dice));
+            }
+            guest.flush(has_journal);
+            let after = oracle::view(&guest.mount);
+            let report = scan(&mut collector);
+            oracle::check(&report, &before, &after, &story);
+            before = after;
+        }
+    }
+}
+
+/// While somebody writes, a scan may be late, but it says nothing that is not
+/// so without saying so; and the last scan, when all is at rest, has caught up.
+#[test]
+fn what_is_written_while_it_is_read_is_caught_up_with() {
+    if !is_root("what_is_written_while_it_is_read_is_caught_up_with") {
+        return;
+    }
+    let mut dice = Dice::new();
+    let guest = Guest::new(&["-J", "size=4", "-b", "4096"], "rw,commit=1");
+    let before = oracle::view(&guest.mount);
+    guest.flush(true);
+    let mut collector = guest.made.attach();
+    let is_over = AtomicBool::new(false);
+    // What the scans told, added up.
+    let mut paths: std::collections::BTreeSet<String> = before.keys().cloned().collect();
+    let mut follow = |report: &Report| {
+        for gap in &report.gaps {
+            assert_eq!(gap.cause, GapCause::DiskUnreadable, "{gap:?}");
+        }
+        for change in &report.changes {
+            if let Some(from) = &change.renamed_from {
+                paths.remove(from);
+            }
+            match change.op {
+                sandtrace_event::FileOp::Deleted => paths.remove(&change.path),
+                _ => paths.insert(change.path.clone()),
+            };
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..600 {
+                oracle::operate(&guest.mount, &mut dice);
+                if number % 20 == 0 {
+                    guest.flush(true);
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            follow(&Report::of(&mut collector, QuiesceMethod::Live));
+        }
+    });
+    run("umount", &[guest.mount.to_str().unwrap()]);
+    let report = Report::of(&mut collector, QuiesceMethod::Detached);
+    assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+    assert!(report.changes.iter().all(|change| change.quiesced));
+    follow(&report);
+    // What an index that was never late says.
+    let options = "loop,ro";
+    let at = guest.mount.to_str().unwrap();
+    let image = guest.made.path();
+    run(
+        "mount",
+        &["-t", "ext4", "-o", options, image.to_str().unwrap(), at],
+    );
+    let truth: Vec<_> = oracle::view(&guest.mount).into_keys().collect();
+    assert_eq!(paths.into_iter().collect::<Vec<_>>(), truth);
+    assert_eq!(scan(&mut guest.made.attach()).lines(), [""; 0]);
+}
+
+/// Where the image's file system makes reflink copies, scans read these.
+#[test]
+fn a_reflink_copy_is_what_is_compared_with() {
+    let test = "a_reflink_copy_is_what_is_compared_with";
+    if !is_root(test) || !has_program(test, "mkfs.xfs") {
+        return;
+    }
+    let made = Made::new(&["-b", "4096"], oracle::fill);
+    let host = made.dir.path().join("host.img");
+    fs::File::create(&host).unwrap().set_len(400 << 20).unwrap();
+    let mount = made.dir.path().join("host");
+    fs::create_dir(&mount).unwrap();
+    let [host, at] = [&host, &mount].map(|path| path.to_str().unwrap());
+    run("mkfs.xfs", &["-q", host]);
+    run("mount", &["-o", "loop", host, at]);
+    let image = mount.join("disk.img");
+    fs::copy(made.path(), &image).unwrap();
+    let mut collector = FsCollector::attach(source(image.clone()), FsConfig::default()).unwrap();
+    let content = made.dir.path().join("content");
+    fs::write(&content, "new").unwrap();
+    let change = |request: &str| run("debugfs", &["-w", "-R", request, image.to_str().unwrap()]);
+    for round in 0..3 {
+        let name = format!("new{round}");
+        change(&format!("write {} {name}", content.display()));
+        let report = scan(&mut collector);
+        assert_eq!(report.lines(), [format!("Created File /{name}")]);
+        let change = &report.changes[0];
+        assert_eq!(change.quiesce_method, QuiesceMethod::Snapshot);
+        assert!(!change.quiesced);
+        // Nothing but the new file was read.
+        assert!(report.summary.hashed_bytes < 30_000, "{:?}", report.summary);
+    }
+    change("rm /etc/file");
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Deleted File /etc/file"]);
+    assert_eq!(report.changes[0].size_before.map(|size| size.0), Some(4000));
+    drop(collector);
+    run("umount", &[at]);
+}
