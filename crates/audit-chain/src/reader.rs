@@ -1,7 +1,8 @@
 //! Walks over the lines of a trail that may still grow.
 
+use crate::envelope::Envelope;
 use crate::line::MAX_LINE;
-use sandtrace_event::AuditEvent;
+use sandtrace_event::{AuditEvent, Digest};
 use std::io::{self, Read};
 
 /// One whole line.
@@ -27,6 +28,15 @@ impl Line<'_> {
             byte_offset: self.byte_offset,
             source,
         })
+    }
+
+    /// Its `seq` and `record_hash` as it states them, where its form is that
+    /// of a record. This proves nothing either.
+    #[must_use]
+    pub fn stated(&self) -> Option<(u64, Digest)> {
+        let envelope = Envelope::parse(self.bytes).ok()?;
+        let hash = std::str::from_utf8(envelope.record_hash).ok()?;
+        Some((envelope.seq, hash.parse().ok()?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::verify::{self, VerifyArgs};
 use crate::watch::SyscallMode;
+use crate::witness::{WitnessCommand, WitnessTarget};
 use clap::{Args, Parser, Subcommand};
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::{Filter, Target};
@@ -47,6 +48,9 @@ pub(crate) enum Command {
     #[cfg(feature = "demo")]
     #[command(after_long_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Vouch for the growth of other hosts' trails
+    #[command(subcommand)]
+    Witness(WitnessCommand),
     /// Work with policy manifests
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -232,6 +236,10 @@ pub(crate) struct StateArgs {
 /// When a trail goes on in a new file.
 #[derive(Debug, Args)]
 pub(crate) struct SegmentArgs {
+    /// Witness that is asked to cosign the trail's checkpoints, http://HOST:PORT or unix:///PATH;
+    /// with #VKEY its signatures are checked before they are kept; repeatable
+    #[arg(long, value_name = "URL[#VKEY]")]
+    pub(crate) witness: Vec<WitnessTarget>,
     /// Begin the trail's next file when one has this size, such as 256M
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1G")]
     pub(crate) segment_size: u64,

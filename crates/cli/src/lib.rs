@@ -19,6 +19,7 @@ mod show;
 mod stream;
 mod verify;
 mod watch;
+mod witness;
 
 use args::{Cli, Command, ConfigCommand, PolicyCommand, ProfileCommand};
 use clap::Parser as _;
@@ -54,6 +55,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Fsdiff(args) => fsdiff::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
+        Command::Witness(command) => witness::run(command),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
         Command::Config(ConfigCommand::Check(args)) => config::check(args),
         Command::Profile(ProfileCommand::Learn(args)) => profile::learn(args),

@@ -6,7 +6,7 @@ use super::moment::{control, now};
 use super::settings::Settings;
 use super::start;
 use super::syscalls::{Chosen, SyscallsThread};
-use super::trail::{End, Entry, Finished, TrailThread};
+use super::trail::{Appender, End, Entry, Finished, TrailThread};
 use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -72,7 +72,9 @@ impl Session {
         let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
         let opened = settings.trail_plan().open()?;
         let opening = opened.opening;
-        let trail = TrailThread::start(opened.writer, sinks, failed);
+        let witnesses = settings.signing.witnesses.as_deref();
+        let appender = Appender::new(opened.writer, sinks).cosigned(witnesses);
+        let trail = TrailThread::over(appender, failed);
         let judge = |_: ()| Judge {
             engine: settings.engine(),
             queue: trail.queue.clone(),

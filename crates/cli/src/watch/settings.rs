@@ -8,11 +8,12 @@ use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::keys;
 use crate::policy_file::{self, LoadedPolicy};
+use crate::witness::Witnesses;
 use anyhow::Context as _;
 use sandtrace_audit_chain::note::SigningKey;
 use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
-use sandtrace_event::Digest;
 use sandtrace_capture::network::EvidenceConfig;
+use sandtrace_event::Digest;
 use sandtrace_policy::Engine;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
@@ -68,6 +69,8 @@ pub(crate) struct Signing {
     /// Nobody signs where there is none.
     pub(crate) host_key: Option<Arc<SigningKey>>,
     pub(crate) limits: SegmentLimits,
+    /// Who is asked to cosign its checkpoints, if anybody is.
+    pub(crate) witnesses: Option<Arc<Witnesses>>,
 }
 
 impl Signing {
@@ -79,6 +82,7 @@ impl Signing {
                 bytes: Some(segments.segment_size),
                 age_us: segments.segment_age.map(micros),
             },
+            witnesses: Witnesses::start(&segments.witness).map(Arc::new),
         })
     }
 }

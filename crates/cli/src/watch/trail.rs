@@ -1,11 +1,12 @@
 //! The thread that owns the trail: it alone appends, commits, and then tells the sinks.
 
-use super::moment::now;
+use super::moment::{control, now};
 use super::outlet::Outlet;
 use crate::show;
+use crate::witness::{TrailHandle, Witnesses};
 use sandtrace_audit_chain::{Head, Sealed, TrailWriter, WriteError};
 use sandtrace_event::{
-    EndReason, EvidenceTier, Judged, Observation, Reconciliation, Timestamp, TrailEnd,
+    Cosignature, EndReason, EvidenceTier, Judged, Observation, Reconciliation, Timestamp, TrailEnd,
 };
 use sandtrace_output::{Fanout, Record};
 use sandtrace_sys::clock;
@@ -18,6 +19,12 @@ use std::time::Duration;
 /// Judged events that may wait for the disk; then capture waits, its ring
 /// fills, and the kernel counts what it drops.
 const QUEUE: usize = 8192;
+
+/// Time between two looks whether a witness has answered, in microseconds.
+const WITNESS_LOOK_US: u64 = 100_000;
+
+/// Longest wait for witnesses to cosign the seal of a trail.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// What reaches the trail.
 pub(crate) enum Entry {
@@ -55,7 +62,11 @@ impl TrailThread {
     /// Starts the trail's thread. `failed` is closed when the thread ends, so
     /// that a poll on its other end wakes up.
     pub(crate) fn start(writer: TrailWriter, sinks: Fanout, failed: PipeWriter) -> Self {
-        let appender = Appender::new(writer, sinks);
+        Self::over(Appender::new(writer, sinks), failed)
+    }
+
+    /// The same with an appender that is set up already.
+    pub(crate) fn over(appender: Appender, failed: PipeWriter) -> Self {
         let (queue, entries) = sync_channel(QUEUE);
         let thread = std::thread::spawn(move || {
             let _wakes_the_supervisor_when_dropped = failed;
@@ -76,11 +87,22 @@ impl TrailThread {
 pub(crate) struct Appender {
     writer: TrailWriter,
     sinks: Fanout,
+    witnesses: Option<TrailHandle>,
 }
 
 impl Appender {
     pub(crate) fn new(writer: TrailWriter, sinks: Fanout) -> Self {
-        Self { writer, sinks }
+        Self {
+            writer,
+            sinks,
+            witnesses: None,
+        }
+    }
+
+    /// Has these witnesses asked to cosign its checkpoints.
+    pub(crate) fn cosigned(mut self, witnesses: Option<&Witnesses>) -> Self {
+        self.witnesses = witnesses.map(|witnesses| witnesses.trail(self.writer.path()));
+        self
     }
 
     fn run(mut self, entries: &Receiver<Entry>) -> Result<Finished, WriteError> {
@@ -124,6 +146,7 @@ impl Appender {
     /// Does what is due now.
     pub(crate) fn tend(&mut self) -> Result<(), WriteError> {
         let now_us = clock::boot_us();
+        self.append_cosignatures()?;
         if self.writer.commit_due(now_us) {
             self.commit()?;
         } else if self.writer.next_due_us().is_some_and(|due| due <= now_us) {
@@ -135,7 +158,26 @@ impl Appender {
     /// When [`Self::tend`] is needed at the latest, in microseconds of the
     /// boot clock.
     pub(crate) fn next_due_us(&self) -> Option<u64> {
-        self.writer.next_due_us()
+        let is_asked = |witnesses: &TrailHandle| witnesses.is_waiting();
+        let waiting = self.witnesses.as_ref().is_some_and(is_asked);
+        let look = waiting.then(|| clock::boot_us().saturating_add(WITNESS_LOOK_US));
+        self.writer.next_due_us().into_iter().chain(look).min()
+    }
+
+    /// Puts what witnesses have signed meanwhile into the trail.
+    fn append_cosignatures(&mut self) -> Result<(), WriteError> {
+        let taken = self.witnesses.as_ref().map(TrailHandle::take_cosignatures);
+        self.append_all(taken.unwrap_or_default())
+    }
+
+    fn append_all(&mut self, cosignatures: Vec<Cosignature>) -> Result<(), WriteError> {
+        for cosignature in cosignatures {
+            self.append(&Judged {
+                observation: control(now(), cosignature.into()),
+                verdict: None,
+            })?;
+        }
+        Ok(())
     }
 
     fn patience(&self) -> Duration {
@@ -163,6 +205,11 @@ impl Appender {
 
     /// Sinks see a record once it is durable.
     fn deliver(&mut self, acknowledged: &[Sealed]) {
+        if let Some(witnesses) = &mut self.witnesses {
+            for sealed in acknowledged {
+                witnesses.observe(&sealed.event);
+            }
+        }
         for sealed in acknowledged {
             self.sinks.write(&Record {
                 event: &sealed.event,
@@ -188,6 +235,11 @@ impl Appender {
         })?;
         let acknowledged = self.writer.seal(now(), clock::boot_us())?;
         self.deliver(&acknowledged);
+        if let Some(witnesses) = self.witnesses.take() {
+            self.append_all(witnesses.finish(LAST_ANSWER))?;
+            let acknowledged = self.writer.commit()?;
+            self.deliver(&acknowledged);
+        }
         Ok(self.finished(payload))
     }
 

@@ -88,7 +88,8 @@ impl Sandbox {
         let sinks = Fanout::new(Filter::default());
         let opened = earlier::plan(&settings)?.open()?;
         let opening = opened.opening;
-        let appender = Appender::new(opened.writer, sinks);
+        let witnesses = settings.signing.witnesses.as_deref();
+        let appender = Appender::new(opened.writer, sinks).cosigned(witnesses);
         let load = Arc::new(Load::default());
         let open = Parcel::Open(key, Box::new(appender), Arc::clone(&load));
         let failed = |_| Failure::new(Exit::Internal, "the thread of the trails is gone");
