@@ -143,11 +143,12 @@ pub enum RunState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SandboxState {
-    /// When it was last known to be in another state: the change lies between
-    /// then and this record. Absent in the first record.
+    /// When it was last known to be in the other state: the change lies between
+    /// then and this record. Absent where it was paused when it was first asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<WallTime>,
-    /// Who says so: `firecracker_api`, `cloud_hypervisor_api`, `docker_api`.
+    /// Who says so: `firecracker_api`, `cloud_hypervisor_api`, `cgroup` (it is
+    /// frozen), `process` (it is stopped), `none` (nobody says it is paused).
     pub source: String,
     /// The state from here on.
     pub state: RunState,
@@ -198,6 +199,8 @@ pub enum GapCause {
     InterfaceGone,
     /// A disk or directory could not be read.
     DiskUnreadable,
+    /// Events that bring a scan forward were lost; the scan came all the same.
+    EventsLost,
     /// More changed than one scan may report.
     ScanBound,
     /// A table in the kernel was full: calls or threads were not counted.

@@ -25,6 +25,8 @@ mod secrets;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod wake;
 
 pub use collector::{FsCollector, ScanSummary};
 pub use config::{Baseline, FsConfig, FsError, ImageFormat, OverlayXattrs, Source};
+pub use wake::{Wake, Wakeups};

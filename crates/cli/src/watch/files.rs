@@ -3,7 +3,7 @@
 use super::judge::Judge;
 use super::moment::now;
 use sandtrace_capture::Observer as _;
-use sandtrace_capture::filesystem::{FsCollector, FsConfig, FsError, Source};
+use sandtrace_capture::filesystem::{FsCollector, FsConfig, FsError, Source, Wakeups};
 use sandtrace_event::{
     CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, QuiesceMethod,
     Timestamp,
@@ -12,7 +12,7 @@ use std::error::Error as _;
 use std::io::PipeWriter;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A source of file changes, and what its facts are worth.
 pub(crate) struct FileSource {
@@ -39,7 +39,10 @@ impl FilesThread {
     ) -> Self {
         let (last, commands) = channel();
         let thread = std::thread::spawn(move || {
+            // Listening first: nothing is written unheard after the baseline.
+            let wakeups = Wakeups::of(&source.source).ok();
             let mut disk = DiskWatch::attach(source, judge);
+            disk.wakeups = wakeups;
             drop(taken);
             disk.run(interval, &commands);
         });
@@ -63,7 +66,14 @@ pub(crate) struct DiskWatch {
     began: Timestamp,
     /// `None`: the disk cannot be read, which was reported.
     collector: Option<FsCollector>,
+    /// What brings a scan forward, where the kernel tells.
+    wakeups: Option<Wakeups>,
 }
+
+/// How often events are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Events bring a scan no closer than this to the one before.
+const REST: Duration = Duration::from_millis(500);
 
 impl DiskWatch {
     /// Takes the baseline.
@@ -76,6 +86,7 @@ impl DiskWatch {
             name: source.name,
             began,
             collector: None,
+            wakeups: None,
         };
         match attached {
             Ok(collector) => disk.collector = Some(collector),
@@ -86,7 +97,7 @@ impl DiskWatch {
 
     fn run(&mut self, interval: Duration, commands: &Receiver<QuiesceMethod>) {
         while self.collector.is_some() {
-            let (quiesce, last) = match commands.recv_timeout(interval) {
+            let (quiesce, last) = match self.wait(interval, commands) {
                 Ok(quiesce) => (quiesce, true),
                 Err(RecvTimeoutError::Timeout) => (QuiesceMethod::Live, false),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -96,6 +107,41 @@ impl DiskWatch {
                 return;
             }
         }
+    }
+
+    /// Waits for the order to scan a last time, until the interval is over or
+    /// an event says that something was written.
+    fn wait(
+        &mut self,
+        interval: Duration,
+        commands: &Receiver<QuiesceMethod>,
+    ) -> Result<QuiesceMethod, RecvTimeoutError> {
+        let begun = Instant::now();
+        loop {
+            let left = interval.saturating_sub(begun.elapsed());
+            let step = match self.wakeups {
+                Some(_) => left.min(LOOK),
+                None => left,
+            };
+            match commands.recv_timeout(step) {
+                Err(RecvTimeoutError::Timeout) => {}
+                other => return other,
+            }
+            let is_rested = begun.elapsed() >= REST.min(interval);
+            if left <= step || is_rested && self.was_woken() {
+                return Err(RecvTimeoutError::Timeout);
+            }
+        }
+    }
+
+    fn was_woken(&mut self) -> bool {
+        let wake = self.wakeups.as_mut().map(Wakeups::take);
+        let wake = wake.unwrap_or_default();
+        if wake.overflowed {
+            let detail = "the kernel's queue of events was full; everything is scanned";
+            self.report(GapCause::EventsLost, detail.to_owned());
+        }
+        wake.changed || wake.overflowed
     }
 
     /// Reports what changed since the last scan.
@@ -115,13 +161,17 @@ impl DiskWatch {
     }
 
     fn report_unreadable(&mut self, error: &FsError) {
+        let cause = error.source();
+        let detail = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        self.report(GapCause::DiskUnreadable, detail);
+    }
+
+    fn report(&mut self, cause: GapCause, detail: String) {
         let at = now();
         let gap = CaptureGap {
-            cause: GapCause::DiskUnreadable,
+            cause,
             count: Count(1),
-            detail: error
-                .source()
-                .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+            detail,
             first_at: self.began.wall,
             last_at: at.wall,
             layer: Layer::Filesystem,

@@ -92,6 +92,7 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapCause::TableFull => "table full",
         GapCause::CallBound => "over the bound of one interval",
         GapCause::TraceLost => "tracing lost",
+        GapCause::EventsLost => "events lost",
         GapCause::FileDamaged => "file damaged",
         GapCause::FileDrops => "dropped by who wrote the file",
         GapCause::EvidenceFailed => "evidence not written",

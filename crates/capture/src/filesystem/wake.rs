@@ -1,0 +1,229 @@
+//! Events of the kernel that say that a scan is worth its while.
+//!
+//! They are no more than that: a write through a mapping gives none, an
+//! overlay hides those of writes to files, and queues overflow. The scan is
+//! the truth, and comes in its time without any event.
+
+use super::config::Source;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+/// Directories that are watched; what is below others wakes nobody.
+const MOST: usize = 4096;
+/// Events that are read in one go: a guest must not hold the reader.
+const AT_ONCE: usize = 4096;
+
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// What happened since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wake {
+    /// Something was written.
+    pub changed: bool,
+    /// The kernel dropped events.
+    pub overflowed: bool,
+}
+
+/// Events of an image, or of the directories of an upper dir.
+#[derive(Debug)]
+pub struct Wakeups {
+    inotify: OwnedFd,
+    /// `None` for an image.
+    root: Option<OwnedFd>,
+    /// Paths of watched directories relative to the root.
+    dirs: HashMap<i32, Box<[u8]>>,
+}
+
+impl Wakeups {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the kernel gives no such watch, or there is nothing at the path.
+    pub fn of(source: &Source) -> io::Result<Self> {
+        let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let mut wakeups = Self {
+            inotify,
+            root: None,
+            dirs: HashMap::new(),
+        };
+        match source {
+            Source::Image { path, .. } => {
+                let events = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE;
+                add_watch(&wakeups.inotify, path, events)?;
+            }
+            Source::Overlay { upper, .. } => wakeups.watch_tree(upper)?,
+            Source::Directory { path } => wakeups.watch_tree(path)?,
+        }
+        Ok(wakeups)
+    }
+
+    fn watch_tree(&mut self, root: &Path) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.root = Some(rustix::fs::open(root, flags, Mode::empty())?);
+        self.watch_below(Box::default());
+        Ok(())
+    }
+
+    /// Watches a directory and all below it. One that is gone, or that may
+    /// not be opened, is left to the scan.
+    fn watch_below(&mut self, dir: Box<[u8]>) {
+        let mut visits = vec![dir];
+        while let Some(dir) = visits.pop() {
+            if self.dirs.len() >= MOST {
+                return;
+            }
+            let Ok(fd) = self.open(&dir) else { continue };
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let events = WatchFlags::MODIFY
+                | WatchFlags::ATTRIB
+                | WatchFlags::CLOSE_WRITE
+                | WatchFlags::CREATE
+                | WatchFlags::DELETE
+                | WatchFlags::MOVE
+                | WatchFlags::EXCL_UNLINK
+                | WatchFlags::ONLYDIR;
+            // Listening first: what is made meanwhile is either listed or told.
+            let Ok(watch) = add_watch(&self.inotify, link, events) else {
+                continue;
+            };
+            self.dirs.insert(watch, dir.clone());
+            let entries = Dir::new(fd).into_iter().flatten().map_while(Result::ok);
+            let below = entries.filter(|entry| entry.file_type() == FileType::Directory);
+            visits.extend(below.filter_map(|entry| {
+                let name = entry.file_name().to_bytes();
+                (name != b"." && name != b"..").then(|| join(&dir, name))
+            }));
+        }
+    }
+
+    /// A directory of the sandbox, whatever links it has made.
+    fn open(&self, dir: &[u8]) -> Result<OwnedFd, Errno> {
+        let root = self.root.as_ref().ok_or(Errno::NOENT)?;
+        let path: &[u8] = if dir.is_empty() { b"." } else { dir };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT)
+    }
+
+    /// What happened since it was last asked; never waits.
+    pub fn take(&mut self) -> Wake {
+        let mut wake = Wake::default();
+        let mut new = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        for _ in 0..AT_ONCE {
+            let Ok(event) = reader.next() else { break };
+            let flags = event.events();
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                wake.overflowed = true;
+            }
+            if flags.contains(ReadFlags::IGNORED) {
+                self.dirs.remove(&event.wd());
+                continue;
+            }
+            wake.changed = true;
+            let appeared = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+            if appeared
+                && flags.contains(ReadFlags::ISDIR)
+                && let (Some(dir), Some(name)) = (self.dirs.get(&event.wd()), event.file_name())
+            {
+                new.push(join(dir, name.to_bytes()));
+            }
+        }
+        for dir in new {
+            self.watch_below(dir);
+        }
+        wake
+    }
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Box<[u8]> {
+    let separator: &[u8] = if dir.is_empty() { b"" } else { b"/" };
+    [dir, separator, name].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::ImageFormat;
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    const NOTHING: Wake = Wake {
+        changed: false,
+        overflowed: false,
+    };
+
+    #[test]
+    fn writes_below_wake_and_links_lead_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let [root, outside] = ["root", "outside"].map(|name| dir.path().join(name));
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, root.join("link")).unwrap();
+        let path = root.clone();
+        let mut wakeups = Wakeups::of(&Source::Directory { path }).unwrap();
+        assert_eq!(wakeups.take(), NOTHING);
+        fs::write(outside.join("file"), "x").unwrap();
+        assert_eq!(wakeups.take(), NOTHING);
+        for change in [
+            &|| fs::write(root.join("a/b/file"), "x").unwrap(),
+            &|| fs::create_dir_all(root.join("a/new")).unwrap(),
+            &|| fs::write(root.join("a/new/file"), "x").unwrap(),
+            &|| fs::remove_file(root.join("a/new/file")).unwrap(),
+        ] as [&dyn Fn(); 4]
+        {
+            change();
+            assert!(wakeups.take().changed);
+            assert_eq!(wakeups.take(), NOTHING);
+        }
+    }
+
+    #[test]
+    fn writes_to_an_image_wake() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.img");
+        fs::write(&path, "x").unwrap();
+        let source = Source::Image {
+            path: path.clone(),
+            format: ImageFormat::Raw,
+        };
+        let mut wakeups = Wakeups::of(&source).unwrap();
+        assert_eq!(wakeups.take(), NOTHING);
+        fs::write(&path, "y").unwrap();
+        assert!(wakeups.take().changed);
+    }
+
+    /// The kernel keeps 16,384 events by default.
+    #[test]
+    fn an_overflow_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let mut wakeups = Wakeups::of(&Source::Directory { path }).unwrap();
+        let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let limit: usize = limit.trim().parse().unwrap();
+        if limit > 100_000 {
+            println!("skipped: an_overflow_is_told: the queue is very long");
+            return;
+        }
+        let file = dir.path().join("file");
+        for _ in 0..=limit / 3 {
+            // Three or more events each, of which no two in a row are equal.
+            fs::write(&file, "x").unwrap();
+            fs::remove_file(&file).unwrap();
+        }
+        let mut wake = NOTHING;
+        for _ in 0..=limit / AT_ONCE + 1 {
+            wake.overflowed |= wakeups.take().overflowed;
+        }
+        assert!(wake.overflowed);
+    }
+}
