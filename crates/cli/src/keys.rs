@@ -31,17 +31,38 @@ pub(crate) fn run(command: &KeysCommand) -> Result<Exit, Failure> {
     }
 }
 
-/// The host's key; made where there is none.
+/// The host's key; made where there is none, which is told.
 pub(crate) fn host_key(state: &StateArgs) -> Result<Arc<SigningKey>, Failure> {
+    let (key, path) = loaded_or_made(state)?;
+    if let Some(path) = path {
+        show::tell(&format!(
+            "sandtrace: made this host's signing key {}; give auditors its verifier key:\n  {}",
+            path.display(),
+            key.verifier()
+        ));
+    }
+    Ok(key)
+}
+
+/// The host's key, and where it is if it was made just now.
+pub(crate) fn loaded_or_made(
+    state: &StateArgs,
+) -> Result<(Arc<SigningKey>, Option<PathBuf>), Failure> {
     let dir = state.directory()?;
     let path = dir.join(KEY);
     match key_file::load(&path) {
         Err(KeyFileError::Missing { .. }) => {}
-        loaded => return loaded.map(Arc::new).or_exit(Exit::NoPermission),
+        loaded => {
+            let key = loaded.or_exit(Exit::NoPermission)?;
+            return Ok((Arc::new(key), None));
+        }
     }
-    let key = match create(&dir) {
+    match create(&dir) {
         // Another process was faster.
-        Err(KeyFileError::Exists { .. }) => key_file::load(&path).or_exit(Exit::NoPermission)?,
+        Err(KeyFileError::Exists { .. }) => {
+            let key = key_file::load(&path).or_exit(Exit::NoPermission)?;
+            Ok((Arc::new(key), None))
+        }
         created => {
             let key = created
                 .with_context(|| {
@@ -51,15 +72,9 @@ pub(crate) fn host_key(state: &StateArgs) -> Result<Arc<SigningKey>, Failure> {
                     )
                 })
                 .or_exit(Exit::CannotCreate)?;
-            show::tell(&format!(
-                "sandtrace: made this host's signing key {}; give auditors its verifier key:\n  {}",
-                path.display(),
-                key.verifier()
-            ));
-            key
+            Ok((Arc::new(key), Some(path)))
         }
-    };
-    Ok(Arc::new(key))
+    }
 }
 
 fn init(state: &StateArgs) -> Result<Exit, Failure> {

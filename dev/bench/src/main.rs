@@ -6,6 +6,7 @@
     reason = "its output is for the person who runs it"
 )]
 
+mod append;
 mod capture;
 mod child;
 mod fs;
@@ -97,7 +98,8 @@ fn run(arguments: &[String]) -> Result<()> {
                 print!("{HELP}");
                 return Ok(());
             }
-            name @ ("capture" | "verify" | "trail" | "latency" | "syscalls" | "net" | "fs" | "all") => {
+            name @ ("capture" | "verify" | "trail" | "latency" | "syscalls" | "net" | "fs"
+            | "all") => {
                 what = name;
             }
             other => bail!("unknown argument {other}; see --help"),
@@ -120,6 +122,7 @@ fn run(arguments: &[String]) -> Result<()> {
         fs::run(&options)?;
     }
     if asked("trail") {
+        append::run(&options)?;
         trail::run(&options)?;
     }
     if asked("latency") {

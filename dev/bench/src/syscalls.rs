@@ -4,10 +4,12 @@
 use crate::Options;
 use crate::statistics::median;
 use anyhow::{Context as _, Result};
+use rustix::time::{ClockId, clock_gettime};
 use sandtrace_capture::syscall::SyscallSource;
 use sandtrace_capture::syscall::ebpf::EbpfSource;
 use sandtrace_capture::syscall::ptrace::PtraceSource;
 use sandtrace_sys::bpf::BpfConfig;
+use std::fmt;
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -39,7 +41,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "syscalls: median of {} runs, nanoseconds a call",
         options.runs
     );
-    println!("  watched by          getppid     added   1-byte copy     added");
+    println!("  processor time of the watched alone; wall time in brackets");
+    println!("  watched by               getppid     added       1-byte copy     added");
     let ways = [
         ("nobody", Watched::Not, FAST),
         ("eBPF, neighbour", Watched::Neighbour, FAST),
@@ -54,20 +57,42 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             own.1.push(measure("copy", *watched, *calls)?);
         }
     }
-    let medians = times.map(|(asks, copies)| (median(asks), median(copies)));
+    let medians = times.map(|(asks, copies)| (Took::median(&asks), Took::median(&copies)));
     let [nobody, ..] = medians;
     for ((name, ..), (asks, copies)) in ways.iter().zip(medians) {
         println!(
-            "  {name:16} {asks:10.0} {:9.0}    {copies:10.0} {:9.0}",
-            asks - nobody.0,
-            copies - nobody.1
+            "  {name:16} {asks} {:9.0}   {copies} {:9.0}",
+            asks.cpu - nobody.0.cpu,
+            copies.cpu - nobody.1.cpu
         );
     }
     drain()
 }
 
-/// Nanoseconds a call of one load.
-fn measure(what: &str, watched: Watched, calls: u32) -> Result<f64> {
+/// Nanoseconds a call: what the process itself used, and what passed.
+#[derive(Clone, Copy)]
+struct Took {
+    cpu: f64,
+    wall: f64,
+}
+
+impl Took {
+    fn median(all: &[Self]) -> Self {
+        Self {
+            cpu: median(all.iter().map(|took| took.cpu)),
+            wall: median(all.iter().map(|took| took.wall)),
+        }
+    }
+}
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:7.0} ({:7.0})", self.cpu, self.wall)
+    }
+}
+
+/// What one load took.
+fn measure(what: &str, watched: Watched, calls: u32) -> Result<Took> {
     let mut load = Load::start(what, calls)?;
     let other = match watched {
         Watched::Neighbour => Some(Load::start("getppid", 1)?),
@@ -142,13 +167,11 @@ fn drain() -> Result<()> {
         before.elapsed().as_secs_f64() * 1e3,
         counts.losses.len()
     );
-    let cpus = u64::try_from(std::thread::available_parallelism()?.get())?;
-    // Key, value and the kernel's own 48 bytes of each entry; values once per CPU.
-    let bytes = u64::from(config.tallies) * (8 + 48 + 32 * cpus)
-        + u64::from(config.threads) * (4 + 40 + 48)
-        + u64::from(config.processes) * (8 + 48)
-        + (1 << 20);
-    println!("  tables as they are by default: about {} MiB", bytes >> 20);
+    for loss in &counts.losses {
+        println!("  lost: {} ({})", loss.count, loss.detail);
+    }
+    let one = config.memory();
+    println!("  tables as they are by default: about {} MiB", one >> 20);
     Ok(())
 }
 
@@ -183,12 +206,16 @@ impl Load {
         })
     }
 
-    /// Lets it begin; nanoseconds a call.
-    fn go(&mut self) -> Result<f64> {
+    /// Lets it begin; what it took.
+    fn go(&mut self) -> Result<Took> {
         self.input.write_all(b"\n")?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        line.trim().parse().context("the load's time")
+        let times = line.trim().split_once(' ').context("the load's times")?;
+        Ok(Took {
+            cpu: times.0.parse().context("the load's own time")?,
+            wall: times.1.parse().context("the load's time")?,
+        })
     }
 }
 
@@ -208,7 +235,7 @@ pub(crate) fn load(what: &str, calls: &str) -> Result<()> {
     let mut nowhere = std::fs::File::create("/dev/null")?;
     let mut byte = [0];
     std::io::stdin().lock().read_exact(&mut byte)?;
-    let began = Instant::now();
+    let (began, used) = (Instant::now(), own_time());
     if what == "copy" {
         for _ in 0..calls / 2 {
             (&zeros).read_exact(&mut byte)?;
@@ -219,6 +246,14 @@ pub(crate) fn load(what: &str, calls: &str) -> Result<()> {
             black_box(rustix::process::getppid());
         }
     }
-    println!("{}", began.elapsed().as_secs_f64() * 1e9 / f64::from(calls));
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(calls);
+    let (cpu, wall) = (own_time().saturating_sub(used), began.elapsed());
+    println!("{} {}", each(cpu), each(wall));
     Ok(())
+}
+
+/// Processor time of this process so far.
+fn own_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }

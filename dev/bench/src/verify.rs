@@ -1,5 +1,5 @@
-//! Verifying a long trail: records per second and memory, beside a verifier
-//! that parses and writes again, and beside hashing the same bytes.
+//! Verifying a long signed trail: records per second and memory, beside a
+//! verifier that parses and writes again, and beside hashing the same bytes.
 
 use crate::Options;
 use crate::capture::require_success;
@@ -7,10 +7,11 @@ use crate::child::{Running, Took};
 use crate::naive;
 use crate::statistics::{median, spread};
 use anyhow::{Context as _, Result, bail};
-use sandtrace_audit_chain::{TrailIdentity, TrailWriter};
+use sandtrace_audit_chain::note::{Algorithm, SigningKey};
+use sandtrace_audit_chain::{TrailIdentity, TrailSigner, TrailWriter};
 use sandtrace_event::{
-    ChangeSource, Count, Digest, EndReason, EvidenceTier, FileChange, FileKind, FileOp, Flow,
-    FlowEnd, FlowPhase, HashScope, Judged, NameEvidence, NameSource, Observation, Payload,
+    Cadence, ChangeSource, Count, Digest, EndReason, EvidenceTier, FileChange, FileKind, FileOp,
+    Flow, FlowEnd, FlowPhase, HashScope, Judged, NameEvidence, NameSource, Observation, Payload,
     Protocol, QuiesceMethod, Timestamp, TlsFacts, TrailEnd, TrailStart, Verdict, VerdictResult,
     WallTime,
 };
@@ -21,6 +22,8 @@ use std::process::{Command, Stdio};
 
 /// 2026-01-01T00:00:00Z
 const BEGIN: WallTime = WallTime(1_767_225_600_000_000_000);
+
+pub(crate) const ORIGIN: &str = "sandtrace/bench/trace-bench";
 
 /// Writes the trail, then verifies it in turn by each program.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -72,79 +75,109 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn time(command: &mut Command) -> Result<Took> {
+pub(crate) fn time(command: &mut Command) -> Result<Took> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let took = Running::start(command)?.finish()?;
     require_success(&took)?;
     Ok(took)
 }
 
-fn to_f64(count: u64) -> f64 {
-    u32::try_from(count).map_or(f64::MAX, f64::from)
+pub(crate) fn to_f64(count: u64) -> f64 {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).map_or(0.0, f64::from);
+    half(count >> 32) * f64::from(1 << 16) * f64::from(1 << 16) + half(count)
 }
 
 /// Writes a sealed trail of `records` records, connections and files in turn,
 /// through the writer that `watch` uses.
-fn write(path: &Path, records: u64) -> Result<()> {
+pub(crate) fn write(path: &Path, records: u64) -> Result<()> {
     let Some(events) = records.checked_sub(2) else {
         bail!("--records must be at least 2");
     };
-    let identity = TrailIdentity {
-        agent_id: "agent-bench".to_owned(),
-        sandbox_id: "bench".to_owned(),
-        trace_id: "trace-bench".to_owned(),
-        nonce: 1,
-    };
-    let mut writer = TrailWriter::create(path, identity)?;
-    append(&mut writer, 0, start().into(), None)?;
+    let host = SigningKey::new("sandtrace/bench", Algorithm::Ed25519, &[1; 32])?;
+    let signer = TrailSigner::new(ORIGIN, &host)?;
+    let mut writer = TrailWriter::create_signed(path, identity(), signer)?;
+    append(&mut writer, &control(0, start().into()))?;
     for number in 1..=events {
-        let payload = match number % 2 {
-            0 => flow(number).into(),
-            _ => file(number).into(),
-        };
-        append(&mut writer, number, payload, Some(verdict()))?;
+        append(&mut writer, &event(number))?;
     }
-    let counts = writer.counts();
-    let end = TrailEnd {
-        events: counts.events(),
-        reason: EndReason::SandboxEnded,
-        reconciliation: Vec::new(),
-        verdicts: counts.verdicts(),
-    };
-    append(&mut writer, events + 1, end.into(), None)?;
-    writer.commit().context("committing the trail")
+    writer.commit()?;
+    let end = end(&writer);
+    append(&mut writer, &control(events + 1, end.into()))?;
+    let at = moment(events + 1);
+    writer.seal(at, at.mono_us).context("sealing the trail")?;
+    Ok(())
 }
 
-fn append(
-    writer: &mut TrailWriter,
-    number: u64,
-    payload: Payload,
-    verdict: Option<Verdict>,
-) -> Result<()> {
+/// When an event happens: 4,000 of them a second.
+pub(crate) fn moment(number: u64) -> Timestamp {
     let start = Timestamp {
         mono_us: 60_000_000,
         wall: BEGIN,
     };
-    let at = start.plus_micros(number * 250);
-    let observation = Observation {
-        at,
-        payload,
-        tier: EvidenceTier::Hypervisor,
+    start.plus_micros(number * 250)
+}
+
+pub(crate) fn identity() -> TrailIdentity {
+    TrailIdentity {
+        agent_id: "agent-bench".to_owned(),
+        sandbox_id: "bench".to_owned(),
+        trace_id: "trace-bench".to_owned(),
+        nonce: 1,
+    }
+}
+
+/// Connections and files in turn.
+pub(crate) fn event(number: u64) -> Judged {
+    let payload = match number % 2 {
+        0 => flow(number).into(),
+        _ => file(number).into(),
     };
-    let judged = Judged {
-        observation,
-        verdict,
-    };
-    writer.append(&judged, at.mono_us)?;
+    Judged {
+        verdict: Some(verdict()),
+        ..control(number, payload)
+    }
+}
+
+/// What nobody judges.
+pub(crate) fn control(number: u64, payload: Payload) -> Judged {
+    Judged {
+        observation: Observation {
+            at: moment(number),
+            payload,
+            tier: EvidenceTier::Hypervisor,
+        },
+        verdict: None,
+    }
+}
+
+/// The last record that this writer is to append.
+pub(crate) fn end(writer: &TrailWriter) -> TrailEnd {
+    let counts = writer.counts();
+    TrailEnd {
+        events: counts.events(),
+        reason: EndReason::SandboxEnded,
+        reconciliation: Vec::new(),
+        verdicts: counts.verdicts(),
+    }
+}
+
+fn append(writer: &mut TrailWriter, judged: &Judged) -> Result<()> {
+    let at = judged.observation.at;
+    writer.append(judged, at.mono_us)?;
     if writer.commit_due(at.mono_us) {
         writer.commit()?;
+        writer.upkeep(at, at.mono_us)?;
     }
     Ok(())
 }
 
-fn start() -> TrailStart {
+pub(crate) fn start() -> TrailStart {
     TrailStart {
-        cadence: None,
+        cadence: Some(Cadence {
+            heartbeat_s: Count(60),
+            records: Count(1024),
+            seconds: Count(10),
+        }),
         key: None,
         previous: None,
         settings_digest: None,
@@ -152,7 +185,7 @@ fn start() -> TrailStart {
         boot_id: None,
         capture: Vec::new(),
         nonce: "0000000000000001".to_owned(),
-        origin: "sandtrace/bench/trace-bench".to_owned(),
+        origin: ORIGIN.to_owned(),
         policy_digest: None,
         policy_path: None,
         resolvers: Vec::new(),

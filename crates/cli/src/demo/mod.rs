@@ -33,10 +33,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let interrupted = watch::interruptions()?;
     let keep = Keep::new(args.keep.as_deref())?;
     // A key of its own: a demo leaves nothing behind elsewhere.
+    let (host_key, _) = keys::loaded_or_made(&StateArgs {
+        state_dir: Some(keep.path("state")),
+    })?;
+    let public_key = host_key.verifier().to_string();
     let signing = Signing {
-        host_key: Some(keys::host_key(&StateArgs {
-            state_dir: Some(keep.path("state")),
-        })?),
+        host_key: Some(host_key),
         ..Signing::default()
     };
     let stage = Stage::set(args.sandbox, signing)?;
@@ -52,8 +54,13 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         let trail = keep.path(name);
         let run = stage.play(*scenario, &policy, &trail, interrupted.as_fd(), &narrator)?;
         narrator.sum_up(&run.finished, &trail)?;
-        narrator.heading(&format!("sandtrace verify {}", trail.display()))?;
-        let verified = verify::run(&verify_args(trail))?;
+        let command = format!("sandtrace verify {} --key {public_key}", trail.display());
+        narrator.heading(&command)?;
+        let verified = verify::run(&VerifyArgs {
+            trail,
+            key: vec![public_key.clone()],
+            ..VerifyArgs::default()
+        })?;
         if verified != Exit::Success {
             exit = verified;
         }
@@ -75,13 +82,6 @@ fn keep_policy(path: &Path) -> io::Result<()> {
     match std::fs::read(path) {
         Ok(kept) if kept == POLICY.as_bytes() => Ok(()),
         _ => File::create_new(path)?.write_all(POLICY.as_bytes()),
-    }
-}
-
-fn verify_args(trail: PathBuf) -> VerifyArgs {
-    VerifyArgs {
-        trail,
-        ..VerifyArgs::default()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn run(directory: &Path, settings: &Settings) -> Result<Exit, Failure
         .or_exit(Exit::Malformed)?;
     if trails.is_empty() {
         let message = format!(
-            "{}: no trail in it (files *.jsonl, or with a .checkpoint beside them)",
+            "{}: there is no trail in this directory (*.jsonl, or with a .checkpoint beside it)",
             directory.display()
         );
         return Err(Failure::new(Exit::Malformed, message));

@@ -129,7 +129,7 @@ fn a_directory_is_verified_trail_by_trail() {
     let empty = Dir::new();
     run(&["verify", &empty.text("")])
         .expect(4)
-        .one_line(&["no trail"]);
+        .one_line(&["no trail in this directory"]);
 }
 
 #[test]

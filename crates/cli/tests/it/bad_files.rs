@@ -174,7 +174,7 @@ fn trails_that_cannot_be_made() {
         &dir.text("taken.jsonl/trace.jsonl"),
         &["taken.jsonl", "Not a directory"],
     );
-    check(dir.at().to_str().unwrap(), &["exists"]);
+    check(dir.at().to_str().unwrap(), &["Is a directory"]);
     check("/dev/full", &["/dev/full", "exists"]);
     std::os::unix::fs::symlink(dir.path("nowhere"), dir.path("link")).unwrap();
     check(&dir.text("link"), &["link", "exists"]);

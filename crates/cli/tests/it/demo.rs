@@ -53,7 +53,7 @@ fn check(story: &Story, kind: Kind) {
     let demo = run(&["demo", story.name, "--sandbox", kind.word(), "--keep", &out]);
     let demo = demo.expect(0).quiet();
     assert!(!demo.stdout.contains('\x1b'), "colour without a terminal");
-    for said in ["agent ▸", "VALID L0 chain intact", "Try next"] {
+    for said in ["agent ▸", "VALID L2 sealed", "Try next"] {
         assert!(demo.stdout.contains(said), "no {said:?}: {}", demo.stdout);
     }
     let policy = dir.text("out/policy.yaml");

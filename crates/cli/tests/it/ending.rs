@@ -45,7 +45,7 @@ fn check(signal: Option<Signal>, reason: EndReason) {
     assert!(enough, "ended after {:?}", began.elapsed());
     for said in [
         "records   4 ",
-        "5 records, head sha256:",
+        "6 records, head sha256:",
         "next: sandtrace verify ",
     ] {
         assert!(watch.stderr.contains(said), "no {said:?}: {}", watch.stderr);
@@ -75,7 +75,8 @@ fn check(signal: Option<Signal>, reason: EndReason) {
     );
 }
 
-/// A watch that was killed leaves whole lines; `verify` says that the end is missing.
+/// A watch that was killed leaves whole lines; `verify` says that the end is missing, until
+/// another watch goes on.
 #[test]
 fn killed() {
     let dir = Dir::new();
@@ -103,6 +104,13 @@ fn killed() {
         "{}",
         verified.stdout
     );
-    let again = run(&args).expect(73);
-    again.one_line(&["exists", "trace.jsonl"]);
+    // The next watch goes on where this one stopped.
+    let again: Vec<&str> = args.into_iter().chain(["--duration", "300ms"]).collect();
+    run(&again).expect(0);
+    let verified = run(&["verify", &trail]).expect(0).quiet();
+    assert!(
+        verified.stdout.contains("in 2 sessions"),
+        "{}",
+        verified.stdout
+    );
 }

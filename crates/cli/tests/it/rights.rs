@@ -22,8 +22,13 @@ impl Nobody {
         fs::copy(env!("CARGO_BIN_EXE_sandtrace"), dir.path("sandtrace")).unwrap();
         fs::copy(POLICY, dir.path("policy.yaml")).unwrap();
         dir.dir("own");
-        std::os::unix::fs::chown(dir.path("own"), Some(Self::ID), Some(Self::ID)).unwrap();
-        Self { dir }
+        dir.dir("state");
+        for own in ["own", "state"] {
+            std::os::unix::fs::chown(dir.path(own), Some(Self::ID), Some(Self::ID)).unwrap();
+        }
+        let nobody = Self { dir };
+        nobody.run(&["keys", "init"]).expect(0);
+        nobody
     }
 
     #[track_caller]
@@ -32,6 +37,7 @@ impl Nobody {
         // Supplementary groups go with the uid.
         command.args(args).uid(Self::ID).gid(Self::ID);
         command.current_dir(self.dir.path("own"));
+        command.env("SANDTRACE_STATE_DIR", self.dir.path("state"));
         finish(command)
     }
 

@@ -8,14 +8,16 @@ use sandtrace_event::{AuditEvent, EventType, Flow, FlowPhase, Payload, TrailEnd,
 
 use super::run;
 
-/// Every record.
+/// Every record but checkpoints, of which nobody can say how many there are.
 #[track_caller]
 pub(crate) fn events(trail: impl AsRef<Path>) -> Vec<AuditEvent> {
     let file = fs::File::open(trail).unwrap();
     let mut reader = TrailReader::new(file);
     let mut events = Vec::new();
     while let Some(event) = reader.next_event().unwrap() {
-        events.push(event);
+        if event.event_type != EventType::Checkpoint {
+            events.push(event);
+        }
     }
     assert_eq!(reader.partial_bytes(), 0, "an unfinished line");
     events
@@ -56,7 +58,7 @@ pub(crate) fn assert_sealed(trail: impl AsRef<Path>) -> Vec<AuditEvent> {
     let trail = trail.as_ref();
     let verified = run(&[Path::new("verify"), trail]).expect(0).quiet();
     assert!(
-        verified.stdout.starts_with("VALID L0 chain intact"),
+        verified.stdout.starts_with("VALID L2 sealed"),
         "{}",
         verified.stdout
     );
