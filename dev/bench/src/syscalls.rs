@@ -148,7 +148,11 @@ fn drain() -> Result<()> {
     for _ in 0..PROCESSES {
         let load = Load::start("getppid", 100)?;
         match &mut source {
-            Some(source) => source.watch(load.pid)?,
+            Some(source) => {
+                source.watch(load.pid)?;
+                // As a watch does ten times a second.
+                let _few = source.facts();
+            }
             None => source = Some(EbpfSource::attach(load.pid, config)?),
         }
         loads.push(load);
