@@ -613,7 +613,7 @@ def answer(args):
     trail.note_state()
     partial = read(trail, segments(args.trail))
     problems = []
-    if trail.last is None and not partial:
+    if trail.last is None:
         return INCOMPLETE
     sealed = trail.ended and (trail.seal or not trail.signed)
     if partial and trail.ended and not trail.signed:

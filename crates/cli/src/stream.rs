@@ -7,7 +7,7 @@ use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
 use sandtrace_audit_chain::{Line, ReadError, TrailReader};
-use sandtrace_event::EventType;
+use sandtrace_event::Payload;
 use sandtrace_output::{Fanout, Record, SinkError, State, WhenBusy};
 use std::fs::File;
 use std::path::Path;
@@ -27,6 +27,8 @@ pub(crate) fn run(args: &StreamArgs) -> Result<Exit, Failure> {
         sinks: show::sinks(&args.show, WhenBusy::Wait)?,
         exit: Exit::Success,
         no_records: 0,
+        is_signed: false,
+        has_ended: false,
     };
     let mut reader = TrailReader::new(file);
     loop {
@@ -59,6 +61,9 @@ struct Streamer {
     exit: Exit,
     /// Lines that are no records.
     no_records: u64,
+    /// The trail's first record names a key: a checkpoint seals it.
+    is_signed: bool,
+    has_ended: bool,
 }
 
 impl Streamer {
@@ -72,13 +77,24 @@ impl Streamer {
                     event: &event,
                     line: &bytes,
                 });
-                event.event_type == EventType::TrailEnd
+                self.is_last(&event.payload)
             }
             Err(error) => {
                 self.report(&error);
                 false
             }
         }
+    }
+
+    /// Cosignatures may come later; nobody knows how many.
+    fn is_last(&mut self, payload: &Payload) -> bool {
+        match payload {
+            Payload::TrailStart(start) => self.is_signed = start.key.is_some(),
+            Payload::TrailEnd(_) => self.has_ended = true,
+            Payload::Checkpoint(_) => return self.has_ended,
+            _ => {}
+        }
+        self.has_ended && !self.is_signed
     }
 
     /// A line that is no record: the ones after it can still be read.

@@ -58,7 +58,10 @@ impl Judgement {
         };
         let level = level(report, settings, quorum);
         judge.outcome(place);
-        if judge.problems.is_empty() || matches!(report.outcome, Outcome::Incomplete(_)) {
+        // Where no record is whole there is nothing more to say.
+        if judge.problems.is_empty()
+            || (matches!(report.outcome, Outcome::Incomplete(_)) && report.records > 0)
+        {
             judge.beside(place);
             judge.size();
             judge.trust(level);

@@ -110,5 +110,5 @@ fn nothing_kept_is_overwritten() {
         again.stderr
     );
     assert_eq!(std::fs::read(trail).unwrap(), b"mine too");
-    assert_eq!(dir.names(), ["policy.yaml", "trace.jsonl"]);
+    assert_eq!(dir.names(), ["policy.yaml", "state", "trace.jsonl"]);
 }
