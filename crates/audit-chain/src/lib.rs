@@ -20,6 +20,7 @@ pub mod key_file;
 mod line;
 pub mod merkle;
 pub mod note;
+pub mod proof;
 pub mod reader;
 pub mod segments;
 pub mod verify;

@@ -2,7 +2,7 @@
 
 use crate::envelope::Envelope;
 use crate::line::MAX_LINE;
-use sandtrace_event::{AuditEvent, Digest};
+use sandtrace_event::{AuditEvent, Digest, EventType};
 use std::io::{self, Read};
 
 /// One whole line.
@@ -37,6 +37,15 @@ impl Line<'_> {
         let envelope = Envelope::parse(self.bytes).ok()?;
         let hash = std::str::from_utf8(envelope.record_hash).ok()?;
         Some((envelope.seq, hash.parse().ok()?))
+    }
+}
+
+impl Line<'_> {
+    /// Its `seq` and type as it states them, like [`Self::stated`].
+    #[must_use]
+    pub(crate) fn stated_type(&self) -> Option<(u64, EventType)> {
+        let envelope = Envelope::parse(self.bytes).ok()?;
+        Some((envelope.seq, envelope.event_type))
     }
 }
 

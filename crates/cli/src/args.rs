@@ -48,6 +48,12 @@ pub(crate) enum Command {
     #[cfg(feature = "demo")]
     #[command(after_long_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Prove that one record is in a signed trail
+    #[command(after_long_help = crate::prove::PROVE_EXAMPLES)]
+    Prove(crate::prove::ProveArgs),
+    /// Take some records out of a trail, with proofs that they are in it
+    #[command(after_long_help = crate::prove::EXPORT_EXAMPLES)]
+    Export(crate::prove::ExportArgs),
     /// Vouch for the growth of other hosts' trails
     #[command(subcommand)]
     Witness(WitnessCommand),

@@ -14,6 +14,7 @@ mod keys;
 mod list;
 mod policy_file;
 mod profile;
+mod prove;
 mod replay;
 mod show;
 mod stream;
@@ -55,6 +56,8 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Fsdiff(args) => fsdiff::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
+        Command::Prove(args) => prove::prove(args),
+        Command::Export(args) => prove::export(args),
         Command::Witness(command) => witness::run(command),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
         Command::Config(ConfigCommand::Check(args)) => config::check(args),

@@ -18,6 +18,7 @@ mod mutations;
 mod naive;
 mod notes;
 mod policies;
+mod proofs;
 mod sample;
 mod signed;
 mod speed;

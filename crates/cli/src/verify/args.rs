@@ -49,6 +49,9 @@ pub(crate) struct VerifyArgs {
     /// Resolver to accept, beside those in the policy and those that the trail names
     #[arg(long, value_name = "IP", requires = "against")]
     pub(crate) resolver: Vec<IpAddr>,
+    /// The file holds proofs of single records, as `prove` and `export --proofs` make them
+    #[arg(long)]
+    pub(crate) proof: bool,
     /// Print the answer as JSON, one object per trail (docs/schema/verify.schema.json)
     #[arg(long)]
     pub(crate) json: bool,

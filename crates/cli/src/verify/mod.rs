@@ -13,6 +13,7 @@ mod settings;
 pub(crate) use args::{EXAMPLES, VerifyArgs};
 
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::prove;
 use anyhow::Context as _;
 use judge::Judgement;
 use place::Place;
@@ -33,6 +34,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     }
     // What does not load is said before a long trail is read.
     let settings = Settings::resolve(args)?;
+    if args.proof {
+        let (hosts, policy) = (&settings.pins[..], settings.witnesses.as_ref());
+        return prove::verify(&args.trail, &prove::Trust { hosts, policy }, settings.json);
+    }
     if from_stdin {
         let report = verify(io::stdin(), &settings.options(None))
             .context("read standard input")
