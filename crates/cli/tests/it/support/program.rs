@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,11 +16,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// The program, without what the caller's environment says about colours.
 pub(crate) fn sandtrace<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
-    command.args(args);
+    command.args(args).env("SANDTRACE_STATE_DIR", state_dir());
     for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE"] {
         command.env_remove(variable);
     }
     command
+}
+
+/// Where the key is that signs the trails of tests. The first use of a key
+/// says so on standard error; that is over when this returns.
+fn state_dir() -> &'static str {
+    const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+    static MADE: Once = Once::new();
+    MADE.call_once(|| {
+        let mut init = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+        let made = init.args(["keys", "init", "--state-dir", DIR]).output();
+        let exists = Path::new(DIR).join("host.key").exists();
+        assert!(exists, "{made:?}");
+    });
+    DIR
 }
 
 /// Runs the program to its end.
