@@ -179,7 +179,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
     pub(crate) scan_interval: Option<Duration>,
     /// How the VMM's own system calls on the host are seen, never the guest's [default: auto]
-    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "all")]
+    #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) syscalls: Option<SyscallMode>,
     /// Time between two counts of system calls [default: 5s]
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]

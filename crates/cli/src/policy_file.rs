@@ -31,6 +31,12 @@ pub(crate) fn load(path: &Path) -> Result<LoadedPolicy, Failure> {
     })
 }
 
+/// Digest of a policy that may not load; `None` where it cannot be read.
+pub(crate) fn digest(path: &Path) -> Option<Digest> {
+    let bytes = read(path).ok()?;
+    Some(Digest(Sha256::digest(&bytes).into()))
+}
+
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than the parser takes, so that it is the parser who refuses.

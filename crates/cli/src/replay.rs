@@ -9,6 +9,7 @@ use crate::keys;
 use crate::policy_file::{self, LoadedPolicy};
 use crate::show;
 use crate::watch::judge::Judge;
+use crate::watch::law::Law;
 use crate::watch::opening::TrailPlan;
 use crate::watch::settings::random_nonce;
 use crate::watch::start::own_digest;
@@ -24,7 +25,6 @@ use sandtrace_event::{
     Payload, SandboxAttached, SandboxDetached, Timestamp, TrailStart,
 };
 use sandtrace_output::WhenBusy;
-use sandtrace_policy::Engine;
 use sandtrace_wire::FlowConfig;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, pipe};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
@@ -48,10 +49,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
     let opened = settings.trail_plan(args)?.open()?;
     let trail = TrailThread::start(opened.writer, sinks, failed);
-    let judge = Judge {
-        engine: settings.engine(),
-        queue: trail.queue.clone(),
-    };
+    let judge = Judge::new(&settings.law(), trail.queue.clone());
     let wakes = [&interrupted, &trail_ended].map(std::os::fd::AsFd::as_fd);
     let failed = Run { replay, judge }.through(&settings, wakes)?;
     let finished: Finished = match trail.join() {
@@ -231,9 +229,8 @@ impl Settings {
         }
     }
 
-    fn engine(&self) -> Option<Engine> {
-        let loaded = self.policy.as_ref()?;
-        Some(Engine::new(loaded.policy.clone(), &self.resolvers))
+    fn law(&self) -> Arc<Law> {
+        Arc::new(Law::new(self.policy.clone(), self.resolvers.clone()))
     }
 
     fn trail_start(&self) -> TrailStart {

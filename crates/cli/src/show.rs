@@ -9,6 +9,19 @@ use std::io::{IsTerminal as _, Write as _, stdout};
 /// Opens the outputs that were asked for. Where none of them is standard
 /// output, that gets readable lines.
 pub(crate) fn sinks(args: &ShowArgs, when_busy: WhenBusy) -> Result<Fanout, Failure> {
+    let mut fanout = outputs(args, when_busy)?;
+    if !args.output.contains(&Target::Stdout) {
+        let config = Config {
+            form: Form::Readable(look()),
+            when_busy,
+        };
+        fanout.open(&Target::Stdout, config).or_exit(Exit::Io)?;
+    }
+    Ok(fanout)
+}
+
+/// Opens the outputs that were asked for, and no other.
+pub(crate) fn outputs(args: &ShowArgs, when_busy: WhenBusy) -> Result<Fanout, Failure> {
     let mut fanout = Fanout::new(args.filter());
     for target in &args.output {
         let form = match target {
@@ -17,13 +30,6 @@ pub(crate) fn sinks(args: &ShowArgs, when_busy: WhenBusy) -> Result<Fanout, Fail
         };
         let config = Config { form, when_busy };
         fanout.open(target, config).or_exit(Exit::CannotCreate)?;
-    }
-    if !args.output.contains(&Target::Stdout) {
-        let config = Config {
-            form: Form::Readable(look()),
-            when_busy,
-        };
-        fanout.open(&Target::Stdout, config).or_exit(Exit::Io)?;
     }
     Ok(fanout)
 }

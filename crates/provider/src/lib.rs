@@ -22,6 +22,7 @@ mod inspect;
 mod manual;
 mod qemu;
 mod sighting;
+mod state;
 mod target;
 
 pub use config::DiscoverConfig;
@@ -33,4 +34,5 @@ pub use manual::{ManualSpec, manual, manual_in};
 pub use sandtrace_event::Coverage;
 pub use sandtrace_sys::process::ProcRoot;
 pub use sighting::Sighting;
+pub use state::{StateWord, run_state};
 pub use target::{Disk, ProviderKind, Target};

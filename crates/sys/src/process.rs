@@ -186,6 +186,30 @@ impl Process {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Its cgroup in the unified hierarchy, as a path from that one's root
+    /// (cgroups(7)).
+    ///
+    /// # Errors
+    /// When the process is gone, or is in no such cgroup.
+    pub fn cgroup(&self) -> io::Result<String> {
+        let bytes = read(&self.dir, "cgroup", 64 << 10)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let unified = text.lines().find_map(|line| line.strip_prefix("0::"));
+        let none = || io::Error::new(io::ErrorKind::NotFound, "in no unified cgroup");
+        unified.map(str::to_owned).ok_or_else(none)
+    }
+
+    /// Whether a signal or a tracer stopped it (states `T` and `t`).
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn is_stopped(&self) -> io::Result<bool> {
+        let stat = read(&self.dir, "stat", 4096)?;
+        let name_end = stat.iter().rposition(|&byte| byte == b')');
+        let state = name_end.and_then(|end| stat.get(end + 2));
+        Ok(matches!(state, Some(b'T' | b't')))
+    }
+
     /// Its network namespace.
     ///
     /// # Errors

@@ -40,6 +40,10 @@ pub(crate) struct Options {
     pub(crate) max_sandboxes: usize,
     pub(crate) discover: DiscoverConfig,
     pub(crate) show: ShowArgs,
+    /// What the command line says, to go over what is read again.
+    arguments: Layer,
+    /// The file that it names.
+    config: Option<PathBuf>,
 }
 
 /// A settings file and the environment, before the command line goes over them.
@@ -52,7 +56,21 @@ impl Options {
     /// Reads file and environment and puts the arguments of `watch` over them.
     pub(crate) fn of_watch(args: &WatchArgs) -> Result<Self, Failure> {
         let below = Below::read(args.config.as_deref())?;
-        Self::resolve(watch_layer(args), below)
+        let options = Self::resolve(watch_layer(args), below)?;
+        Ok(Self {
+            config: args.config.clone(),
+            ..options
+        })
+    }
+
+    /// Reads file and environment again.
+    pub(crate) fn again(&self) -> Result<Self, Failure> {
+        let below = Below::read(self.config.as_deref())?;
+        let options = Self::resolve(self.arguments.clone(), below)?;
+        Ok(Self {
+            config: self.config.clone(),
+            ..options
+        })
     }
 
     /// The same for `list`.
@@ -66,7 +84,7 @@ impl Options {
     fn resolve(arguments: Layer, below: Below) -> Result<Self, Failure> {
         let lowest = below.file.as_ref().map(|file| file.layer.clone());
         let below_arguments = below.environment.over(lowest.unwrap_or_default());
-        let layer = arguments.over(below_arguments);
+        let layer = arguments.clone().over(below_arguments);
         let discover = DiscoverConfig::default();
         let scan_interval = layer.scan_interval.unwrap_or(Duration::from_secs(2));
         if scan_interval.is_zero() {
@@ -97,6 +115,8 @@ impl Options {
                 filter_verdict: layer.filter_verdict.unwrap_or_default(),
             },
             file: below.file,
+            arguments,
+            config: None,
         })
     }
 }

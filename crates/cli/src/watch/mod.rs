@@ -3,12 +3,15 @@
 mod files;
 mod fleet;
 pub(crate) mod judge;
+pub(crate) mod law;
 pub(crate) mod moment;
 pub(crate) mod opening;
 mod outlet;
+mod reload;
 pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod start;
+mod states;
 mod syscalls;
 pub(crate) mod trail;
 
@@ -19,6 +22,7 @@ use crate::show;
 use anyhow::Context as _;
 use sandtrace_output::WhenBusy;
 use sandtrace_output::terminal;
+use reload::Rules;
 use session::Session;
 use settings::{Settings, Signing};
 use std::io::{PipeReader, pipe};
@@ -29,14 +33,18 @@ use trail::Finished;
 /// Watches until the sandbox ends, the time is over or somebody interrupts.
 pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
     let interrupted = interruptions()?;
-    let options = Options::of_watch(args)?;
+    let hangups = readable_at(&[signal_hook::consts::SIGHUP])?;
+    let rules = Rules::load(&Options::of_watch(args)?)?;
     let Some(sandbox_id) = &args.sandbox_id else {
         let signing = Signing::from_args(&args.state, &args.segments)?;
-        return fleet::run(&options, args.duration, signing, &interrupted);
+        return fleet::run(&rules, args.duration, signing, [&interrupted, &hangups]);
     };
-    let settings = Settings::of_one(&options, args, sandbox_id)?;
-    let sinks = show::sinks(&options.show, WhenBusy::DROP)?;
+    let settings = Settings::of_one(&rules, args, sandbox_id)?;
+    let sinks = show::sinks(&rules.options.show, WhenBusy::DROP)?;
     let session = Session::start(&settings, sinks)?;
+    let (law, queue) = session.law();
+    states::follow(&settings, &rules.options, &law, &queue)?;
+    reload::follow(rules, hangups, law, queue)?;
     let finished = session.run(interrupted.as_fd(), || announce(&settings))?;
     summarise(&finished);
     Ok(Exit::Success)
@@ -44,11 +52,16 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
 
 /// Readable once SIGINT or SIGTERM arrived.
 pub(crate) fn interruptions() -> Result<PipeReader, Failure> {
+    readable_at(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
+}
+
+/// Readable once one of these signals arrived.
+fn readable_at(signals: &[i32]) -> Result<PipeReader, Failure> {
     let (reader, writer) = pipe().or_exit(Exit::Internal)?;
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in signals {
         let writer = writer.try_clone().or_exit(Exit::Internal)?;
-        signal_hook::low_level::pipe::register(signal, writer)
-            .context("handle SIGINT and SIGTERM")
+        signal_hook::low_level::pipe::register(*signal, writer)
+            .with_context(|| format!("handle signal {signal}"))
             .or_exit(Exit::Internal)?;
     }
     Ok(reader)

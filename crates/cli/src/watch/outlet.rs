@@ -56,6 +56,13 @@ pub(crate) struct Load {
 const MOST_WAITING: usize = 4096;
 
 impl Outlet {
+    /// Waits while too much waits already, for those who may.
+    pub(crate) fn await_room(&self) {
+        if let Self::Shared(lane) = self {
+            lane.await_room();
+        }
+    }
+
     pub(crate) fn send(&self, entry: Entry) -> Result<(), TrailFailed> {
         match self {
             Self::Own(queue) => queue.send(entry).map_err(|_| TrailFailed),
@@ -65,10 +72,13 @@ impl Outlet {
 }
 
 impl Lane {
-    fn send(&self, entry: Entry) -> Result<(), TrailFailed> {
+    fn await_room(&self) {
         while self.patient && self.load.is_full() {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn send(&self, entry: Entry) -> Result<(), TrailFailed> {
         if self.load.has_failed() {
             return Err(TrailFailed);
         }

@@ -2,11 +2,13 @@
 
 use super::files::FilesThread;
 use super::judge::Judge;
+use super::law::Law;
 use super::moment::{control, now};
+use super::outlet::Outlet;
 use super::settings::Settings;
 use super::start;
 use super::syscalls::{Chosen, SyscallsThread};
-use super::trail::{Appender, End, Entry, Finished, TrailThread};
+use super::trail::{Appender, End, Entry, Finished, Sinks, TrailThread};
 use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +20,7 @@ use sandtrace_sys::clock;
 use sandtrace_sys::process::Pidfd;
 use std::io::{PipeReader, pipe};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to wait for the VMM's end after its interface vanished: one causes the other.
@@ -30,6 +33,7 @@ pub(crate) struct Session {
     syscalls: Option<SyscallsThread>,
     /// Becomes readable when every baseline is taken: all writers are gone.
     baselines: PipeReader,
+    law: Arc<Law>,
     judge: Judge,
     trail: TrailThread,
     /// Becomes readable when the trail's thread ended.
@@ -73,12 +77,10 @@ impl Session {
         let opened = settings.trail_plan().open()?;
         let opening = opened.opening;
         let witnesses = settings.signing.witnesses.as_deref();
-        let appender = Appender::new(opened.writer, sinks).cosigned(witnesses);
+        let appender = Appender::new(opened.writer, Sinks::Own(sinks)).cosigned(witnesses);
         let trail = TrailThread::over(appender, failed);
-        let judge = |_: ()| Judge {
-            engine: settings.engine(),
-            queue: trail.queue.clone(),
-        };
+        let law = settings.law();
+        let judge = |_: ()| Judge::new(&law, trail.queue.clone());
         let mut first = judge(());
         let started = now();
         let mut start = start::trail_start(settings);
@@ -108,12 +110,18 @@ impl Session {
             files,
             syscalls,
             baselines,
+            law,
             judge: first,
             trail,
             trail_ended,
             vmm,
             deadline_us,
         })
+    }
+
+    /// What it is judged by, and where a change of that is recorded.
+    pub(crate) fn law(&self) -> (Arc<Law>, Outlet) {
+        (Arc::clone(&self.law), self.trail.queue.clone())
     }
 
     /// Watches until the sandbox ends, the time is over, or `stop` becomes

@@ -1,20 +1,21 @@
 //! From arguments to what a session needs, resolved once.
 
+use super::law::Law;
 use super::opening::TrailPlan;
+use super::reload::Rules;
 use super::start;
 use super::syscalls::SyscallMode;
 use crate::args::{SegmentArgs, StateArgs, WatchArgs};
 use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::keys;
-use crate::policy_file::{self, LoadedPolicy};
+use crate::policy_file::LoadedPolicy;
 use crate::witness::Witnesses;
 use anyhow::Context as _;
 use sandtrace_audit_chain::note::SigningKey;
 use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
 use sandtrace_capture::network::EvidenceConfig;
 use sandtrace_event::Digest;
-use sandtrace_policy::Engine;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingConfig;
@@ -88,17 +89,17 @@ impl Signing {
 }
 
 impl Settings {
-    /// Loads the policy and finds the sandbox.
+    /// Finds the sandbox.
     pub(crate) fn of_one(
-        options: &Options,
+        rules: &Rules,
         args: &WatchArgs,
         sandbox_id: &str,
     ) -> Result<Self, Failure> {
-        let policy = options.policy.as_deref();
+        let options = &rules.options;
         let mut settings = Self::resolve(Request {
             agent_id: args.agent_id.clone(),
             duration: args.duration,
-            policy: policy.map(policy_file::load).transpose()?,
+            policy: rules.policy.clone(),
             resolvers: options.resolvers.clone(),
             scan_interval: options.scan_interval,
             target: find(options, args, sandbox_id)?,
@@ -165,10 +166,9 @@ impl Settings {
         }
     }
 
-    /// A policy engine for one collector, if there is a policy.
-    pub(crate) fn engine(&self) -> Option<Engine> {
-        let loaded = self.policy.as_ref()?;
-        Some(Engine::new(loaded.policy.clone(), &self.resolvers))
+    /// What the sandbox is judged by at first.
+    pub(crate) fn law(&self) -> Arc<Law> {
+        Arc::new(Law::new(self.policy.clone(), self.resolvers.clone()))
     }
 }
 

@@ -184,10 +184,5 @@ fn backends(target: &Target) -> Vec<BackendInForce> {
         (None, false) => backend(Layer::Filesystem, "ext4", "the sandbox has disk images"),
         (None, true) => backend(Layer::Filesystem, "off", "no disk was found or given"),
     };
-    let syscalls = backend(
-        Layer::Syscall,
-        "off",
-        "watching many sandboxes at once leaves them out",
-    );
-    vec![network, files, syscalls]
+    vec![network, files]
 }

@@ -13,6 +13,7 @@ use sandtrace_sys::clock;
 use std::io::PipeWriter;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl TrailThread {
     /// Starts the trail's thread. `failed` is closed when the thread ends, so
     /// that a poll on its other end wakes up.
     pub(crate) fn start(writer: TrailWriter, sinks: Fanout, failed: PipeWriter) -> Self {
-        Self::over(Appender::new(writer, sinks), failed)
+        Self::over(Appender::new(writer, Sinks::Own(sinks)), failed)
     }
 
     /// The same with an appender that is set up already.
@@ -86,12 +87,29 @@ impl TrailThread {
 /// One trail and who hears of it.
 pub(crate) struct Appender {
     writer: TrailWriter,
-    sinks: Fanout,
+    sinks: Sinks,
     witnesses: Option<TrailHandle>,
 }
 
+/// Who hears of a trail's records.
+pub(crate) enum Sinks {
+    /// Sinks of this trail alone.
+    Own(Fanout),
+    /// Sinks that the trails of many sandboxes share; somebody else ends them.
+    Shared(Arc<Mutex<Fanout>>),
+}
+
+impl Sinks {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Fanout) -> T) -> T {
+        match self {
+            Self::Own(fanout) => act(fanout),
+            Self::Shared(fanout) => act(&mut fanout.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+}
+
 impl Appender {
-    pub(crate) fn new(writer: TrailWriter, sinks: Fanout) -> Self {
+    pub(crate) fn new(writer: TrailWriter, sinks: Sinks) -> Self {
         Self {
             writer,
             sinks,
@@ -210,14 +228,17 @@ impl Appender {
                 witnesses.observe(&sealed.event);
             }
         }
-        for sealed in acknowledged {
-            self.sinks.write(&Record {
-                event: &sealed.event,
-                line: &sealed.line,
-            });
-        }
-        self.sinks.flush();
-        for problem in self.sinks.take_problems() {
+        let problems = self.sinks.with(|sinks| {
+            for sealed in acknowledged {
+                sinks.write(&Record {
+                    event: &sealed.event,
+                    line: &sealed.line,
+                });
+            }
+            sinks.flush();
+            sinks.take_problems()
+        });
+        for problem in problems {
             show::tell(&format!("sandtrace: {problem}"));
         }
     }
@@ -258,7 +279,10 @@ impl Appender {
             end,
             head: self.writer.head(),
             path: self.writer.path().to_owned(),
-            outputs: self.sinks.finish(),
+            outputs: match &mut self.sinks {
+                Sinks::Own(sinks) => sinks.finish(),
+                Sinks::Shared(_) => Vec::new(),
+            },
         }
     }
 }

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-struct Watch {
+pub(crate) struct Watch {
     child: Child,
     errors: BufReader<std::process::ChildStderr>,
     trails: PathBuf,
 }
 
 impl Watch {
-    fn start(lab: &Lab, more: &[&str]) -> Self {
+    pub(crate) fn start(lab: &Lab, more: &[&str]) -> Self {
         let trails = lab.dir().join("trails");
         let mut child = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
             .args([
@@ -43,7 +43,7 @@ impl Watch {
     }
 
     /// The trail of this sandbox, once it holds `text`.
-    fn await_trail(&self, id: &str, text: &str) -> PathBuf {
+    pub(crate) fn await_trail(&self, id: &str, text: &str) -> PathBuf {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let found = trails_of(&self.trails, id)
@@ -57,7 +57,13 @@ impl Watch {
         }
     }
 
-    fn interrupt(mut self) -> String {
+    /// Orders it to read its settings again.
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
+    pub(crate) fn interrupt(mut self) -> String {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         let mut said = String::new();
@@ -84,7 +90,7 @@ fn trails_of(dir: &Path, id: &str) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(named).collect()
 }
 
-fn records(trail: &Path) -> Vec<Value> {
+pub(crate) fn records(trail: &Path) -> Vec<Value> {
     let text = fs::read_to_string(trail).unwrap();
     assert!(!text.contains(CANARY));
     text.lines()
@@ -92,7 +98,7 @@ fn records(trail: &Path) -> Vec<Value> {
         .collect()
 }
 
-fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub(crate) fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
     records
         .iter()
         .filter(|record| record["event_type"] == kind)

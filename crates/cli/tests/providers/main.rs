@@ -9,6 +9,8 @@
     reason = "helpers of tests fail and tell as tests do"
 )]
 
+mod calls;
 mod compliance;
 mod fleet;
+mod orders;
 mod support;

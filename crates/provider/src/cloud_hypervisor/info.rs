@@ -13,6 +13,8 @@ const MAX_DEVICES: usize = 256;
 #[derive(Debug, Deserialize)]
 pub(super) struct VmInfo {
     config: VmConfig,
+    #[serde(default)]
+    state: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,6 +63,10 @@ struct PmemConfig {
 }
 
 impl VmInfo {
+    pub(super) fn is_paused(&self) -> bool {
+        self.state == "Paused"
+    }
+
     pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
     }

@@ -91,6 +91,17 @@ impl Arguments {
     }
 }
 
+/// Whether its API says that it is paused; `None` where it says nothing.
+pub(crate) fn is_paused(
+    process: &Process,
+    arguments: &Arguments,
+    deadline: Instant,
+) -> Option<bool> {
+    let socket = arguments.api_socket.as_deref()?;
+    let info = ask(process, socket, deadline).ok()?;
+    Some(info.is_paused())
+}
+
 fn ask(process: &Process, socket: &std::path::Path, deadline: Instant) -> Result<VmInfo, ApiError> {
     let patience = deadline.saturating_duration_since(Instant::now());
     if patience.is_zero() {

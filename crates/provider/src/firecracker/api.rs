@@ -42,6 +42,8 @@ pub(super) enum ApiError {
 #[derive(Deserialize)]
 struct InstanceInfo {
     id: String,
+    #[serde(default)]
+    state: String,
 }
 
 /// What it says, and its metadata, which may hold secrets.
@@ -51,6 +53,31 @@ pub(super) fn claims(
     socket: &Path,
     deadline: Instant,
 ) -> Result<(Claims, Option<Vec<u8>>), ApiError> {
+    let mut client = connect(process, socket, deadline)?;
+    instance(&mut client, arguments)?;
+    let config = get(&mut client, "/vm/config")?;
+    let config =
+        VmConfig::parse(&config.body).map_err(|error| ApiError::Json("/vm/config", error))?;
+    let mut claims = config.claims();
+    // 400 where there is no metadata; nothing else of it is looked at.
+    let metadata = get(&mut client, "/mmds").ok().map(|answer| answer.body);
+    claims.agent_id = metadata.as_deref().and_then(agent_id);
+    Ok((claims, metadata))
+}
+
+/// Whether the VM is paused.
+pub(super) fn is_paused(
+    process: &Process,
+    arguments: &Arguments,
+    socket: &Path,
+    deadline: Instant,
+) -> Result<bool, ApiError> {
+    let mut client = connect(process, socket, deadline)?;
+    let info = instance(&mut client, arguments)?;
+    Ok(info.state == "Paused")
+}
+
+fn connect(process: &Process, socket: &Path, deadline: Instant) -> Result<Client, ApiError> {
     let patience = deadline.saturating_duration_since(Instant::now());
     if patience.is_zero() {
         return Err(ApiError::NoTime);
@@ -60,21 +87,18 @@ pub(super) fn claims(
     if listener != process.pid() {
         return Err(ApiError::OtherListener(listener));
     }
-    let mut client = Client::new(stream, patience.min(PATIENCE), MAX_BODY);
-    let info = get(&mut client, "/")?;
+    Ok(Client::new(stream, patience.min(PATIENCE), MAX_BODY))
+}
+
+fn instance(client: &mut Client, arguments: &Arguments) -> Result<InstanceInfo, ApiError> {
+    let info = get(client, "/")?;
     let info: InstanceInfo =
         serde_json::from_slice(&info.body).map_err(|error| ApiError::Json("/", error))?;
-    if info.id != arguments.instance_id() {
-        return Err(ApiError::OtherInstance(info.id));
+    if info.id == arguments.instance_id() {
+        Ok(info)
+    } else {
+        Err(ApiError::OtherInstance(info.id))
     }
-    let config = get(&mut client, "/vm/config")?;
-    let config =
-        VmConfig::parse(&config.body).map_err(|error| ApiError::Json("/vm/config", error))?;
-    let mut claims = config.claims();
-    // 400 where there is no metadata; nothing else of it is looked at.
-    let metadata = get(&mut client, "/mmds").ok().map(|answer| answer.body);
-    claims.agent_id = metadata.as_deref().and_then(agent_id);
-    Ok((claims, metadata))
 }
 
 fn get(client: &mut Client, path: &'static str) -> Result<Answer, ApiError> {

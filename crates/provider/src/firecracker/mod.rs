@@ -45,6 +45,16 @@ pub(crate) fn claims(
     })
 }
 
+/// Whether its API says that it is paused; `None` where it says nothing.
+pub(crate) fn is_paused(
+    process: &Process,
+    arguments: &Arguments,
+    deadline: Instant,
+) -> Option<bool> {
+    let socket = arguments.api_socket.as_deref()?;
+    api::is_paused(process, arguments, socket, deadline).ok()
+}
+
 fn from_files(
     process: &Process,
     arguments: &Arguments,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::await_socket;
 
 /// Sends a body and waits for 200 or 204.
-pub(super) fn put(socket: &Path, path: &str, body: &Value) -> io::Result<()> {
+pub(super) fn send(method: &str, socket: &Path, path: &str, body: &Value) -> io::Result<()> {
     let mut stream = await_socket(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let body = match body {
@@ -19,7 +19,7 @@ pub(super) fn put(socket: &Path, path: &str, body: &Value) -> io::Result<()> {
     let length = body.len();
     write!(
         stream,
-        "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();
     let mut chunk = [0; 1024];

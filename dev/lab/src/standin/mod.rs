@@ -190,12 +190,29 @@ impl StandIn {
         let _ = self.child.wait();
     }
 
+    /// Pauses its guest, or lets it go on.
+    ///
+    /// # Errors
+    /// When it does not answer or says no; also without an API.
+    pub fn pause(&self, paused: bool) -> Result<(), LabError> {
+        match (self.plan.form, paused) {
+            (StandInForm::CloudHypervisor, true) => self.put("/api/v1/vm.pause", &Value::Null),
+            (StandInForm::CloudHypervisor, false) => self.put("/api/v1/vm.resume", &Value::Null),
+            (_, true) => self.send("PATCH", "/vm", &json!({"state": "Paused"})),
+            (_, false) => self.send("PATCH", "/vm", &json!({"state": "Resumed"})),
+        }
+    }
+
     fn put(&self, path: &str, body: &Value) -> Result<(), LabError> {
+        self.send("PUT", path, body)
+    }
+
+    fn send(&self, method: &str, path: &str, body: &Value) -> Result<(), LabError> {
         let failed = doing(format!(
-            "PUT {path} to the VMM at {}",
+            "{method} {path} to the VMM at {}",
             self.plan.socket.display()
         ));
-        http::put(&self.plan.socket, path, body).map_err(failed)
+        http::send(method, &self.plan.socket, path, body).map_err(failed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sandboxes as they arrive: by the kernel's word when a program starts, and
 //! by looking at all processes and at Docker now and then.
 
+use super::Shared;
 use super::sandbox::lock;
 use sandtrace_provider::{DiscoverConfig, ProcRoot, Sighting, sightings};
 use sandtrace_sys::proc_events::{ProcEvent, ProcEvents};
@@ -62,10 +63,10 @@ impl Arrivals {
     /// Looks at everything now and then: the net below the events, and the
     /// only way by which containers are found. Docker may be slow, so this
     /// has a thread of its own.
-    pub(super) fn rescan(&self, config: &DiscoverConfig, seen: &Sender<Sighting>) {
+    pub(super) fn rescan(&self, shared: &Shared, seen: &Sender<Sighting>) {
         let proc = ProcRoot::host();
         while !self.is_over() {
-            if let Ok((found, _)) = sightings(&proc, config) {
+            if let Ok((found, _)) = sightings(&proc, shared.edition().discover()) {
                 let alive: Vec<Name> = found
                     .iter()
                     .map(|it| (it.pid(), it.start_ticks()))
@@ -99,7 +100,7 @@ impl Arrivals {
     /// the other thread found.
     pub(super) fn watch(
         &self,
-        config: &DiscoverConfig,
+        shared: &Shared,
         events: Option<ProcEvents>,
         seen: &std::sync::mpsc::Receiver<Sighting>,
         ready: &Sender<Sighting>,
@@ -108,7 +109,12 @@ impl Arrivals {
         let mut waiting: Vec<Waiting> = Vec::new();
         let proc = ProcRoot::host();
         while !self.is_over() {
-            self.take_events(&proc, config, &mut events, &mut waiting);
+            self.take_events(
+                &proc,
+                shared.edition().discover(),
+                &mut events,
+                &mut waiting,
+            );
             waiting.extend(seen.try_iter().map(Waiting::new));
             let now = Instant::now();
             for waiter in std::mem::take(&mut waiting) {

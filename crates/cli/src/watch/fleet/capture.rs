@@ -2,12 +2,14 @@
 
 use super::sandbox::{Sandbox, Stop};
 use crate::watch::outlet::Key;
+use crate::watch::reload::Reloaded;
 use rustix::event::{Timespec, epoll};
 use sandtrace_capture::network::Attached;
 use sandtrace_sys::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, PipeReader, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub(super) enum Order {
     Watch(Box<Sandbox>),
     /// Its trail failed: forget it.
     Drop(Key),
+    /// Settings were read again; which edition they are.
+    Judge(u64, Arc<Reloaded>),
     /// Let go of all and end.
     StopAll(Stop),
 }
@@ -35,6 +39,8 @@ pub(super) struct Capture {
     /// Readable when there are orders.
     bell: PipeReader,
     finish: Sender<Finish>,
+    /// What was read last, for sandboxes that were attached meanwhile.
+    reloaded: Option<(u64, Arc<Reloaded>)>,
     sandboxes: BTreeMap<Key, Box<Sandbox>>,
     /// When each sandbox is to be looked at next.
     due: BTreeSet<(u64, Key)>,
@@ -58,6 +64,7 @@ impl Capture {
             orders,
             bell,
             finish,
+            reloaded: None,
             sandboxes: BTreeMap::new(),
             due: BTreeSet::new(),
             when: BTreeMap::new(),
@@ -102,6 +109,12 @@ impl Capture {
             match order {
                 Order::Watch(sandbox) => self.add(sandbox),
                 Order::Drop(key) => drop(self.remove(key)),
+                Order::Judge(number, reloaded) => {
+                    for sandbox in self.sandboxes.values_mut() {
+                        sandbox.judge_by(number, &reloaded);
+                    }
+                    self.reloaded = Some((number, reloaded));
+                }
                 Order::StopAll(stop) => {
                     let keys: Vec<_> = self.sandboxes.keys().copied().collect();
                     for key in keys {
@@ -114,7 +127,10 @@ impl Capture {
         false
     }
 
-    fn add(&mut self, sandbox: Box<Sandbox>) {
+    fn add(&mut self, mut sandbox: Box<Sandbox>) {
+        if let Some((number, reloaded)) = &self.reloaded {
+            sandbox.judge_by(*number, reloaded);
+        }
         let key = sandbox.key;
         let rings = sandbox.network.iter().map(|network| network.as_fd());
         let mut watched = Ok(());

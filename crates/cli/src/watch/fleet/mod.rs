@@ -2,33 +2,36 @@
 //! for a thousand of them as for one.
 
 mod arrivals;
+mod calls;
 mod capture;
 mod earlier;
 mod sandbox;
 mod scans;
+mod states;
 mod trails;
 
 use super::outlet::{Key, Parcel};
+use super::reload::Rules;
 use super::settings::Signing;
+use super::syscalls::Programs;
 use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
-use crate::policy_file::{self, LoadedPolicy};
 use crate::show;
 use anyhow::Context as _;
 use arrivals::{Arrivals, Name};
+use calls::Calls;
 use capture::{Capture, Finish, Order};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::{Sandbox, Stop, lock};
-use sandtrace_event::Digest;
-use sandtrace_provider::{DiscoverConfig, ProcRoot, Sighting};
+use sandtrace_output::{Fanout, WhenBusy};
+use sandtrace_provider::{DiscoverConfig, ProcRoot, ProviderKind, Sighting};
 use sandtrace_sys::proc_events::ProcEvents;
 use scans::Scans;
+use states::States;
 use std::collections::BTreeMap;
-use std::io::{PipeReader, PipeWriter, Write as _, pipe};
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -46,15 +49,42 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What every attached sandbox is given.
 struct Shared {
-    policy: Option<LoadedPolicy>,
-    resolvers: Vec<IpAddr>,
-    scan_interval: Duration,
-    settings_digest: Option<Digest>,
+    /// What may be read again while this runs.
+    edition: RwLock<Arc<Edition>>,
     signing: Signing,
-    trail_dir: PathBuf,
-    discover: DiscoverConfig,
-    max_sandboxes: usize,
+    sinks: Arc<Mutex<Fanout>>,
+    /// What counts the VMMs' system calls in the kernel.
+    programs: Programs,
+    syscall_interval: Duration,
     trails: Sender<Parcel>,
+}
+
+/// Settings and policy, and after how many others they came into force.
+struct Edition {
+    number: u64,
+    rules: Rules,
+}
+
+impl Shared {
+    fn edition(&self) -> Arc<Edition> {
+        let edition = self.edition.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&edition)
+    }
+
+    fn replace(&self, edition: Edition) {
+        let mut place = self.edition.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(edition);
+    }
+}
+
+impl Edition {
+    fn options(&self) -> &Options {
+        &self.rules.options
+    }
+
+    fn discover(&self) -> &DiscoverConfig {
+        &self.rules.options.discover
+    }
 }
 
 /// Who is watched now.
@@ -74,43 +104,41 @@ struct Ear {
 
 /// Watches until somebody interrupts or the time is over.
 pub(super) fn run(
-    options: &Options,
+    rules: &Rules,
     duration: Option<Duration>,
     signing: Signing,
-    interrupted: &PipeReader,
+    signals: [&PipeReader; 2],
 ) -> Result<Exit, Failure> {
-    if !options.show.output.is_empty() {
-        let why = "-o cannot be used with --all: stream the trails, one by one";
-        return Err(Failure::new(Exit::Usage, why));
-    }
+    let options = &rules.options;
     let trail_dir = &options.trail_dir;
     std::fs::create_dir_all(trail_dir)
         .with_context(|| format!("create the directory of the trails {}", trail_dir.display()))
         .or_exit(Exit::CannotCreate)?;
     let (trails, parcels) = channel();
-    let policy = options.policy.as_deref();
+    let sinks = show::outputs(&options.show, WhenBusy::DROP)?;
+    let edition = Edition {
+        number: 0,
+        rules: rules.clone(),
+    };
     let shared = Shared {
-        policy: policy.map(policy_file::load).transpose()?,
-        resolvers: options.resolvers.clone(),
-        scan_interval: options.scan_interval,
+        edition: RwLock::new(Arc::new(edition)),
         signing,
-        settings_digest: options.file.as_ref().map(|file| file.digest),
-        trail_dir: trail_dir.clone(),
-        discover: options.discover.clone(),
-        max_sandboxes: options.max_sandboxes,
+        sinks: Arc::new(Mutex::new(sinks)),
+        programs: Programs::load(options.syscalls, options.max_sandboxes)?,
+        syscall_interval: options.syscall_interval,
         trails,
     };
     let events = ProcEvents::open();
-    announce(&shared, events.as_ref().err());
+    announce(rules, events.as_ref().err());
     let deadline = duration.map(|duration| Instant::now() + duration);
     let fleet = Fleet::start(shared, parcels, events.ok())?;
-    let stop = fleet.wait(interrupted, deadline);
+    let stop = fleet.wait(signals, deadline);
     fleet.stop(stop);
     Ok(Exit::Success)
 }
 
-fn announce(shared: &Shared, without_events: Option<&std::io::Error>) {
-    let dir = shared.trail_dir.display();
+fn announce(rules: &Rules, without_events: Option<&std::io::Error>) {
+    let dir = rules.options.trail_dir.display();
     show::tell(&format!(
         "watching every sandbox of this host, trails in {dir}; Ctrl-C ends"
     ));
@@ -119,7 +147,7 @@ fn announce(shared: &Shared, without_events: Option<&std::io::Error>) {
             "  sandboxes are noticed up to a second after their start: {why}"
         ));
     }
-    if shared.policy.is_none() {
+    if rules.policy.is_none() {
         show::tell("  no policy given: events are recorded, not judged");
     }
 }
@@ -130,6 +158,8 @@ struct State {
     roll: Mutex<Roll>,
     arrivals: Arrivals,
     scans: Scans,
+    states: States,
+    calls: Calls,
     ears: Vec<Ear>,
 }
 
@@ -142,6 +172,8 @@ struct Fleet {
     capturing: Vec<JoinHandle<()>>,
     finishing: Vec<JoinHandle<()>>,
     scanning: Vec<JoinHandle<()>>,
+    asking: JoinHandle<()>,
+    reporting: JoinHandle<()>,
     writing: JoinHandle<()>,
 }
 
@@ -173,7 +205,9 @@ impl Fleet {
         let state = Arc::new(State {
             roll: Mutex::default(),
             arrivals: Arrivals::default(),
-            scans: Scans::new(shared.scan_interval),
+            states: States::new(shared.edition().options().state_interval),
+            scans: Scans::new(shared.edition().options().scan_interval),
+            calls: Calls::new(shared.syscall_interval),
             ears,
             shared,
         });
@@ -181,6 +215,10 @@ impl Fleet {
             let state = Arc::clone(&state);
             move || state.scans.run()
         })?;
+        let report = Arc::clone(&state);
+        let reporting = spawn("calls", move || report.calls.run())?;
+        let ask = Arc::clone(&state);
+        let asking = spawn("states", move || ask.states.run())?;
         let (ready, sightings) = channel();
         let sightings = Arc::new(Mutex::new(sightings));
         let attaching = many("attach", ATTACHING, || {
@@ -196,11 +234,10 @@ impl Fleet {
         let watch = Arc::clone(&state);
         let looking = vec![
             spawn("rescan", move || {
-                rescan.arrivals.rescan(&rescan.shared.discover, &seen);
+                rescan.arrivals.rescan(&rescan.shared, &seen);
             })?,
             spawn("arrivals", move || {
-                let config = &watch.shared.discover;
-                watch.arrivals.watch(config, events, &found, &ready);
+                watch.arrivals.watch(&watch.shared, events, &found, &ready);
             })?,
         ];
         Ok(Self {
@@ -211,12 +248,14 @@ impl Fleet {
             capturing,
             finishing,
             scanning,
+            asking,
+            reporting,
             writing,
         })
     }
 
     /// Until a signal or the end of the time.
-    fn wait(&self, interrupted: &PipeReader, deadline: Option<Instant>) -> Stop {
+    fn wait(&self, signals: [&PipeReader; 2], deadline: Option<Instant>) -> Stop {
         let look = Timespec {
             tv_sec: 0,
             tv_nsec: 50_000_000,
@@ -228,9 +267,18 @@ impl Fleet {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Stop::Duration;
             }
-            let mut fds = [PollFd::new(interrupted, PollFlags::IN)];
-            if poll(&mut fds, Some(&look)).is_ok_and(|ready| ready > 0) {
+            let [interrupted, mut hangups] = signals;
+            let mut fds = [interrupted, hangups].map(|fd| PollFd::new(fd, PollFlags::IN));
+            // Interrupted or not, what is not ready says so.
+            let _woken = poll(&mut fds, Some(&look));
+            let [interrupted, hung_up] = fds.map(|fd| !fd.revents().is_empty());
+            if interrupted {
                 return Stop::Interrupted;
+            }
+            if hung_up {
+                // Several that came at once are one order.
+                let _read = hangups.read(&mut [0; 64]);
+                self.state.reload();
             }
         }
     }
@@ -248,13 +296,25 @@ impl Fleet {
         join(self.finishing);
         state.scans.stop();
         join(self.scanning);
+        state.states.stop();
+        join(vec![self.asking]);
+        state.calls.stop();
+        join(vec![self.reporting]);
         let _gone = state.shared.trails.send(Parcel::Close);
         join(vec![self.writing]);
         for outcome in self.outcomes.try_iter() {
             state.note(outcome);
         }
+        for output in lock(&state.shared.sinks).finish() {
+            if output.dropped > 0 {
+                let (name, dropped) = (output.name, output.dropped);
+                let said = "events were not delivered; the trails have them all";
+                show::tell(&format!("output {name}: {dropped} {said}"));
+            }
+        }
         let attached = lock(&state.roll).attached;
-        let dir = state.shared.trail_dir.display();
+        let edition = state.shared.edition();
+        let dir = edition.options().trail_dir.display();
         show::tell(&format!(
             "{attached} sandboxes were watched, trails in {dir}"
         ));
@@ -270,19 +330,27 @@ impl State {
             return;
         };
         let deadline = Instant::now() + PATIENCE;
-        let config = &self.shared.discover;
+        let edition = self.shared.edition();
+        let config = edition.discover();
         let attached = sighting
             .describe(&ProcRoot::host(), config, deadline)
             .map_err(anyhow::Error::from)
             .and_then(|target| {
-                Sandbox::attach(key, target, &self.shared).map_err(|failure| failure.error)
+                Sandbox::attach(key, target, &self.shared, &edition)
+                    .map_err(|failure| failure.error)
             });
         match attached {
-            Ok(sandbox) => {
+            Ok(mut sandbox) => {
+                if let Some(subject) = sandbox.subject.take() {
+                    self.states.add(subject);
+                }
                 show::tell(&format!("{id} (pid {}): watching", name.0));
                 lock(&self.roll).attached += 1;
                 for disk in &sandbox.disks {
                     self.scans.add(Arc::clone(disk));
+                }
+                if let Some(calls) = &sandbox.calls {
+                    self.calls.add(Arc::clone(calls));
                 }
                 self.tell(key, Order::Watch(Box::new(sandbox)));
             }
@@ -296,9 +364,31 @@ impl State {
         }
     }
 
+    /// Reads settings and policy again, for sandboxes that are watched and for
+    /// those to come.
+    fn reload(&self) {
+        let before = self.shared.edition();
+        let mut reloaded = before.rules.reload();
+        let kinds = &reloaded.rules.options.discover.providers;
+        let kinds: &[_] = if kinds.is_empty() {
+            &ProviderKind::DISCOVERED
+        } else {
+            kinds
+        };
+        let kinds = kinds.iter().map(|kind| kind.as_str().to_owned());
+        reloaded.change.providers = Some(kinds.collect());
+        let number = before.number + 1;
+        let rules = reloaded.rules.clone();
+        self.shared.replace(Edition { number, rules });
+        let reloaded = Arc::new(reloaded);
+        for ear in &self.ears {
+            ear.tell(Order::Judge(number, Arc::clone(&reloaded)));
+        }
+    }
+
     /// A place on the roll, if there is one left.
     fn enrol(&self, name: Name, id: &str) -> Option<Key> {
-        let most = self.shared.max_sandboxes;
+        let most = self.shared.edition().options().max_sandboxes;
         let mut roll = lock(&self.roll);
         if roll.watched.len() >= most {
             if !std::mem::replace(&mut roll.refused, true) {

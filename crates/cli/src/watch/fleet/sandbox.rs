@@ -1,21 +1,25 @@
 //! One sandbox among many: what it is made of while it is watched, how it is
 //! attached and how it ends.
 
-use super::Shared;
+use super::calls::{self, SharedCalls, VmmCalls};
 use super::earlier;
+use super::{Edition, Shared};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::watch::files::DiskWatch;
 use crate::watch::judge::Judge;
+use crate::watch::law::Law;
 use crate::watch::moment::{control, now};
 use crate::watch::outlet::{Key, Lane, Load, Outlet, Parcel};
+use crate::watch::reload::Reloaded;
 use crate::watch::settings::{Request, Settings};
 use crate::watch::start;
-use crate::watch::trail::{Appender, End, Entry};
+use crate::watch::states::Subject;
+use crate::watch::syscalls::Chosen;
+use crate::watch::trail::{Appender, End, Entry, Sinks};
 use anyhow::Context as _;
 use sandtrace_capture::Observer as _;
 use sandtrace_capture::network::NetworkCollector;
 use sandtrace_event::{DetachReason, EndReason, QuiesceMethod, Reconciliation, SandboxDetached};
-use sandtrace_output::{Fanout, Filter};
 use sandtrace_provider::Target;
 use sandtrace_sys::process::Pidfd;
 use sandtrace_sys::ring::RingConfig;
@@ -36,9 +40,15 @@ pub(super) struct Sandbox {
     pub(super) key: Key,
     pub(super) network: Vec<NetworkCollector>,
     pub(super) judge: Judge,
+    /// What it is judged by, and of which edition that is.
+    pub(super) law: Arc<Law>,
+    pub(super) edition: u64,
+    /// Its state, until somebody follows it.
+    pub(super) subject: Option<Subject>,
     pub(super) load: Arc<Load>,
     pub(super) vmm: Pidfd,
     pub(super) disks: Vec<SharedDisk>,
+    pub(super) calls: Option<SharedCalls>,
 }
 
 /// A disk that the scanners take in turns; `None` once the sandbox ended, or
@@ -66,7 +76,14 @@ pub(super) enum Stop {
 
 impl Sandbox {
     /// Opens its rings and its trail.
-    pub(super) fn attach(key: Key, target: Target, shared: &Shared) -> Result<Self, Failure> {
+    pub(super) fn attach(
+        key: Key,
+        target: Target,
+        shared: &Shared,
+        edition: &Edition,
+    ) -> Result<Self, Failure> {
+        let options = edition.options();
+        let identity = target.vmm.clone();
         let vmm = target.vmm.as_ref();
         let vmm = vmm.ok_or_else(|| Failure::new(Exit::Unavailable, "it has no process"))?;
         let vmm = Pidfd::open(vmm.pid, vmm.start_ticks.0)
@@ -75,17 +92,18 @@ impl Sandbox {
         let mut settings = Settings::resolve(Request {
             agent_id: None,
             duration: None,
-            policy: shared.policy.clone(),
-            resolvers: shared.resolvers.clone(),
-            scan_interval: shared.scan_interval,
+            policy: edition.rules.policy.clone(),
+            resolvers: options.resolvers.clone(),
+            scan_interval: options.scan_interval,
             signing: shared.signing.clone(),
-            trail: trail_path(&shared.trail_dir, &target),
+            trail: trail_path(&options.trail_dir, &target),
             target,
         })?;
         settings.ring = RING;
-        settings.settings_digest = shared.settings_digest;
+        settings.settings_digest = options.file.as_ref().map(|file| file.digest);
         let network = start::attach_networks(&settings)?;
-        let sinks = Fanout::new(Filter::default());
+        let syscalls = Chosen::among_many(&settings, &shared.programs);
+        let sinks = Sinks::Shared(Arc::clone(&shared.sinks));
         let opened = earlier::plan(&settings)?.open()?;
         let opening = opened.opening;
         let witnesses = settings.signing.witnesses.as_deref();
@@ -94,30 +112,52 @@ impl Sandbox {
         let open = Parcel::Open(key, Box::new(appender), Arc::clone(&load));
         let failed = |_| Failure::new(Exit::Internal, "the thread of the trails is gone");
         shared.trails.send(open).map_err(failed)?;
-        let judge = |patient| Judge {
-            engine: settings.engine(),
-            queue: Outlet::Shared(Lane {
+        let law = settings.law();
+        let lane = |patient| {
+            Outlet::Shared(Lane {
                 key,
                 queue: shared.trails.clone(),
                 load: Arc::clone(&load),
                 patient,
-            }),
+            })
         };
+        let judge = |patient| Judge::new(&law, lane(patient));
         let mut first = judge(false);
         let at = now();
-        let start = start::trail_start(&settings);
+        let mut start = start::trail_start(&settings);
+        syscalls.declare(&mut start);
         first.observe(control(at, opening.record(start)));
         first.observe(control(at, settings.target.attached().into()));
+        let calls = syscalls.collector(&settings);
+        let calls = calls.map(|calls| VmmCalls::new(calls, judge(false), Arc::clone(&load)));
+        let subject = identity.map(|vmm| Subject::new(vmm, Arc::clone(&law), lane(false)));
         let disks = start::file_sources(&settings).into_iter();
         let disk = |source| DiskSlot::New(Box::new((source, judge(true))));
         Ok(Self {
             key,
             network,
             disks: disks.map(|it| Arc::new(Mutex::new(disk(it)))).collect(),
+            calls,
+            edition: edition.number,
+            subject,
+            law,
             judge: first,
             load,
             vmm,
         })
+    }
+
+    /// Records what became of newer settings, once, and judges by them.
+    pub(super) fn judge_by(&mut self, number: u64, reloaded: &Reloaded) {
+        if self.edition >= number {
+            return;
+        }
+        self.edition = number;
+        let rules = &reloaded.rules;
+        let (change, policy) = (reloaded.change.clone(), rules.policy.clone());
+        let resolvers = &rules.options.resolvers;
+        self.law
+            .change(change, policy, resolvers, &self.judge.queue);
     }
 
     /// Last scans, last frames, last records.
@@ -132,6 +172,9 @@ impl Sandbox {
             {
                 disk.scan(quiesce);
             }
+        }
+        if let Some(calls) = &self.calls {
+            calls::finish(calls);
         }
         let networks = std::mem::take(&mut self.network);
         let reconciliation: Vec<Reconciliation> = networks

@@ -1,0 +1,86 @@
+//! Whether sandboxes are paused: asked now and then, recorded when it changes.
+
+use super::law::Law;
+use super::moment::{control, now};
+use super::outlet::Outlet;
+use super::settings::Settings;
+use super::trail::Entry;
+use crate::config::Options;
+use crate::exit::{Exit, Failure, OrExit as _};
+use sandtrace_event::{Judged, RunState, SandboxState, VmmIdentity, WallTime};
+use sandtrace_provider::{ProcRoot, StateWord, run_state};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longest wait for one VMM's answer.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// One sandbox's state as far as it is known.
+pub(super) struct Subject {
+    vmm: VmmIdentity,
+    law: Arc<Law>,
+    queue: Outlet,
+    /// What was recorded last; at first it is taken for running.
+    state: RunState,
+    /// When that was seen to hold last.
+    seen: Option<WallTime>,
+}
+
+impl Subject {
+    pub(super) fn new(vmm: VmmIdentity, law: Arc<Law>, queue: Outlet) -> Self {
+        Self {
+            vmm,
+            law,
+            queue,
+            state: RunState::Running,
+            seen: None,
+        }
+    }
+
+    /// Looks once. False once the process is gone.
+    pub(super) fn look(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let Ok(word) = run_state(&ProcRoot::host(), &self.vmm, deadline) else {
+            return false;
+        };
+        let StateWord { state, source } = word;
+        let at = now();
+        if state != self.state {
+            let changed = SandboxState {
+                after: self.seen,
+                source: source.to_owned(),
+                state,
+            };
+            let _held = self.law.in_force();
+            // A trail that failed was told of when it did.
+            let _failed = self.queue.send(Entry::Event(Box::new(Judged {
+                observation: control(at, changed.into()),
+                verdict: None,
+            })));
+        }
+        self.state = state;
+        self.seen = Some(at.wall);
+        true
+    }
+}
+
+/// Follows the one sandbox of `settings`, if it has a process. The thread ends
+/// with that.
+pub(super) fn follow(
+    settings: &Settings,
+    options: &Options,
+    law: &Arc<Law>,
+    queue: &Outlet,
+) -> Result<(), Failure> {
+    let (Some(interval), Some(vmm)) = (options.state_interval, settings.target.vmm.clone()) else {
+        return Ok(());
+    };
+    let mut subject = Subject::new(vmm, Arc::clone(law), queue.clone());
+    let work = move || {
+        while subject.look() {
+            std::thread::sleep(interval);
+        }
+    };
+    let thread = std::thread::Builder::new().name("states".to_owned());
+    thread.spawn(work).map(drop).or_exit(Exit::Internal)
+}

@@ -1,0 +1,90 @@
+//! Whether a sandbox runs or is paused: by its process, by its cgroup, and by
+//! its VMM's API.
+
+use crate::sighting::{Form, Sighting};
+use crate::{ProcRoot, cloud_hypervisor, firecracker};
+use sandtrace_event::{RunState, VmmIdentity};
+use sandtrace_sys::process::Process;
+use std::io;
+use std::path::{Component, Path};
+use std::time::Instant;
+
+/// A state, and who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateWord {
+    /// The state.
+    pub state: RunState,
+    /// `process`: it is stopped; `cgroup`: it is frozen;
+    /// `firecracker_api`, `cloud_hypervisor_api`; `none`: nothing speaks
+    /// against its running.
+    pub source: &'static str,
+}
+
+/// Where the unified hierarchy is mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Looks at a sandbox's process, and asks its API until `deadline` at most.
+/// Where the API does not answer, what the kernel says stands alone.
+///
+/// # Errors
+/// When the process is gone.
+pub fn run_state(proc: &ProcRoot, vmm: &VmmIdentity, deadline: Instant) -> io::Result<StateWord> {
+    let process = proc.process(vmm.pid)?;
+    if process.start_ticks() != vmm.start_ticks.0 {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let paused = |source| StateWord {
+        state: RunState::Paused,
+        source,
+    };
+    if process.is_stopped()? {
+        return Ok(paused("process"));
+    }
+    if is_frozen(&process) {
+        return Ok(paused("cgroup"));
+    }
+    let Some(sighting) = Sighting::of(process)? else {
+        return Ok(RUNS);
+    };
+    let process = &sighting.process;
+    let (source, paused) = match &sighting.form {
+        Form::Firecracker(arguments) | Form::E2b(_, arguments) => (
+            "firecracker_api",
+            firecracker::is_paused(process, arguments, deadline),
+        ),
+        Form::CloudHypervisor(arguments) => (
+            "cloud_hypervisor_api",
+            cloud_hypervisor::is_paused(process, arguments, deadline),
+        ),
+        Form::Qemu(_) | Form::Daytona(_) => return Ok(RUNS),
+    };
+    let state = match paused {
+        Some(true) => RunState::Paused,
+        Some(false) => RunState::Running,
+        None => return Ok(RUNS),
+    };
+    Ok(StateWord { state, source })
+}
+
+const RUNS: StateWord = StateWord {
+    state: RunState::Running,
+    source: "none",
+};
+
+/// `frozen 1` in `cgroup.events` of its cgroup (cgroups(7)); `docker pause`
+/// does that.
+fn is_frozen(process: &Process) -> bool {
+    let Ok(cgroup) = process.cgroup() else {
+        return false;
+    };
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let relative = Path::new(&cgroup)
+        .strip_prefix("/")
+        .unwrap_or(Path::new(""));
+    if relative.as_os_str().is_empty() || !relative.components().all(inside) {
+        return false;
+    }
+    let events = Path::new(CGROUPS).join(relative).join("cgroup.events");
+    let events = std::fs::read_to_string(events).unwrap_or_default();
+    events.lines().any(|line| line == "frozen 1")
+}
