@@ -74,11 +74,11 @@ impl Trail {
     /// The newest checkpoint's note among the first `count` records.
     pub(super) fn checkpoint(&self, count: usize) -> Result<String> {
         let notes = self.events.iter().take(count);
-        let notes = notes.filter_map(|event| match &event.payload {
+        let mut notes = notes.filter_map(|event| match &event.payload {
             Payload::Checkpoint(checkpoint) => Some(checkpoint.note.clone()),
             _ => None,
         });
-        notes.last().context("no checkpoint")
+        notes.next_back().context("no checkpoint")
     }
 }
 
@@ -94,27 +94,27 @@ pub(super) fn signed_by(signer: &Signer) -> Reseal<'_> {
 fn story(trace_id: &str) -> Result<Vec<AuditEvent>> {
     let allowed = |name| Step::Judged(name, VerdictResult::Allow);
     let steps = [
-        Step::Control(start(trace_id)?.into()),
+        control(start(trace_id)?),
         allowed("api.stripe.com"),
         allowed("pypi.org"),
         allowed("api.stripe.com"),
         Step::Judged("paste.example", VerdictResult::Deny),
-        Step::Control(checkpoint()),
+        control(checkpoint()),
         allowed("api.stripe.com"),
         allowed("crates.io"),
-        Step::Control(checkpoint()),
-        Step::Control(rotation()),
+        control(checkpoint()),
+        control(rotation()),
         allowed("api.stripe.com"),
-        Step::Control(gap()?),
+        control(gap()?),
         allowed("api.stripe.com"),
-        Step::Control(session()?),
+        control(session()?),
         allowed("pypi.org"),
         Step::Judged("api.stripe.com", VerdictResult::Anomaly),
-        Step::Control(checkpoint()),
+        control(checkpoint()),
         allowed("pypi.org"),
-        Step::Control(end()?),
-        Step::Control(checkpoint()),
-        Step::Control(cosignature()),
+        control(end()?),
+        control(checkpoint()),
+        control(cosignature()),
     ];
     let model = model(trace_id)?;
     let events = steps.into_iter().zip(1..);
@@ -122,15 +122,19 @@ fn story(trace_id: &str) -> Result<Vec<AuditEvent>> {
 }
 
 enum Step {
-    Control(Payload),
+    Control(Box<Payload>),
     /// A question for a name, and what the policy thinks of it.
     Judged(&'static str, VerdictResult),
+}
+
+fn control(payload: impl Into<Payload>) -> Step {
+    Step::Control(Box::new(payload.into()))
 }
 
 impl Step {
     fn event(self, model: &AuditEvent, seq: u64) -> Result<AuditEvent> {
         let (payload, verdict) = match self {
-            Self::Control(payload) => (payload, None),
+            Self::Control(payload) => (*payload, None),
             Self::Judged(name, result) => {
                 let reason = format!("the name {name}");
                 let policy_rule = (result != VerdictResult::Deny).then(|| "tool:net".to_owned());
