@@ -2,7 +2,9 @@
 
 mod aggregate;
 mod carried;
+mod certified;
 mod deadlines;
+mod dns_kind;
 mod fold;
 mod lookups;
 mod marks;

@@ -3,19 +3,21 @@
 use crate::calls::Calls;
 use crate::community_id::community_id;
 use crate::config::FlowConfig;
-use crate::dns::{Message, Streams};
+use crate::dns::Streams;
 use crate::findings::{Finding, Findings};
 use crate::flow::carried::Carried;
+use crate::flow::certified::certified;
+use crate::flow::dns_kind::{Dns, dns_of};
 use crate::flow::marks::{by_content, by_port};
 use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
-use crate::names::{Claim, NameBook, NameEvidence, NameSource};
+use crate::names::{Claim, NameBook, NameSource};
 use crate::packet::{Direction, Moment};
 use crate::quic::{QuicSniff, starts_like_quic};
 use crate::tcp::{Connection, Ending, Seen};
-use crate::tls::{covers, is_alert};
+use crate::tls::is_alert;
 use crate::tunnel::TunnelFacts;
 use crate::view::{Bounds, End, FlowView, Initiator, Phase, Protocol, Traffic};
 use std::sync::Arc;
@@ -57,69 +59,6 @@ pub(crate) struct Flow {
     claim_reported: bool,
     pub(crate) reported_us: u64,
     pub(crate) deadline_us: Option<u64>,
-}
-
-/// How a flow carries DNS messages that are read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Dns {
-    Udp,
-    Tcp,
-    /// Over UDP to a port that is not for DNS.
-    OddPort,
-}
-
-const DNS_PORT: u16 = 53;
-/// Questions on the link, which no resolver answers: NetBIOS, mDNS, LLMNR.
-const LINK_PORTS: [u16; 3] = [137, 5353, 5355];
-
-fn dns_of(key: &FlowKey, frame: &Frame<'_>, initiator: Initiator) -> Option<Dns> {
-    let port = key.peer().port?;
-    match key.protocol {
-        Protocol::Udp if port == DNS_PORT => Some(Dns::Udp),
-        Protocol::Tcp if port == DNS_PORT && initiator == Initiator::Sandbox => Some(Dns::Tcp),
-        Protocol::Udp
-            if initiator == Initiator::Sandbox
-                && !LINK_PORTS.contains(&port)
-                && Message::is_plain_question(frame.payload) =>
-        {
-            Some(Dns::OddPort)
-        }
-        _ => None,
-    }
-}
-
-/// Names of the certificate that are shown as evidence.
-const MAX_SHOWN: usize = 8;
-
-/// Adds the server's own names for itself: those that cover the client's
-/// claim, or the first ones. A claim that none covers is a finding.
-fn certified(
-    facts: &Facts,
-    claim: Option<&Claim>,
-    at: Moment,
-    names: &mut Vec<NameEvidence>,
-) -> Findings {
-    let claim = claim.filter(|claim| claim.source == NameSource::TlsSni);
-    let agrees = |name: &str| claim.is_some_and(|claim| covers(name, &claim.name));
-    let mut shown: Vec<&String> = facts.certificate.iter().filter(|it| agrees(it)).collect();
-    let covered = !shown.is_empty();
-    if !covered {
-        shown.extend(&facts.certificate);
-    }
-    let evidence = shown.into_iter().take(MAX_SHOWN).map(|name| NameEvidence {
-        name: Arc::from(name.as_str()),
-        source: NameSource::TlsCert,
-        agrees: covered,
-        resolver: None,
-        resolver_accepted: None,
-        observed_wall_ns: at.wall_ns,
-    });
-    names.extend(evidence);
-    let mismatch = claim.is_some() && !facts.certificate.is_empty() && !covered;
-    mismatch
-        .then_some(Finding::CertNameMismatch)
-        .into_iter()
-        .collect()
 }
 
 /// A client's handshake larger than this is odd: with a chain of certificates
