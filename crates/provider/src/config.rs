@@ -4,16 +4,6 @@ use crate::ProviderKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the orchestrators' sockets and cgroups are by default.
-const WATCH_DIRS: [&str; 6] = [
-    "/run",
-    "/run/netns",
-    "/srv/jailer/firecracker",
-    "/var/lib/firecracker-containerd/shim-base",
-    "/run/vc/sbs",
-    "/sys/fs/cgroup/e2b",
-];
-
 /// Settings of discovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoverConfig {
@@ -21,10 +11,6 @@ pub struct DiscoverConfig {
     pub providers: Vec<ProviderKind>,
     /// Docker's API, where there is one.
     pub docker_socket: PathBuf,
-    /// Directories in which something appears when a sandbox starts, such as
-    /// sockets or cgroups. Those of orchestrators that are not there are
-    /// waited for.
-    pub watch_dirs: Vec<PathBuf>,
     /// Time for all questions to all APIs together. What is not answered by
     /// then is stated as not known.
     pub patience: Duration,
@@ -35,7 +21,6 @@ impl Default for DiscoverConfig {
         Self {
             providers: Vec::new(),
             docker_socket: PathBuf::from("/var/run/docker.sock"),
-            watch_dirs: WATCH_DIRS.map(PathBuf::from).to_vec(),
             patience: Duration::from_secs(5),
         }
     }

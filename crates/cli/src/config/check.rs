@@ -77,7 +77,6 @@ fn values(options: &Options) -> [String; Layer::NAMES.len()] {
             list(&discover.providers)
         },
         discover.docker_socket.display().to_string(),
-        list(discover.watch_dirs.iter().map(|dir| dir.display())),
         list(&show.output),
         list(&show.filter_type),
         list(show.filter_tier.iter().map(|tier| tier.as_str())),

@@ -127,7 +127,6 @@ struct Watch {
 struct Providers {
     kinds: Option<Vec<Item<ProviderKind>>>,
     docker_socket: Option<PathBuf>,
-    watch_dirs: Option<Vec<PathBuf>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,9 +160,6 @@ impl Document {
             max_sandboxes: watch.max_sandboxes,
             providers: providers.kinds.map(items),
             docker_socket: providers.docker_socket.map(place),
-            watch_dirs: providers
-                .watch_dirs
-                .map(|dirs| dirs.into_iter().map(place).collect()),
             outputs: output.targets.map(|targets| {
                 let targets = items(targets).into_iter();
                 targets.map(|target| target_at(base, target)).collect()

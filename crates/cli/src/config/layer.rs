@@ -78,8 +78,6 @@ settings! {
     providers: Vec<ProviderKind> = "providers.kinds", "SANDTRACE_PROVIDERS";
     /// Docker's API.
     docker_socket: PathBuf = "providers.docker_socket", "SANDTRACE_DOCKER_SOCKET";
-    /// Directories in which sockets or cgroups of new sandboxes appear.
-    watch_dirs: Vec<PathBuf> = "providers.watch_dirs", "SANDTRACE_WATCH_DIRS";
     /// Where events go.
     outputs: Vec<Target> = "output.targets", "SANDTRACE_OUTPUT";
     /// Only these event types.

@@ -105,7 +105,6 @@ impl Options {
             discover: DiscoverConfig {
                 providers: layer.providers.unwrap_or_default(),
                 docker_socket: layer.docker_socket.unwrap_or(discover.docker_socket),
-                watch_dirs: layer.watch_dirs.unwrap_or(discover.watch_dirs),
                 patience: discover.patience,
             },
             show: ShowArgs {

@@ -31,7 +31,6 @@ fn every_key_is_read() {
         [providers]
         kinds = ["firecracker", "e2b"]
         docker_socket = "/run/docker.sock"
-        watch_dirs = ["/srv/jailer/firecracker"]
         [output]
         targets = ["-", "events.jsonl", "unix:///run/collector.sock"]
         filter_type = ["network_egress", "policy_change"]
