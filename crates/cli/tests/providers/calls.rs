@@ -1,7 +1,7 @@
 //! `sandtrace watch --all --syscalls`: each VMM's calls in its own trail.
 
-use crate::support::{config, lab};
 use crate::fleet::{Watch, of_type, records};
+use crate::support::{config, lab};
 use sandtrace_lab::StandInForm;
 use serde_json::Value;
 use std::time::Duration;
@@ -39,9 +39,18 @@ fn each_vmm_has_its_calls_in_its_own_trail() {
         let records = records(&watch.await_trail(id, "trail_end"));
         let own = in_force(&records);
         assert_eq!(own["backend"], "ebpf", "{own}");
-        assert!(own["reason"].as_str().unwrap().starts_with("asked for; KVM exits"));
+        assert!(
+            own["reason"]
+                .as_str()
+                .unwrap()
+                .starts_with("asked for; KVM exits")
+        );
         let calls = of_type(&records, "syscall_activity");
-        assert!(calls.iter().all(|record| record["payload"]["process"]["pid"] == vmm.pid()));
+        assert!(
+            calls
+                .iter()
+                .all(|record| record["payload"]["process"]["pid"] == vmm.pid())
+        );
         let written: u64 = calls
             .iter()
             .filter_map(|record| record["payload"]["summary"]["calls"].as_array())
