@@ -5,6 +5,7 @@ use serde_json::json;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// What no output may hold.
 pub(crate) const CANARY: &str = "CANARY-7f3a";
@@ -28,6 +29,9 @@ impl Deref for Alone {
 pub(crate) fn lab(test: &str) -> Option<Alone> {
     let lock = File::create(std::env::temp_dir().join("sandtrace-providers.lock")).unwrap();
     lock.lock().unwrap();
+    // The first use of a key says so, which is no answer to these tests.
+    let mut init = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+    init.args(["keys", "init"]).output().unwrap();
     match Lab::new(&LabConfig::default()) {
         Ok(lab) => Some(Alone { lab, _lock: lock }),
         Err(error) => {
