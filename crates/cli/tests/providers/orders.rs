@@ -180,6 +180,9 @@ fn a_policy_is_read_again_for_one_sandbox() {
     assert!(child.wait().unwrap().success());
 }
 
+/// Pauses a VM, or lets it go on.
+type Pause<'a> = &'a dyn Fn(&StandIn, bool);
+
 #[test]
 fn a_pause_is_recorded() {
     let Some(lab) = lab("a_pause_is_recorded") else {
@@ -191,7 +194,7 @@ fn a_pause_is_recorded() {
         let pid = Pid::from_raw(i32::try_from(vmm.pid()).unwrap()).unwrap();
         kill_process(pid, if paused { Signal::STOP } else { Signal::CONT }).unwrap();
     };
-    let cases: [(StandInForm, &dyn Fn(&StandIn, bool), &str, &str); 4] = [
+    let cases: [(_, Pause, _, _); 4] = [
         (
             StandInForm::Firecracker,
             &by_api,
