@@ -62,14 +62,15 @@ impl Server {
             self.listener,
             show::grouped(u64::try_from(self.witness.logs()).unwrap_or(u64::MAX))
         ));
-        let (queue, waiting) = sync_channel::<Timed>(QUEUE);
+        let (queue, waiting) = sync_channel::<Stream>(QUEUE);
         let waiting = Mutex::new(waiting);
         thread::scope(|scope| {
             for _ in 0..WORKERS {
                 scope.spawn(|| work(&self.witness, &waiting));
             }
             let served = self.accept_all(interrupted, |stream| match queue.try_send(stream) {
-                Err(TrySendError::Full(mut stream)) => {
+                Err(TrySendError::Full(stream)) => {
+                    let mut stream = Timed::new(stream, PATIENCE);
                     // A short answer fits into the socket's buffer.
                     let _gone = Answer::text(503, "too many requests at once").write(&mut stream);
                 }
@@ -87,7 +88,7 @@ impl Server {
         Ok(Exit::Success)
     }
 
-    fn accept_all(&self, interrupted: &PipeReader, serve: impl Fn(Timed)) -> io::Result<()> {
+    fn accept_all(&self, interrupted: &PipeReader, serve: impl Fn(Stream)) -> io::Result<()> {
         loop {
             let mut polled = [
                 PollFd::from_borrowed_fd(interrupted.as_fd(), PollFlags::IN),
@@ -105,7 +106,7 @@ impl Server {
                 continue;
             }
             match self.listener.accept() {
-                Ok(stream) => serve(Timed::new(stream, PATIENCE)),
+                Ok(stream) => serve(stream),
                 // Who gave up before was accepted is no fault of ours; where
                 // descriptors are short, some time helps.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -161,15 +162,17 @@ impl std::fmt::Display for Listener {
     }
 }
 
-fn work(witness: &Witness, waiting: &Mutex<Receiver<Timed>>) {
+fn work(witness: &Witness, waiting: &Mutex<Receiver<Stream>>) {
     loop {
         let next = waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .recv();
-        let Ok(mut stream) = next else {
+        let Ok(stream) = next else {
             return;
         };
+        // Its time begins here: who waited behind slow ones is served.
+        let mut stream = Timed::new(stream, PATIENCE);
         let answer = match read_request(&mut stream) {
             Ok(request) => answer(witness, &request),
             Err(NoRequest::Bad(answer)) => answer,

@@ -31,4 +31,5 @@ mod support;
 mod tampering;
 mod terminal;
 mod watch;
+mod witness;
 mod words;
