@@ -34,6 +34,18 @@ const PACKAGES: &[Package] = &[
         why: "the lab's disk images",
     },
     Package {
+        name: "qemu-utils",
+        why: "the oracle of qcow2 images",
+    },
+    Package {
+        name: "xfsprogs",
+        why: "a file system that shares extents, for tests of reflink copies",
+    },
+    Package {
+        name: "fdisk",
+        why: "partition tables in tests",
+    },
+    Package {
         name: "iproute2",
         why: "the lab's network namespaces",
     },

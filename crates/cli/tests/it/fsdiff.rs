@@ -106,7 +106,11 @@ fn what_cannot_be_compared_is_said() {
     let note = trees.path("a/gone");
     let ran = run(&[fsdiff, &note, &a]).expect(4);
     assert!(ran.stdout.contains("not read"), "{ran:#?}");
-    for usage in [&[fsdiff][..], &[fsdiff, &a], &[fsdiff, Path::new("--lower"), &a]] {
+    for usage in [
+        &[fsdiff][..],
+        &[fsdiff, &a],
+        &[fsdiff, Path::new("--lower"), &a],
+    ] {
         run(usage).expect(64);
     }
 }

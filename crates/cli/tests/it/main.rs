@@ -16,7 +16,6 @@ mod bad_files;
 mod bad_sandboxes;
 mod demo;
 mod ending;
-mod evidence;
 mod fsdiff;
 mod full_disk;
 mod hostile_guest;
