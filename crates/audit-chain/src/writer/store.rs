@@ -35,6 +35,8 @@ pub(super) struct FileStore {
     /// The file that is written, where it is not the first.
     later: Option<File>,
     path: PathBuf,
+    /// Whether this made the first file.
+    made: bool,
 }
 
 impl FileStore {
@@ -46,7 +48,8 @@ impl FileStore {
             },
             _ => failed("creating", path)(source),
         })?;
-        let store = Self::locked(opened, path)?;
+        let mut store = Self::locked(opened, path)?;
+        store.made = true;
         sync_directory_of(path).map_err(failed("making durable the name of", path))?;
         Ok(store)
     }
@@ -71,6 +74,7 @@ impl FileStore {
                 first,
                 later: None,
                 path: path.to_owned(),
+                made: false,
             }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(WriteError::Locked {
                 path: path.to_owned(),
@@ -136,8 +140,9 @@ impl Store for FileStore {
 
 impl Drop for FileStore {
     /// An empty file is no trail; left behind it would only be in the way.
+    /// What was there before is not ours to remove, whatever it is.
     fn drop(&mut self) {
-        if matches!(self.is_unused(), Ok(true)) {
+        if self.made && matches!(self.is_unused(), Ok(true)) {
             // Where this fails the empty file stays, which verify calls empty.
             let _ = fs::remove_file(&self.path);
         }

@@ -62,6 +62,9 @@ impl TrailPlan {
         if !self.path.exists() {
             return self.create();
         }
+        if !self.path.is_file() {
+            return Err(self.exists("it is no regular file"));
+        }
         match Existing::open(&self.path).or_exit(Exit::CannotCreate)? {
             Existing::Resumable(resumed) => self.resume(*resumed),
             Existing::Broken(prior) if prior.reason == BreakReason::Sealed => {

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Dir, POLICY, Running, lines, privileged, run};
+use crate::support::{Dir, POLICY, Running, lines, privileged, run, state_dir};
 
 /// Mounts the small disk, runs the program and takes the trail out of it.
 const SCRIPT: &str = r#"
@@ -38,7 +38,7 @@ fn a_full_disk_ends_the_watch_and_spoils_nothing() {
         dir.at().as_os_str(),
         env!("CARGO_BIN_EXE_sandtrace").as_ref(),
     ]);
-    command.arg(POLICY);
+    command.arg(POLICY).env("SANDTRACE_STATE_DIR", state_dir());
     let watch = Running::start(command).ready();
     // A little at a time, so that much is acknowledged before the disk is full.
     for number in 0..400 {

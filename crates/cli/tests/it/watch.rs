@@ -109,7 +109,8 @@ fn a_tap_and_a_disk_by_hand() {
     )));
     assert_story(&events, story);
     assert_truth(&events, story, &stage);
-    assert_eq!(dir.names(), ["trace.jsonl"], "{}", text(dir.at()));
+    let names = ["trace.jsonl", "trace.jsonl.checkpoint"];
+    assert_eq!(dir.names(), names, "{}", text(dir.at()));
 }
 
 fn with_trail(mut args: Vec<String>, trail: &str) -> std::process::Command {

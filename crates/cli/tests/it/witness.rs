@@ -65,7 +65,7 @@ fn request(key: &SigningKey, salt: u8, old: u64, size: u64) -> String {
     let tree = |range: std::ops::Range<u64>| {
         let mut tree = CompactRange::starting_at(range.start);
         range.for_each(|leaf| {
-            tree.push_leaf(leaf_hash(&[&[salt][..], &leaf.to_be_bytes()].concat()))
+            tree.push_leaf(leaf_hash(&[&[salt][..], &leaf.to_be_bytes()].concat()));
         });
         tree
     };

@@ -193,8 +193,12 @@ fn a_bound_is_kept_and_an_interrupt_ends_every_trail() {
     let trails = watch.trails.clone();
     let said = watch.interrupt();
     assert!(said.contains("which --max-sandboxes allows"), "{said}");
-    let end = records(&second).pop().unwrap();
-    assert_eq!(end["payload"]["reason"], "interrupted");
-    let first = records(&trails_of(&trails, &ids[0])[0]).pop().unwrap();
-    assert_eq!(first["payload"]["reason"], "sandbox_ended");
+    let second = records(&second);
+    let end = of_type(&second, "trail_end");
+    assert_eq!(end[0]["payload"]["reason"], "interrupted");
+    let first = records(&trails_of(&trails, &ids[0])[0]);
+    assert_eq!(
+        of_type(&first, "trail_end")[0]["payload"]["reason"],
+        "sandbox_ended"
+    );
 }

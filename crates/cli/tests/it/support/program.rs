@@ -25,7 +25,7 @@ pub(crate) fn sandtrace<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
 
 /// Where the key is that signs the trails of tests. The first use of a key
 /// says so on standard error; that is over when this returns.
-fn state_dir() -> &'static str {
+pub(crate) fn state_dir() -> &'static str {
     const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
     static MADE: Once = Once::new();
     MADE.call_once(|| {
