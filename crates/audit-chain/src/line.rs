@@ -33,20 +33,24 @@ pub enum EncodeError {
 /// The line is written once, with room left for the hash; what is hashed are
 /// the bytes around that room.
 pub(crate) fn seal(event: &mut AuditEvent) -> Result<Vec<u8>, EncodeError> {
-    let mut line = Vec::with_capacity(1024);
+    let mut line = Vec::with_capacity(2048);
     let event_type = event.event_type;
     let split =
         write(&mut line, event).map_err(|source| EncodeError::Jcs { event_type, source })?;
-    let bytes = line.len().saturating_add(MEMBER_LEN);
+    let bytes = line.len();
     if bytes > MAX_LINE {
         return Err(EncodeError::TooLong { event_type, bytes });
     }
     let previous = event.prev_hash.as_ref().map(Digest::to_text);
     let previous = previous.as_ref().map_or(&[][..], |text| &text[..]);
-    let (before, after) = line.split_at(split.min(line.len()));
+    let (before, rest) = line.split_at_mut(split.min(bytes));
+    let (member, after) = rest.split_at_mut(MEMBER_LEN.min(rest.len()));
     event.record_hash = record_hash(before, after, previous);
-    let member = [&RECORD_HASH[..], b"\"", &event.record_hash.to_text(), b"\""].concat();
-    line.splice(split..split, member);
+    // The room is made for the quoted text.
+    let text = member.get_mut(RECORD_HASH.len() + 1..MEMBER_LEN - 1);
+    if let Some(text) = text {
+        text.copy_from_slice(&event.record_hash.to_text());
+    }
     line.push(b'\n');
     Ok(line)
 }
@@ -66,7 +70,8 @@ pub(crate) fn record_hash(before: &[u8], after: &[u8], previous: &[u8]) -> Diges
 pub(crate) const RECORD_HASH: &[u8; 15] = b",\"record_hash\":";
 const MEMBER_LEN: usize = RECORD_HASH.len() + Digest::TEXT_LEN + 2;
 
-/// Writes the line without `record_hash` and gives the place where it belongs.
+/// Writes the line with room in the place of the hash, and gives the place of
+/// the member `record_hash`.
 fn write(out: &mut Vec<u8>, event: &AuditEvent) -> Result<usize, Error> {
     macro_rules! member {
         ($before:literal, $value:expr) => {
@@ -82,6 +87,10 @@ fn write(out: &mut Vec<u8>, event: &AuditEvent) -> Result<usize, Error> {
     member!(b",\"payload\":", &event.payload);
     member!(b",\"prev_hash\":", &event.prev_hash);
     let split = out.len();
+    out.extend_from_slice(RECORD_HASH);
+    out.push(b'"');
+    out.extend_from_slice(&[b'0'; Digest::TEXT_LEN]);
+    out.push(b'"');
     member!(b",\"sandbox_id\":", &event.sandbox_id);
     member!(b",\"schema_version\":", &event.schema_version);
     member!(b",\"seq\":", &event.seq);

@@ -23,7 +23,7 @@ pub(super) fn session(session: &SessionStart) -> Columns {
 /// The size is the second line of a checkpoint.
 pub(super) fn checkpoint(note: &str) -> Columns {
     let size = note.lines().nth(1).unwrap_or("?");
-    Columns::new(KIND, "checkpoint").path(format!("{size} records signed").as_bytes())
+    Columns::new(KIND, "signed").path(format!("{size} records").as_bytes())
 }
 
 pub(super) fn cosignature(cosignature: &Cosignature) -> Columns {
