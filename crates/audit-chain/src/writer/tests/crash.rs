@@ -31,7 +31,7 @@ fn signer() -> TrailSigner {
 fn moment(now_us: u64) -> Timestamp {
     Timestamp {
         mono_us: now_us,
-        wall: WallTime(now_us.into()),
+        wall: WallTime(now_us),
     }
 }
 
