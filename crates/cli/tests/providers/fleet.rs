@@ -48,7 +48,7 @@ impl Watch {
         loop {
             let found = trails_of(&self.trails, id)
                 .into_iter()
-                .find(|path| fs::read_to_string(path).is_ok_and(|trail| trail.contains(text)));
+                .find(|path| fs::read_to_string(path).is_ok_and(|trail| holds(&trail, text)));
             if let Some(path) = found {
                 return path;
             }
@@ -79,6 +79,18 @@ impl Drop for Watch {
         let _ended = self.child.kill();
         let _ended = self.child.wait();
     }
+}
+
+/// Whether a trail holds `text`; its end only together with the checkpoint
+/// that seals it a moment later.
+fn holds(trail: &str, text: &str) -> bool {
+    if text != "trail_end" {
+        return trail.contains(text);
+    }
+    let end = trail.split_once(r#""event_type":"trail_end""#);
+    end.is_some_and(|(_, after)| {
+        after.contains(r#""event_type":"checkpoint""#) && after.ends_with('\n')
+    })
 }
 
 fn trails_of(dir: &Path, id: &str) -> Vec<PathBuf> {
