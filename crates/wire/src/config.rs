@@ -7,6 +7,8 @@ const SECOND: u64 = 1_000_000;
 /// Settings of a [`FlowTable`](crate::FlowTable). Times are microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowConfig {
+    /// How flows are numbered.
+    pub numbering: Numbering,
     /// Most flows at once; the idlest is closed to make room.
     pub max_flows: usize,
     /// Longest wait for a flow's name before it is reported open.
@@ -54,9 +56,45 @@ pub struct FlowConfig {
     pub reassembly_bytes_total: usize,
 }
 
+/// The numbers that a table gives its flows. Tables that report into one trail
+/// take turns, so that a number names one flow in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbering {
+    first: u64,
+    step: u64,
+}
+
+impl Numbering {
+    /// That of the table at `index` of `tables`: `index + 1`, and every
+    /// `tables`-th from there on.
+    #[must_use]
+    pub fn of(index: usize, tables: usize) -> Self {
+        let index = u64::try_from(index).unwrap_or(u64::MAX);
+        let tables = u64::try_from(tables).unwrap_or(u64::MAX);
+        Self {
+            first: index.saturating_add(1),
+            step: tables.max(1),
+        }
+    }
+
+    /// The number of the flow before which `earlier` ones began in this table.
+    #[must_use]
+    pub(crate) fn after(self, earlier: u64) -> u64 {
+        self.first.saturating_add(earlier.saturating_mul(self.step))
+    }
+}
+
+impl Default for Numbering {
+    /// 1, 2, 3, …: of a table that has its trail to itself.
+    fn default() -> Self {
+        Self::of(0, 1)
+    }
+}
+
 impl Default for FlowConfig {
     fn default() -> Self {
         Self {
+            numbering: Numbering::default(),
             max_flows: 65_536,
             open_delay_us: 100_000,
             update_interval_us: 60 * SECOND,

@@ -37,7 +37,7 @@ mod tls;
 mod tunnel;
 mod view;
 
-pub use config::FlowConfig;
+pub use config::{FlowConfig, Numbering};
 pub use dns::DnsTransaction;
 pub use ends::FrameEnds;
 pub use findings::{Finding, Findings};

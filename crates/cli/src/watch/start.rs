@@ -10,7 +10,7 @@ use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, Trai
 use sandtrace_provider::Target;
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingError;
-use sandtrace_wire::FlowConfig;
+use sandtrace_wire::{FlowConfig, Numbering};
 use sha2::{Digest as _, Sha256};
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::Path;
@@ -18,12 +18,14 @@ use std::sync::OnceLock;
 
 /// Opens a ring on each of the sandbox's interfaces.
 pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollector>, Failure> {
-    let attach = |tap: &TapIdentity| {
+    let taps = &settings.target.taps;
+    let attach = |(index, tap): (usize, &TapIdentity)| {
         NetworkCollector::attach(NetworkTarget {
             interface: tap.interface.clone(),
             netns: settings.target.netns_path.clone(),
             tier: settings.target.tier(),
             flows: FlowConfig {
+                numbering: Numbering::of(index, taps.len()),
                 accepted_resolvers: settings.resolvers.clone(),
                 sandbox_addresses: settings.sandbox_addresses.clone(),
                 check_source_mac: true,
@@ -34,7 +36,7 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
         })
         .map_err(network_failure)
     };
-    settings.target.taps.iter().map(attach).collect()
+    taps.iter().enumerate().map(attach).collect()
 }
 
 fn network_failure(error: NetworkError) -> Failure {

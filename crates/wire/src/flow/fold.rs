@@ -10,7 +10,8 @@ impl FlowTable {
     /// Counts a flow that nobody heard of together with others.
     pub(super) fn fold(&mut self, flow: &Flow, at: Moment, sink: &mut dyn FlowSink) {
         let view = flow.view(None, &self.names);
-        let (key, is_new) = self.aggregates.place(&view, self.totals.flows + 1);
+        let id = self.config.numbering.after(self.totals.flows);
+        let (key, is_new) = self.aggregates.place(&view, id);
         self.totals.flows += u64::from(is_new);
         if let Some(sum) = self.aggregates.fold(key, &view)
             && !sum.opened

@@ -294,8 +294,8 @@ impl FlowTable {
         {
             self.close(idlest, End::Evicted, at, sink);
         }
+        let id = self.config.numbering.after(self.totals.flows);
         self.totals.flows += 1;
-        let id = self.totals.flows;
         let flow = Flow::begin(id, key, frame, carried, &self.config);
         self.reading_bytes += flow.reading_bytes();
         let slot = match self.free.pop() {

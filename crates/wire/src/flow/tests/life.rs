@@ -4,7 +4,7 @@ use crate::Direction::{FromSandbox, ToSandbox};
 use crate::testing::lab::Lab;
 use crate::testing::talk::{SERVER, Talk, datagram};
 use crate::testing::tls::hello_records;
-use crate::{End, FlowConfig, Initiator, Phase, TcpState};
+use crate::{End, FlowConfig, Initiator, Numbering, Phase, TcpState};
 
 const SECOND: u64 = 1_000_000;
 
@@ -144,6 +144,24 @@ fn a_full_table_closes_the_idlest_flow() {
     assert_eq!(closed[0].end, Some(End::Evicted));
     assert_eq!(closed[0].flow_id, 2);
     assert_eq!(lab.finish().len(), 4);
+}
+
+#[test]
+fn tables_of_one_trail_never_number_two_flows_alike() {
+    const TABLES: usize = 3;
+    let mut numbers = Vec::new();
+    for index in 0..TABLES {
+        let mut lab = Lab::new(FlowConfig {
+            numbering: Numbering::of(index, TABLES),
+            ..FlowConfig::default()
+        });
+        for port in 1..=4 {
+            lab.play(&datagram(FromSandbox, port, SERVER, 9, b"x"));
+        }
+        numbers.extend(lab.finish().iter().map(|flow| flow.flow_id));
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
 }
 
 #[test]
