@@ -14,6 +14,7 @@ pub mod proc_events;
 pub mod process;
 pub mod ptrace;
 pub mod ring;
+pub mod seccomp;
 pub mod tap;
 pub mod tsc;
 pub mod unshare;

@@ -25,6 +25,8 @@ pub enum Scenario {
     PersistPlant,
     /// Finds that instruction and follows it.
     PersistAct,
+    /// Works on disk and network, and says a sum that is the same in every run.
+    Work,
 }
 
 /// The one network interface of a sandbox.

@@ -12,6 +12,7 @@
 )]
 
 mod attacks;
+mod backends;
 mod bad_files;
 mod bad_sandboxes;
 mod demo;

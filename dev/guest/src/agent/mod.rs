@@ -11,6 +11,7 @@ mod http;
 mod https;
 mod memory;
 mod stories;
+mod work;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +26,7 @@ use http::Response;
 use https::Https;
 
 pub use stories::{CRON_JOB, MEMORY, NEW_TASK_LINE, SHELL_CACHE};
+pub use work::DIGEST;
 
 /// Why the agent could not play its part to the end.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,7 @@ pub fn run(script: &Script, root: &Path, report: &mut dyn FnMut(Report)) -> Resu
         Scenario::StripeExfil => stories::stripe_exfil(&mut agent),
         Scenario::PersistPlant => stories::persist_plant(&mut agent),
         Scenario::PersistAct => stories::persist_act(&mut agent),
+        Scenario::Work => work::work(&mut agent),
     }
 }
 

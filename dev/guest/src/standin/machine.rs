@@ -1,5 +1,6 @@
 //! What a VMM has open, and what its guest would send.
 
+use sandtrace_sys::seccomp;
 use sandtrace_sys::tap::Tap;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
@@ -29,13 +30,17 @@ impl Machine {
     }
 
     /// Starts what stands for the guest. Its kernel's command line says what
-    /// it sends: `standin.delay_ms`, `standin.gap_ms` and `standin.frames`.
+    /// it sends: `standin.delay_ms`, `standin.gap_ms` and `standin.frames`; and
+    /// with `standin.forbidden_ms` when its vCPU meets its seccomp filter.
     pub(super) fn start(&self) -> Result<(), String> {
         let number = |name: &str| {
             let words = self.boot_args.split_whitespace();
             let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             values.find_map(|value| value.parse::<u64>().ok())
         };
+        if let Some(after) = number("standin.forbidden_ms") {
+            meet_filter(Duration::from_millis(after))?;
+        }
         let Some(tap) = self.taps.first() else {
             return Ok(());
         };
@@ -54,6 +59,21 @@ impl Machine {
         });
         Ok(())
     }
+}
+
+/// A vCPU's thread with a filter of its own that makes the forbidden call
+/// (getpgid) after a while: the end of a Firecracker whose guest got hold of it.
+fn meet_filter(after: Duration) -> Result<(), String> {
+    seccomp::exit_like_firecracker().map_err(|error| format!("handle SIGSYS: {error}"))?;
+    let vcpu = std::thread::Builder::new().name("fc_vcpu 0".to_owned());
+    let confined = vcpu.spawn(move || {
+        seccomp::forbid_getpgid()?;
+        std::thread::sleep(after);
+        std::io::Result::Ok(rustix::process::getpgid(None)?)
+    });
+    confined
+        .map(drop)
+        .map_err(|error| format!("start a thread: {error}"))
 }
 
 /// A UDP datagram of 100 bytes from 169.254.0.21 to 203.0.113.7, its port

@@ -3,7 +3,7 @@
 
 use sandtrace_event::{FileOp, VerdictResult};
 use sandtrace_guest::Scenario;
-use sandtrace_guest::agent::{CRON_JOB, MEMORY, NEW_TASK_LINE, SHELL_CACHE, hosts};
+use sandtrace_guest::agent::{CRON_JOB, DIGEST, MEMORY, NEW_TASK_LINE, SHELL_CACHE, hosts};
 
 use super::files::TASK;
 
@@ -60,6 +60,10 @@ pub fn expectations(scenario: Scenario) -> Expectations {
                 connection(hosts::DROP, 443, VerdictResult::Deny),
             ],
             files: vec![file(MEMORY, FileOp::Modified, VerdictResult::Allow, None)],
+        },
+        Scenario::Work => Expectations {
+            connections: vec![connection(hosts::DROP, 443, VerdictResult::Deny)],
+            files: vec![file(DIGEST, FileOp::Created, VerdictResult::Allow, None)],
         },
     }
 }

@@ -28,6 +28,7 @@ pub fn title(scenario: Scenario) -> &'static str {
         Scenario::StripeExfil => "A payment agent smuggles credentials out in an allowed call",
         Scenario::PersistPlant => "Run 1: a customer's ticket plants an instruction",
         Scenario::PersistAct => "Run 2: the agent remembers, and obeys",
+        Scenario::Work => "Plain work on disk and network",
     }
 }
 
@@ -51,6 +52,10 @@ pub fn story(scenario: Scenario) -> &'static str {
             "A new sandbox starts over the same disk. The agent reads its memory, asks a host over \
              plain HTTP whether it is time, sends the credentials to another host and wipes the \
              instruction. The first run's trail still tells when it came."
+        }
+        Scenario::Work => {
+            "The agent writes files and reads them back, sends requests to one host, and says a \
+             sum of all that came back, which is the same in every run."
         }
     }
 }
