@@ -1,7 +1,7 @@
 //! System calls that a VMM's threads make in their work, as data.
 //!
-//! A profile is a text: comments with its source, then a line per thread
-//! group, `group: name name …`; the group `*` stands for all of the VMM's own.
+//! A profile is a text: comments with its source and lines of a thread group,
+//! `group: name name …`. All lines of a group count together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -34,9 +34,7 @@ impl Profile {
     /// Whether threads of a group make this call in their work. A process
     /// that the VMM started is in no profile.
     pub(crate) fn covers(self, group: &str, call: &str) -> bool {
-        let groups = self.groups();
-        let of_all = groups.get("*").filter(|_| group != CHILD);
-        let calls = groups.get(group).or(of_all);
+        let calls = self.groups().get(group);
         calls.is_some_and(|calls| calls.contains(call))
     }
 
@@ -61,10 +59,12 @@ pub(crate) const CHILD: &str = "child";
 
 fn parse(text: &'static str) -> Groups {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let groups = lines.filter_map(|line| line.split_once(": "));
+    let mut groups = Groups::new();
+    for (group, calls) in lines.filter_map(|line| line.split_once(": ")) {
+        let own = groups.entry(group).or_default();
+        own.extend(calls.split_whitespace());
+    }
     groups
-        .map(|(group, calls)| (group, calls.split_whitespace().collect()))
-        .collect()
 }
 
 #[cfg(test)]
@@ -83,6 +83,8 @@ mod tests {
         check(Profile::Firecracker, "vcpu", "socket", false);
         check(Profile::Firecracker, "worker", "read", false);
         check(Profile::Qemu, "vcpu", "ioctl", true);
+        check(Profile::Qemu, "vcpu", "accept4", false);
+        check(Profile::Qemu, "worker", "fdatasync", true);
         check(Profile::Qemu, "child", "read", false);
         check(Profile::CloudHypervisor, "vmm", "read", true);
         for profile in [

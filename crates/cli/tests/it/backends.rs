@@ -99,9 +99,9 @@ fn assert_watched(events: &[AuditEvent], backend: &str) {
     for name in ["ioctl", "ppoll", "read", "write"] {
         assert!(calls.contains(name), "{calls:?}");
     }
-    let lost = events.iter().find(|event| {
-        matches!(&event.payload, Payload::CaptureGap(gap) if gap.layer == Layer::Syscall)
-    });
+    let lost = events.iter().find(
+        |event| matches!(&event.payload, Payload::CaptureGap(gap) if gap.layer == Layer::Syscall),
+    );
     assert!(lost.is_none(), "{lost:?}");
 }
 
