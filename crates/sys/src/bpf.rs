@@ -10,6 +10,9 @@ mod batch;
 mod events;
 mod filter;
 mod load;
+mod mapped;
+mod quick;
+mod slots;
 mod tables;
 
 pub use events::{BpfEvent, BpfEventKind};
@@ -19,6 +22,8 @@ use aya::maps::{Array, HashMap, IterableMap as _, MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use filter::Filter;
 use load::{attach, load_failed, map, set_shapes, table};
+use quick::Quicks;
+use slots::Slots;
 use std::io;
 
 /// The compiled programs.
@@ -118,9 +123,10 @@ impl BpfConfig {
         entries(self.owners, tables::OWNER_BYTES)
             .saturating_add(entries(self.processes, tables::PROCESS_BYTES))
             .saturating_add(entries(self.threads, tables::THREAD_BYTES).saturating_mul(2))
+            .saturating_add(entries(self.threads, 8))
             .saturating_add(entries(self.tallies, tables::TALLY_BYTES))
             .saturating_add(u64::from(self.ring))
-            .saturating_add(filter::BYTES)
+            .saturating_add(filter::BYTES + slots::BYTES + quick::BYTES)
     }
 }
 
@@ -166,8 +172,14 @@ pub struct BpfSyscalls {
     filter: Filter,
     processes: HashMap<MapData, u32, [u8; tables::PROCESS_BYTES]>,
     owners: HashMap<MapData, u32, [u8; tables::OWNER_BYTES]>,
-    threads: HashMap<MapData, u32, [u8; tables::THREAD_BYTES]>,
+    /// Threads that live: in places of their own, those that found theirs
+    /// taken, and where each is, by its id.
+    slots: Slots,
+    crowd: HashMap<MapData, u64, [u8; tables::THREAD_BYTES]>,
+    threads: HashMap<MapData, u32, u64>,
     ended: HashMap<MapData, u32, [u8; tables::THREAD_BYTES]>,
+    /// As above.
+    quicks: Quicks,
     tallies: HashMap<MapData, [u8; tables::KEY_BYTES], [u8; tables::TALLY_BYTES]>,
     serials: Array<MapData, u64>,
     events: RingBuf<MapData>,
@@ -179,12 +191,13 @@ impl BpfSyscalls {
     ///
     /// # Errors
     /// When the kernel refuses, or lacks what they need: raw tracepoints, ring
-    /// buffers, the current task (5.11) and its own type information
+    /// buffers, atomic operations that answer (5.12) and its own type information
     /// (`CONFIG_DEBUG_INFO_BTF`).
     pub fn load(config: BpfConfig, shapes: &[BpfShape]) -> Result<Self, BpfError> {
         let mut programs = EbpfLoader::new()
             .map_max_entries("owners", config.owners)
             .map_max_entries("processes", config.processes)
+            .map_max_entries("crowd", config.threads)
             .map_max_entries("threads", config.threads)
             .map_max_entries("ended", config.threads)
             .map_max_entries("tallies", config.tallies)
@@ -202,8 +215,13 @@ impl BpfSyscalls {
                 .map_err(|source| table("map the filter of processes", source))?,
             processes: map(&mut programs, "processes")?,
             owners: map(&mut programs, "owners")?,
+            slots: Slots::of(load::take(&mut programs, "slots")?)
+                .map_err(|source| table("map the places of threads", source))?,
+            crowd: map(&mut programs, "crowd")?,
             threads: map(&mut programs, "threads")?,
             ended: map(&mut programs, "ended")?,
+            quicks: Quicks::of(load::take(&mut programs, "quicks")?)
+                .map_err(|source| table("map the places of counts", source))?,
             tallies: map(&mut programs, "tallies")?,
             serials: map(&mut programs, "serials")?,
             events: map(&mut programs, "events")?,
@@ -255,6 +273,9 @@ impl BpfSyscalls {
         threads.retain(|thread| thread.owner == owner);
         for thread in &threads {
             let _gone = self.threads.remove(&thread.tid);
+            if !self.slots.clear(thread.regs) && self.crowd.remove(&thread.regs).is_ok() {
+                self.slots.thin_out(thread.regs);
+            }
         }
         Ok(threads)
     }
@@ -307,7 +328,10 @@ impl BpfSyscalls {
     /// # Errors
     /// When the table cannot be read.
     pub fn threads(&self) -> Result<Vec<BpfThread>, BpfError> {
-        threads_in(self.threads.map(), "read the table of threads")
+        let mut threads: Vec<_> = self.slots.threads().collect();
+        let crowd = threads_in(self.crowd.map(), 8, "read the table of threads")?;
+        threads.extend(crowd);
+        Ok(threads)
     }
 
     /// All threads that ended and were not forgotten.
@@ -315,7 +339,7 @@ impl BpfSyscalls {
     /// # Errors
     /// When the table cannot be read.
     pub fn ended(&self) -> Result<Vec<BpfThread>, BpfError> {
-        threads_in(self.ended.map(), "read the table of ended threads")
+        threads_in(self.ended.map(), 4, "read the table of ended threads")
     }
 
     /// Everything counted so far, of threads that were not forgotten.
@@ -323,7 +347,7 @@ impl BpfSyscalls {
     /// # Errors
     /// When the table cannot be read.
     pub fn tallies(&self) -> Result<Vec<BpfTally>, BpfError> {
-        let mut tallies = Vec::new();
+        let mut tallies: Vec<_> = self.quicks.tallies().collect();
         let fd = self.tallies.map().fd();
         batch::read(fd, tables::KEY_BYTES, tables::TALLY_BYTES, |key, value| {
             tallies.extend(BpfTally::parse(key, value));
@@ -340,7 +364,8 @@ impl BpfSyscalls {
 
     /// Frees entries of the table of counts.
     pub fn forget_tallies<'a>(&mut self, tallies: impl Iterator<Item = &'a BpfTally>) {
-        let keys: Vec<u8> = tallies.flat_map(BpfTally::key).collect();
+        let others = tallies.filter(|tally| !self.quicks.forget(tally));
+        let keys: Vec<u8> = others.flat_map(BpfTally::key).collect();
         batch::delete(self.tallies.map().fd(), &keys, tables::KEY_BYTES);
     }
 
@@ -359,9 +384,9 @@ const LET_GO_PASSES: usize = 16;
 /// `BPF_NOEXIST` of linux/bpf.h.
 const NOEXIST: u64 = 1;
 
-fn threads_in(data: &MapData, doing: &'static str) -> Result<Vec<BpfThread>, BpfError> {
+fn threads_in(data: &MapData, key: usize, doing: &'static str) -> Result<Vec<BpfThread>, BpfError> {
     let mut threads = Vec::new();
-    batch::read(data.fd(), 4, tables::THREAD_BYTES, |_, value| {
+    batch::read(data.fd(), key, tables::THREAD_BYTES, |_, value| {
         threads.extend(BpfThread::parse(value));
     })
     .map_err(|source| table(doing, source))?;
