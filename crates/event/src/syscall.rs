@@ -77,7 +77,8 @@ pub struct CallCount {
     pub interrupted: Count,
     /// Name of the call, or its number in decimal where it has no known name.
     pub name: String,
-    /// Nanoseconds between entry and return, waiting included.
+    /// Nanoseconds between entry and return, waiting included; estimated where
+    /// a thread makes very many calls (docs/syscalls.md).
     pub time_ns: Count,
 }
 

@@ -11,11 +11,13 @@ mod events;
 mod filter;
 mod load;
 mod mapped;
+mod nothing;
 mod quick;
 mod slots;
 mod tables;
 
 pub use events::{BpfEvent, BpfEventKind};
+pub use nothing::BpfNothing;
 pub use tables::{BpfLosses, BpfTally, BpfThread};
 
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, RingBuf};

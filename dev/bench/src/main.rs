@@ -64,10 +64,15 @@ fn run(arguments: &[String]) -> Result<()> {
     {
         return naive::run(file.as_ref());
     }
-    if let [command, what, calls] = arguments
+    if let [command, calls] = arguments
         && command == syscalls::COMMAND
     {
-        return syscalls::load(what, calls);
+        return syscalls::load(calls);
+    }
+    if let [command, backend, pid] = arguments
+        && command == syscalls::WATCH
+    {
+        return syscalls::watch(backend, pid);
     }
     if let [command, image] = arguments
         && command == fs::COMMAND

@@ -11,6 +11,8 @@ mod confined;
 #[cfg(test)]
 mod escape;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod kvm;
 #[cfg(test)]
 mod program;
@@ -18,3 +20,5 @@ mod program;
 mod records;
 #[cfg(test)]
 mod shared;
+#[cfg(test)]
+mod times;

@@ -2,8 +2,10 @@
 //! notices nothing, and what QEMU does is what its profile says.
 
 use crate::support::{
-    Dir, Kind, PATIENCE, Running, Stage, assert_sealed, assert_story, privileged, run, sandtrace,
+    Dir, Kind, PATIENCE, Running, Stage, assert_sealed, assert_story, eventually, privileged, run,
+    sandtrace,
 };
+use rustix::process::Signal;
 use sandtrace_event::{
     AuditEvent, Layer, Payload, SyscallActivity, SyscallFindingKind, VerdictResult,
 };
@@ -19,30 +21,71 @@ struct Seen {
     requests: Vec<Request>,
 }
 
-/// One run with its system calls watched in this way.
-fn work(backend: &str, dir: &Dir) -> (Seen, Vec<AuditEvent>) {
-    let mut stage = Stage::set(Kind::MicroVm, Scenario::Work);
+/// A microVM and a watch of it that has begun.
+fn begin(backend: &str, dir: &Dir) -> (Stage, Running, String) {
+    let stage = Stage::set(Kind::MicroVm, Scenario::Work);
     let trail = dir.text(&format!("{backend}.jsonl"));
     let mut args = stage.by_id();
     args.extend(["--trail", &trail, "--syscalls", backend].map(str::to_owned));
     args.extend(["--syscall-interval", "500ms"].map(str::to_owned));
     let watch = Running::start(sandtrace(&args)).ready();
+    (stage, watch, trail)
+}
+
+/// Lets the guest work to its end.
+fn play(stage: &mut Stage) -> Seen {
     let outcome = stage.play();
-    watch.wait().expect(0);
     assert!(outcome.status.success() && outcome.elapsed < PATIENCE);
     let log = stage.world.log();
     let requests = log.connections.iter().flat_map(|it| it.requests.clone());
     let [file] = &scenario::expectations(Scenario::Work).files[..] else {
         panic!("one file is expected")
     };
-    let seen = Seen {
+    Seen {
         reports: outcome.reports,
         digest: stage.file(file.path),
         requests: requests.collect(),
-    };
+    }
+}
+
+/// One run with its system calls watched in this way.
+fn work(backend: &str, dir: &Dir) -> (Seen, Vec<AuditEvent>) {
+    let (mut stage, watch, trail) = begin(backend, dir);
+    let seen = play(&mut stage);
+    watch.wait().expect(0);
     let events = assert_sealed(&trail);
     assert_story(&events, Scenario::Work);
     (seen, events)
+}
+
+/// The same, where the watch is killed while the guest boots.
+fn work_alone(backend: &str, dir: &Dir) -> Seen {
+    let (mut stage, watch, trail) = begin(backend, dir);
+    std::thread::scope(|scope| {
+        let seen = scope.spawn(|| play(&mut stage));
+        eventually("a guest's calls are in the trail", || {
+            let trail = std::fs::read_to_string(&trail).ok()?;
+            trail.contains("\"summary\"").then_some(())
+        });
+        watch.signal(Signal::KILL);
+        seen.join().unwrap()
+    })
+}
+
+#[test]
+fn a_microvm_works_on_when_what_watches_it_is_killed() {
+    if !privileged("a microVM whose watch is killed") {
+        return;
+    }
+    let dir = Dir::new();
+    let [counted, traced] = std::thread::scope(|scope| {
+        let runs = ["ebpf", "ptrace"].map(|backend| scope.spawn(|| work_alone(backend, &dir)));
+        runs.map(|run| run.join().unwrap())
+    });
+    assert_eq!(counted.digest.len(), 16);
+    assert_eq!(counted, traced);
+    let last = counted.reports.last().unwrap();
+    assert_eq!(last.detail.as_bytes(), counted.digest);
 }
 
 #[test]

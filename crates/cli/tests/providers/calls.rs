@@ -4,9 +4,10 @@ use crate::fleet::{Watch, of_type, records};
 use crate::support::{config, lab};
 use sandtrace_lab::{Lab, StandInForm};
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 const POLICY: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -92,6 +93,46 @@ fn findings(records: &[Value]) -> Vec<(String, String, String)> {
     found.collect()
 }
 
+/// A watch of one sandbox that is killed where the test fails.
+struct One {
+    child: Child,
+    said: PathBuf,
+}
+
+impl One {
+    fn start(lab: &Lab, id: &str, backend: &str, trail: &Path) -> Self {
+        let said = lab.dir().join(format!("{id}.stderr"));
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+        watch.args(["watch", "--sandbox-id", id, "--provider", "firecracker"]);
+        watch.args(["--policy", POLICY, "--syscalls", backend, "--trail"]);
+        watch.arg(trail).stdout(Stdio::null());
+        watch.stderr(File::create(&said).unwrap());
+        let child = watch.spawn().unwrap();
+        Self { child, said }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap()
+    }
+
+    #[track_caller]
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done(self) {
+            assert!(Instant::now() < deadline, "never {what}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        // Harmless where it ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A Firecracker whose vCPU meets its filter ends as the real one does.
 #[track_caller]
 fn check_forbidden_call(backend: &str, lab: &Lab) {
@@ -100,21 +141,16 @@ fn check_forbidden_call(backend: &str, lab: &Lab) {
     config.boot_args += " standin.forbidden_ms=700";
     let vmm = lab.stand_in(&config).unwrap();
     let trail = lab.dir().join(format!("{id}.jsonl"));
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
-    watch.args(["watch", "--sandbox-id", &id, "--provider", "firecracker"]);
-    watch.args(["--policy", POLICY, "--syscalls", backend, "--trail"]);
-    let mut watch = watch
-        .arg(&trail)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(watch.stderr.take().unwrap()).lines();
-    let begun = said.any(|line| line.unwrap().contains("Ctrl-C ends"));
-    assert!(begun, "{backend}: the watch ended early");
+    let mut watch = One::start(lab, &id, backend, &trail);
+    watch.until("does it begin", |watch| {
+        watch.said().contains("Ctrl-C ends")
+    });
     vmm.start().unwrap();
-    let rest: Vec<_> = said.map(Result::unwrap).collect();
-    assert_eq!(watch.wait().unwrap().code(), Some(0), "{rest:?}");
+    // A guest program from before this test does not: cargo xtask setup.
+    watch.until("does the VMM meet its filter and end", |watch| {
+        watch.child.try_wait().unwrap().is_some()
+    });
+    assert!(watch.child.wait().unwrap().success(), "{}", watch.said());
 
     let records = records(&trail);
     assert_eq!(in_force(&records)["backend"], backend);
