@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod clock;
 pub mod fiemap;
 pub mod links;
+pub mod mapped;
 pub mod netdev;
 mod netlink;
 pub mod netns;

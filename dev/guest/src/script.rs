@@ -27,6 +27,13 @@ pub enum Scenario {
     PersistAct,
     /// Works on disk and network, and says a sum that is the same in every run.
     Work,
+    /// Does random operations on files.
+    Disorder {
+        /// Where the random numbers begin.
+        seed: u64,
+        /// How many.
+        operations: u32,
+    },
 }
 
 /// The one network interface of a sandbox.

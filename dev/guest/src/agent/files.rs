@@ -16,6 +16,10 @@ impl Root {
         Self(root.to_owned())
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn read(&self, path: &str) -> Result<String, AgentError> {
         let read = || {
             let mut text = String::new();

@@ -3,6 +3,7 @@
 //! It knows nothing of being watched and needs nothing but the sandbox's own network and
 //! file system: no shared libraries, no resolver library, no certificates but the script's.
 
+mod disorder;
 mod dns;
 mod files;
 mod form;
@@ -25,6 +26,7 @@ use files::Root;
 use http::Response;
 use https::Https;
 
+pub use disorder::DISORDER;
 pub use stories::{CRON_JOB, MEMORY, NEW_TASK_LINE, SHELL_CACHE};
 pub use work::DIGEST;
 
@@ -98,6 +100,7 @@ pub fn run(script: &Script, root: &Path, report: &mut dyn FnMut(Report)) -> Resu
         Scenario::PersistPlant => stories::persist_plant(&mut agent),
         Scenario::PersistAct => stories::persist_act(&mut agent),
         Scenario::Work => work::work(&mut agent),
+        Scenario::Disorder { seed, operations } => disorder::disorder(&mut agent, seed, operations),
     }
 }
 

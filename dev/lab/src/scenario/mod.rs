@@ -29,6 +29,7 @@ pub fn title(scenario: Scenario) -> &'static str {
         Scenario::PersistPlant => "Run 1: a customer's ticket plants an instruction",
         Scenario::PersistAct => "Run 2: the agent remembers, and obeys",
         Scenario::Work => "Plain work on disk and network",
+        Scenario::Disorder { .. } => "Random operations on files",
     }
 }
 
@@ -56,6 +57,10 @@ pub fn story(scenario: Scenario) -> &'static str {
         Scenario::Work => {
             "The agent writes files and reads them back, sends requests to one host, and says a \
              sum of all that came back, which is the same in every run."
+        }
+        Scenario::Disorder { .. } => {
+            "The agent makes, changes, renames, links and removes files in an order that chance \
+             gives, and writes everything to the disk from time to time."
         }
     }
 }

@@ -224,7 +224,7 @@ pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
             let at = dice.below(6000) as u64;
             ("fallocate", allocate(&one, mode, at))
         }
-        21 if dice.below(12) == 0 => ("write to a mapping", write_mapped(&one)),
+        21 if dice.below(4) == 0 => ("write to a mapping", write_mapped(&one)),
         _ => {
             let copied = if one.is_file() {
                 fs::copy(&one, &two).map(drop)
@@ -276,18 +276,9 @@ fn allocate(path: &Path, mode: FallocateFlags, at: u64) -> std::io::Result<()> {
     Ok(rustix::fs::fallocate(file, mode, at, 5000)?)
 }
 
-/// By a program of which the pages are, as we have no unsafe code.
 fn write_mapped(path: &Path) -> std::io::Result<()> {
-    const WRITE: &str = "import mmap,sys\nwith open(sys.argv[1],'r+b') as f:\n m=mmap.mmap(f.fileno(),0)\n m[0]=m[0]^1\n m.flush()";
-    let status = std::process::Command::new("python3")
-        .args(["-c", WRITE])
-        .arg(path)
-        .stderr(std::process::Stdio::null())
-        .status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(std::io::Error::other("not mapped")),
-    }
+    let file = fs::File::options().read(true).write(true).open(path)?;
+    sandtrace_sys::mapped::write(&file, b"mapped")
 }
 
 /// What is there before the first operation.

@@ -82,6 +82,14 @@ impl Stage {
         }
     }
 
+    /// A microVM's image.
+    pub(crate) fn disk(&self) -> &Path {
+        match &self.sandbox {
+            Sandbox::Vm(vm) => vm.disk(),
+            Sandbox::Namespace(_) => panic!("a namespace has no disk"),
+        }
+    }
+
     /// Its interface on the host's side.
     pub(crate) fn interface(&self) -> &str {
         match &self.sandbox {
