@@ -7,14 +7,16 @@
 )]
 
 use sandtrace_capture::Observer;
-use sandtrace_capture::network::{Attached, NetworkCollector, NetworkTarget};
+use sandtrace_capture::network::{Attached, Backend, NetworkCollector, NetworkTarget};
 use sandtrace_event::{
-    EvidenceTier, Flow, FlowPhase, GapCause, Limits, Observation, Payload, Protocol,
+    Count, EvidenceTier, Flow, FlowPhase, GapCause, Limits, Observation, Payload, Protocol,
+    WallTime,
 };
 use sandtrace_sys::netns;
 use sandtrace_sys::ring::RingConfig;
 use sandtrace_wire::FlowConfig;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -64,16 +66,20 @@ impl Pair {
         Some(pair)
     }
 
-    fn attach(&self) -> NetworkCollector {
-        NetworkCollector::attach(NetworkTarget {
+    fn attach(&self, backend: Backend) -> NetworkCollector {
+        NetworkCollector::attach(self.target(backend)).unwrap()
+    }
+
+    fn target(&self, backend: Backend) -> NetworkTarget {
+        NetworkTarget {
             interface: "host0".to_owned(),
             netns: Some(netns::path_of(&self.host)),
             tier: EvidenceTier::Kernel,
+            backend,
             flows: FlowConfig::default(),
             ring: RingConfig::default(),
             evidence: None,
-        })
-        .unwrap()
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -121,6 +127,9 @@ impl Seen {
     }
 }
 
+/// Each test runs with each of them.
+const BACKENDS: [Backend; 2] = [Backend::AfPacket, Backend::Ebpf];
+
 /// Reads until nothing came for a while.
 fn drain(collector: &mut NetworkCollector, seen: &mut Seen) {
     let mut quiet_since = Instant::now();
@@ -134,10 +143,14 @@ fn drain(collector: &mut NetworkCollector, seen: &mut Seen) {
 
 #[test]
 fn every_datagram_is_counted_in_its_flow() {
+    BACKENDS.into_iter().for_each(counts_every_datagram);
+}
+
+fn counts_every_datagram(backend: Backend) {
     let Some(pair) = Pair::new("count") else {
         return;
     };
-    let mut collector = pair.attach();
+    let mut collector = pair.attach(backend);
     let mut seen = Seen::default();
     netns::within(Some(&pair.path()), || {
         for port in 0..50_u16 {
@@ -165,7 +178,108 @@ fn every_datagram_is_counted_in_its_flow() {
 }
 
 #[test]
+fn a_transfer_is_the_same_by_both_at_once() {
+    let Some(pair) = Pair::new("both") else {
+        return;
+    };
+    let mut watches = BACKENDS.map(|backend| (pair.attach(backend), Seen::default()));
+    let host = netns::path_of(&pair.host);
+    let listener = netns::within(Some(&host), || TcpListener::bind("10.9.0.1:7777").unwrap());
+    let listener = listener.unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            for _ in 0..CALLS {
+                let mut request = vec![0; REQUEST];
+                stream.read_exact(&mut request).unwrap();
+                stream.write_all(&vec![1; RESPONSE]).unwrap();
+            }
+        });
+        let client = scope.spawn(|| {
+            let connect = || TcpStream::connect("10.9.0.1:7777").unwrap();
+            let mut stream = netns::within(Some(&pair.path()), connect).unwrap();
+            for _ in 0..CALLS {
+                stream.write_all(&vec![2; REQUEST]).unwrap();
+                let mut response = vec![0; RESPONSE];
+                stream.read_exact(&mut response).unwrap();
+            }
+        });
+        while !client.is_finished() {
+            for (collector, seen) in &mut watches {
+                collector.read(seen);
+                collector.tick(seen);
+            }
+        }
+    });
+    let flows = watches.map(|(mut collector, mut seen)| {
+        drain(&mut collector, &mut seen);
+        let result = collector.finish(&mut seen).unwrap();
+        assert!(result.matches && result.ring_drops.0 == 0, "{result:?}");
+        let flow = seen.closed(Protocol::Tcp).next().unwrap().clone();
+        assert_eq!(flow.bytes_sent.0, (CALLS * REQUEST) as u64);
+        assert_eq!(flow.bytes_received.0, (CALLS * RESPONSE) as u64);
+        assert_eq!(flow.calls.0, CALLS as u64);
+        assert_eq!(flow.max_call_bytes.0, REQUEST as u64);
+        Flow {
+            duration_us: Count(0),
+            // One may have heard a neighbour before the other was attached.
+            flow_id: Count(0),
+            started_at: WallTime(0),
+            ..flow
+        }
+    });
+    assert_eq!(flows[0], flows[1]);
+}
+
+const CALLS: usize = 5;
+const REQUEST: usize = 1_000_000;
+const RESPONSE: usize = 3_000_000;
+
+/// Whatever is not read in time is counted all the same, and told.
+#[test]
+fn a_full_ring_and_a_full_table_lose_no_count_unsaid() {
+    let Some(pair) = Pair::new("full") else {
+        return;
+    };
+    let mut collector = NetworkCollector::attach(NetworkTarget {
+        flows: FlowConfig {
+            max_flows: 8,
+            ..FlowConfig::default()
+        },
+        ring: RingConfig {
+            block_size: 1 << 16,
+            blocks: 1,
+            ..RingConfig::default()
+        },
+        ..pair.target(Backend::Ebpf)
+    })
+    .unwrap();
+    let mut seen = Seen::default();
+    netns::within(Some(&pair.path()), || {
+        for port in 0..2_000_u16 {
+            let socket = UdpSocket::bind(("10.9.0.2", 20_000 + port)).unwrap();
+            socket.send_to(&[7; 100], ("10.9.0.1", 9)).unwrap();
+        }
+    })
+    .unwrap();
+    drain(&mut collector, &mut seen);
+    let result = collector.finish(&mut seen).unwrap();
+    let gaps = seen.0.iter().filter_map(|payload| match payload {
+        Payload::CaptureGap(gap) if gap.cause == GapCause::RingDrop => Some(gap.count.0),
+        _ => None,
+    });
+    let told: u64 = gaps.sum();
+    assert!(told > 0, "{result:?}");
+    let sent = result.flow_packets_sent.0 + result.ring_drops.0;
+    assert!(result.ring_drops.0 > 0 && sent >= result.interface_packets_sent.0);
+}
+
+#[test]
 fn another_interface_is_never_heard() {
+    BACKENDS.into_iter().for_each(never_hears_another);
+}
+
+fn never_hears_another(backend: Backend) {
     let Some(pair) = Pair::new("canary") else {
         return;
     };
@@ -221,7 +335,7 @@ fn another_interface_is_never_heard() {
         let flooding = scope.spawn(flood);
         let mut attached = 0;
         while !flooding.is_finished() || attached < 5 {
-            let mut collector = pair.attach();
+            let mut collector = pair.attach(backend);
             let mut seen = Seen::default();
             drain(&mut collector, &mut seen);
             collector.finish(&mut seen).unwrap();
@@ -236,10 +350,14 @@ fn another_interface_is_never_heard() {
 
 #[test]
 fn an_interface_that_vanishes_is_a_gap() {
+    BACKENDS.into_iter().for_each(tells_that_it_vanished);
+}
+
+fn tells_that_it_vanished(backend: Backend) {
     let Some(pair) = Pair::new("gone") else {
         return;
     };
-    let mut collector = pair.attach();
+    let mut collector = pair.attach(backend);
     let mut seen = Seen::default();
     assert_eq!(collector.look_at_interface(), Attached::Yes);
     ip(&["-n", &pair.host, "link", "del", "host0"]);
@@ -253,6 +371,10 @@ fn an_interface_that_vanishes_is_a_gap() {
 
 #[test]
 fn a_missing_interface_is_named() {
+    BACKENDS.into_iter().for_each(names_what_is_missing);
+}
+
+fn names_what_is_missing(backend: Backend) {
     let Some(pair) = Pair::new("none") else {
         return;
     };
@@ -260,6 +382,7 @@ fn a_missing_interface_is_named() {
         interface: "tap77".to_owned(),
         netns: Some(netns::path_of(&pair.host)),
         tier: EvidenceTier::Hypervisor,
+        backend,
         flows: FlowConfig::default(),
         ring: RingConfig::default(),
         evidence: None,

@@ -1,7 +1,7 @@
 //! The command line as clap sees it. Nothing here is resolved yet.
 
 use crate::verify::{self, VerifyArgs};
-use crate::watch::SyscallMode;
+use crate::watch::{CaptureMode, SyscallMode};
 use crate::witness::{WitnessCommand, WitnessTarget};
 use clap::{Args, Parser, Subcommand};
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
@@ -178,6 +178,9 @@ pub(crate) struct WatchArgs {
     /// Time between two looks at the disk [default: 2s]
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
     pub(crate) scan_interval: Option<Duration>,
+    /// How the sandbox's frames are captured [default: auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) capture: Option<CaptureMode>,
     /// How the VMM's own system calls on the host are seen, never the guest's [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) syscalls: Option<SyscallMode>,

@@ -3,7 +3,7 @@
 use crate::args::DoctorArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
-use sandtrace_sys::bpf::{BpfConfig, BpfSyscalls};
+use sandtrace_sys::bpf::{BpfConfig, BpfFrames, BpfFramesConfig, BpfSyscalls};
 use sandtrace_sys::ring::{PacketRing, RingConfig, RingError};
 use serde_json::json;
 use std::fs::OpenOptions;
@@ -23,6 +23,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     let findings = [
         kernel(),
         packet_ring(),
+        packet_programs(),
         namespaces(),
         processes(),
         overlay(),
@@ -92,6 +93,31 @@ fn packet_ring() -> Finding {
     };
     Finding {
         what: "network: packet ring",
+        works,
+        why,
+    }
+}
+
+fn packet_programs() -> Finding {
+    let config = BpfFramesConfig {
+        flows: 16,
+        ring: 1 << 16,
+        ..BpfFramesConfig::default()
+    };
+    let (works, why) = match BpfFrames::attach("lo", None, config) {
+        Ok(_) => (
+            true,
+            "the programs load and attach to tc (tried on lo): `--capture ebpf` can be used; \
+             `auto` takes the packet ring where that works"
+                .to_owned(),
+        ),
+        Err(error) => (
+            false,
+            format!("{error}; `--capture auto` uses a packet ring"),
+        ),
+    };
+    Finding {
+        what: "network: eBPF at tc",
         works,
         why,
     }

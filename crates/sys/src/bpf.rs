@@ -9,6 +9,7 @@
 mod batch;
 mod events;
 mod filter;
+mod frames;
 mod load;
 mod mapped;
 mod nothing;
@@ -17,6 +18,10 @@ mod slots;
 mod tables;
 
 pub use events::{BpfEvent, BpfEventKind};
+pub use frames::{
+    BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfFramesConfig,
+    BpfFramesError, BpfSums,
+};
 pub use nothing::BpfNothing;
 pub use tables::{BpfLosses, BpfTally, BpfThread};
 

@@ -48,6 +48,14 @@ pub fn path_of(name_or_path: &str) -> PathBuf {
     }
 }
 
+/// How messages call a namespace.
+pub(crate) fn describe(namespace: Option<&Path>) -> String {
+    namespace.map_or_else(
+        || "this network namespace".to_owned(),
+        |path| format!("network namespace {}", path.display()),
+    )
+}
+
 /// Runs `work` on a thread of its own inside the namespace, or right here
 /// where there is none to enter. Sockets and `/proc/thread-self/net` files
 /// opened by `work` stay bound to that namespace wherever they are used.

@@ -116,10 +116,7 @@ impl PacketRing {
         netns::within(namespace, || {
             let index = interface_index(interface).ok_or_else(|| RingError::NoInterface {
                 interface: interface.to_owned(),
-                namespace: namespace.map_or_else(
-                    || "this network namespace".to_owned(),
-                    |path| format!("network namespace {}", path.display()),
-                ),
+                namespace: netns::describe(namespace),
             })?;
             Self::on_index(interface, index, config)
         })?

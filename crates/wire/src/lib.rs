@@ -41,7 +41,7 @@ pub use config::{FlowConfig, Numbering};
 pub use dns::DnsTransaction;
 pub use ends::FrameEnds;
 pub use findings::{Finding, Findings};
-pub use flow::{FlowSink, FlowTable, Totals, WireCount};
+pub use flow::{Bulk, BulkTcp, FlowSink, FlowTable, Totals, WireCount};
 pub use http::HttpFacts;
 pub use names::{NameEvidence, NameSource};
 pub use orientation::Orientation;

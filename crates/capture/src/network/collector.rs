@@ -1,30 +1,27 @@
 //! One sandbox's interface: ring, flow table, counters.
 
+use super::clocks::now;
 use super::convert::{Reporter, timestamp};
 use super::evidence::{Evidence, EvidenceConfig};
-use super::pcapng::EvidenceFrame;
 use super::reconcile::{Around, reconcile};
+use super::source::{Backend, BackendChosen, Source};
 use crate::Observer;
 use sandtrace_event::{
     CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Reconciliation,
     Timestamp,
 };
-use sandtrace_sys::clock;
+use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netdev::{Counters, NetDev};
 use sandtrace_sys::netns::{self, NetnsError};
-use sandtrace_sys::ring::{PacketRing, RawPacket, RingConfig, RingError};
-use sandtrace_wire::{Direction, FlowConfig, FlowTable, Moment, Packet};
+use sandtrace_sys::ring::{RingConfig, RingError};
+use sandtrace_wire::{FlowConfig, FlowTable};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Blocks read in one go, so that timers are not starved by a flood.
-const BLOCKS_AT_ONCE: usize = 32;
-/// How often drops and the interface's existence are looked at.
+/// How often sums, drops and the interface's existence are looked at.
 const CHECK_INTERVAL_US: u64 = 1_000_000;
-/// Length of an 802.1Q tag: the kernel strips it from the frame, the interface counted it.
-const VLAN_TAG_BYTES: u32 = 4;
 
 /// Which interface to watch, and how.
 #[derive(Clone, Debug)]
@@ -35,9 +32,11 @@ pub struct NetworkTarget {
     pub netns: Option<PathBuf>,
     /// `Hypervisor` for a VM's tap, `Kernel` where the sandbox shares the host's kernel.
     pub tier: EvidenceTier,
+    /// What captures it.
+    pub backend: Backend,
     /// Flow table settings.
     pub flows: FlowConfig,
-    /// Packet ring settings.
+    /// Packet ring settings; the ring of the eBPF programs goes by them too.
     pub ring: RingConfig,
     /// Where frames are kept as they were, if they are.
     pub evidence: Option<EvidenceConfig>,
@@ -49,6 +48,12 @@ pub enum NetworkError {
     /// The packet ring could not be opened.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// The eBPF programs could not be attached.
+    #[error(transparent)]
+    Ebpf(#[from] BpfFramesError),
+    /// Evidence files hold every frame, which eBPF programs do not hand over.
+    #[error("evidence files need every frame: use --capture af-packet")]
+    EvidenceNeedsRing,
     /// The namespace could not be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -85,7 +90,8 @@ pub enum Attached {
 /// Captures one interface.
 pub struct NetworkCollector {
     target: NetworkTarget,
-    ring: PacketRing,
+    source: Source,
+    chosen: BackendChosen,
     flows: FlowTable,
     evidence: Option<Evidence>,
     netdev: NetDev,
@@ -96,7 +102,7 @@ pub struct NetworkCollector {
 }
 
 impl NetworkCollector {
-    /// Opens the ring; frames are kept from here on, read or not.
+    /// Begins the capture; frames are kept from here on, read or not.
     ///
     /// # Errors
     /// When the interface or its namespace does not exist or a capability is missing.
@@ -109,7 +115,7 @@ impl NetworkCollector {
         let mut netdev = netns::within(netns, NetDev::open)?.map_err(failed)?;
         let mut count = || netdev.read(&target.interface).map_err(failed);
         let before = count()?;
-        let ring = PacketRing::open(&target.interface, netns, target.ring)?;
+        let (source, chosen) = Source::open(&target)?;
         let after = count()?;
         let (Some(before), Some(after)) = (before, after) else {
             return Err(NetworkError::Vanished(target.interface));
@@ -127,7 +133,8 @@ impl NetworkCollector {
             evidence,
             flows: FlowTable::new(target.flows.clone()),
             target,
-            ring,
+            source,
+            chosen,
             netdev,
             at_attach: Around { before, after },
             drops: 0,
@@ -136,26 +143,18 @@ impl NetworkCollector {
         })
     }
 
+    /// What captures it, and why that.
+    #[must_use]
+    pub fn backend(&self) -> &BackendChosen {
+        &self.chosen
+    }
+
     /// Reads what the kernel has handed over. Answers how many frames.
     pub fn read(&mut self, observer: &mut dyn Observer) -> usize {
         let tier = self.target.tier;
         let mut reporter = Reporter { observer, tier };
-        let mut frames = 0;
-        for _ in 0..BLOCKS_AT_ONCE {
-            // Frames bear wall time; the offset between the clocks turns it
-            // into boot time once a block, not once a frame.
-            let clocks = Clocks::read();
-            let Some(block) = self.ring.next_block() else {
-                break;
-            };
-            for raw in block.packets() {
-                if let Some(evidence) = &mut self.evidence {
-                    evidence.keep(&evidence_frame(&raw));
-                }
-                self.flows.packet(&packet(&raw, clocks), &mut reporter);
-                frames += 1;
-            }
-        }
+        let evidence = self.evidence.as_mut();
+        let frames = self.source.read(&mut self.flows, evidence, &mut reporter);
         if let Some(evidence) = &mut self.evidence {
             evidence.rotate(timestamp(now()), self.drops, observer);
         }
@@ -167,6 +166,9 @@ impl NetworkCollector {
     pub fn tick(&mut self, observer: &mut dyn Observer) -> (u64, Attached) {
         let now = now();
         let tier = self.target.tier;
+        if now.mono_us >= self.next_check_us {
+            self.take_sums(observer);
+        }
         let next = self.flows.tick(now, &mut Reporter { observer, tier });
         let mut attached = Attached::Yes;
         if now.mono_us >= self.next_check_us {
@@ -183,9 +185,7 @@ impl NetworkCollector {
     /// Whether the interface still exists, to be asked when the ring's
     /// descriptor is in error, which it no longer is afterwards.
     pub fn look_at_interface(&mut self) -> Attached {
-        // What the error was does not matter: an interface that is only down
-        // carries no frames, and one that is gone shows by its name.
-        let _down = self.ring.take_error();
+        self.source.forget_error();
         match self.netdev.read(&self.target.interface) {
             Ok(None) => Attached::Gone,
             // A counter that cannot be read now shows at the end, when it must be.
@@ -233,6 +233,7 @@ impl NetworkCollector {
             let before = self.counters()?;
             std::thread::sleep(retire);
             while self.read(observer) > 0 {}
+            self.take_sums(observer);
             let after = self.counters()?;
             around = Some(Around { before, after });
             if before == after {
@@ -247,10 +248,8 @@ impl NetworkCollector {
     }
 
     fn report_drops(&mut self, at: Timestamp, observer: &mut dyn Observer) {
-        let drops = self
-            .ring
-            .statistics()
-            .map_or(0, |statistics| statistics.drops);
+        let lost = self.source.lost();
+        let drops = lost.frames;
         if drops > 0 {
             self.drops = self.drops.saturating_add(drops);
             let detail = "the kernel's packet ring was full";
@@ -263,7 +262,20 @@ impl NetworkCollector {
                 observer,
             );
         }
+        if lost.unread > 0 {
+            let detail = "the ring was full: these frames were counted in their flows, but what \
+                          they said was not read";
+            let (cause, unit) = (GapCause::RingDrop, GapUnit::Packets);
+            self.report_gap(at, cause, lost.unread, unit, detail, observer);
+        }
         self.last_check = at;
+    }
+
+    /// Takes in what the kernel only counted.
+    fn take_sums(&mut self, observer: &mut dyn Observer) {
+        let tier = self.target.tier;
+        let mut reporter = Reporter { observer, tier };
+        self.source.take_sums(&mut self.flows, &mut reporter);
     }
 
     fn report_gone(&mut self, at: Timestamp, observer: &mut dyn Observer) {
@@ -322,78 +334,6 @@ impl AsFd for NetworkCollector {
     /// Readable when there is something to [`read`](Self::read); in error
     /// when the interface went down.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
-    }
-}
-
-/// Both clocks at one moment.
-#[derive(Clone, Copy)]
-struct Clocks {
-    boot_us: u64,
-    wall_ns: u64,
-}
-
-impl Clocks {
-    fn read() -> Self {
-        Self {
-            boot_us: clock::boot_us(),
-            wall_ns: clock::wall_ns(),
-        }
-    }
-
-    /// Boot time of something that happened at `wall_ns`, a moment ago.
-    fn boot_us_at(self, wall_ns: u64) -> u64 {
-        let ago_us = self.wall_ns.saturating_sub(wall_ns) / 1000;
-        self.boot_us.saturating_sub(ago_us)
-    }
-}
-
-fn now() -> Moment {
-    Moment {
-        mono_us: clock::boot_us(),
-        wall_ns: clock::wall_ns(),
-    }
-}
-
-fn evidence_frame<'a>(raw: &RawPacket<'a>) -> EvidenceFrame<'a> {
-    EvidenceFrame {
-        wall_ns: raw.wall_ns,
-        direction: Some(direction(raw)),
-        bytes: raw.bytes,
-        wire_len: wire_len(raw),
-        vlan_tci: raw.vlan_tci,
-    }
-}
-
-fn direction(raw: &RawPacket<'_>) -> Direction {
-    if raw.outgoing {
-        Direction::ToSandbox
-    } else {
-        Direction::FromSandbox
-    }
-}
-
-/// The kernel took the tag out of the frame, but the interface counted it.
-fn wire_len(raw: &RawPacket<'_>) -> u32 {
-    let tag = if raw.vlan_tci.is_some() {
-        VLAN_TAG_BYTES
-    } else {
-        0
-    };
-    raw.wire_len.saturating_add(tag)
-}
-
-fn packet<'a>(raw: &RawPacket<'a>, clocks: Clocks) -> Packet<'a> {
-    let mono_us = clocks.boot_us_at(raw.wall_ns);
-    Packet {
-        at: Moment {
-            mono_us,
-            wall_ns: raw.wall_ns,
-        },
-        direction: direction(raw),
-        bytes: raw.bytes,
-        wire_len: wire_len(raw),
-        // The low 12 bits are the identifier, the rest priority (IEEE 802.1Q).
-        vlan: raw.vlan_tci.map(|tci| tci & 0x0fff),
+        self.source.as_fd()
     }
 }

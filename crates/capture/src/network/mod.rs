@@ -1,13 +1,16 @@
 //! Connections on a sandbox's interface, or in a capture file.
 
+mod clocks;
 mod collector;
 mod convert;
+mod counted;
 mod evidence;
 mod extract;
 mod file;
 mod pcapng;
 mod reconcile;
 mod replay;
+mod source;
 
 pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
 pub use evidence::EvidenceConfig;
@@ -15,3 +18,4 @@ pub use extract::{ExtractError, Extracted, Wanted, extract};
 pub use file::FileError;
 pub use pcapng::{EvidenceFrame, PcapNgWriter};
 pub use replay::{Progress, Replay, ReplayConfig, first_moment};
+pub use source::{Backend, BackendChosen};

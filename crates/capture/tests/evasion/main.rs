@@ -4,6 +4,10 @@
 #![expect(clippy::cast_possible_truncation, reason = "test data is small")]
 
 #[cfg(test)]
+mod alike;
+#[cfg(test)]
+mod bulk;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod names;

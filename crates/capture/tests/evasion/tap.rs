@@ -1,7 +1,8 @@
 //! A tap in a namespace of its own, watched.
 
+use crate::alike::alike;
 use sandtrace_capture::Observer;
-use sandtrace_capture::network::{EvidenceConfig, NetworkCollector, NetworkTarget};
+use sandtrace_capture::network::{Backend, EvidenceConfig, NetworkCollector, NetworkTarget};
 use sandtrace_event::{
     DnsQuery, EvidenceTier, Flow, FlowPhase, IngressFlow, Limits, Observation, Payload,
     Reconciliation,
@@ -29,6 +30,13 @@ pub(crate) struct Ground {
 
 /// One watched interface.
 pub(crate) struct Watched {
+    ring: Watch,
+    /// The same by the other backend at the same time, whose records must be
+    /// the same; it keeps no evidence.
+    programs: Option<Watch>,
+}
+
+struct Watch {
     collector: NetworkCollector,
     seen: Seen,
 }
@@ -98,23 +106,27 @@ impl Ground {
             prefix: "box".to_owned(),
             max_bytes: 100_000,
         });
-        let collector = NetworkCollector::attach(NetworkTarget {
-            interface: interface.to_owned(),
-            netns: Some(self.path()),
-            tier: EvidenceTier::Hypervisor,
-            flows: FlowConfig {
-                accepted_resolvers: vec![RESOLVER.into()],
-                sandbox_addresses: vec![GUEST.into()],
-                check_source_mac: true,
-                ..flows.clone()
-            },
-            ring: RingConfig::default(),
-            evidence,
-        })
-        .unwrap();
-        Watched {
-            collector,
+        let watch = |backend| Watch {
+            collector: NetworkCollector::attach(NetworkTarget {
+                interface: interface.to_owned(),
+                netns: Some(self.path()),
+                tier: EvidenceTier::Hypervisor,
+                backend,
+                flows: FlowConfig {
+                    accepted_resolvers: vec![RESOLVER.into()],
+                    sandbox_addresses: vec![GUEST.into()],
+                    check_source_mac: true,
+                    ..flows.clone()
+                },
+                ring: RingConfig::default(),
+                evidence: evidence.clone().filter(|_| backend == Backend::AfPacket),
+            })
+            .unwrap(),
             seen: Seen::default(),
+        };
+        Watched {
+            programs: evidence.is_none().then(|| watch(Backend::Ebpf)),
+            ring: watch(Backend::AfPacket),
         }
     }
 
@@ -180,21 +192,51 @@ impl Watched {
     pub(crate) fn drain(&mut self) {
         let mut quiet_since = Instant::now();
         while quiet_since.elapsed() < Duration::from_millis(50) {
-            if self.collector.read(&mut self.seen) > 0 {
+            if self.read() > 0 {
                 quiet_since = Instant::now();
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    pub(crate) fn read(&mut self) {
-        self.collector.read(&mut self.seen);
+    pub(crate) fn read(&mut self) -> usize {
+        let programs = self.programs.as_mut().map_or(0, Watch::read);
+        self.ring.read() + programs
     }
 
-    /// Ends the watch. Everything must be reconciled with the interface.
+    /// Lets both do what is due, as a session does.
+    pub(crate) fn tick(&mut self) {
+        for watch in [Some(&mut self.ring), self.programs.as_mut()] {
+            if let Some(watch) = watch {
+                watch.collector.tick(&mut watch.seen);
+            }
+        }
+    }
+
+    /// Ends the watch. Everything must be reconciled with the interface, and
+    /// be the same by whatever means it was captured.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Seen {
         self.drain();
+        let seen = self.ring.finish();
+        if let Some(programs) = self.programs {
+            let (counted, all) = (programs.finish(), alike(&seen.payloads));
+            for (counted, seen) in alike(&counted.payloads).iter().zip(&all) {
+                assert_eq!(counted, seen, "eBPF at tc against the packet ring");
+            }
+            assert_eq!(alike(&counted.payloads).len(), all.len());
+        }
+        seen
+    }
+}
+
+impl Watch {
+    fn read(&mut self) -> usize {
+        self.collector.read(&mut self.seen)
+    }
+
+    #[track_caller]
+    fn finish(mut self) -> Seen {
         let result = self.collector.finish(&mut self.seen).unwrap();
         assert!(result.matches, "{result:?}");
         assert_eq!(result.ring_drops.0, 0);

@@ -53,6 +53,7 @@ fn print(options: &Options, environment: &Layer) -> std::io::Result<()> {
 /// In the order of [`Layer::NAMES`].
 fn values(options: &Options) -> [String; Layer::NAMES.len()] {
     let time = |time| humantime::format_duration(time).to_string();
+    let capture = clap::ValueEnum::to_possible_value(&options.capture);
     let syscalls = clap::ValueEnum::to_possible_value(&options.syscalls);
     let show = &options.show;
     let discover = &options.discover;
@@ -65,6 +66,7 @@ fn values(options: &Options) -> [String; Layer::NAMES.len()] {
         options.trail_dir.display().to_string(),
         list(&options.resolvers),
         time(options.scan_interval),
+        capture.map_or_else(none, |value| value.get_name().to_owned()),
         syscalls.map_or_else(none, |value| value.get_name().to_owned()),
         time(options.syscall_interval),
         options

@@ -3,7 +3,7 @@
 
 use super::layer::Layer;
 use super::words::{Item, Span, Word};
-use crate::watch::SyscallMode;
+use crate::watch::{CaptureMode, SyscallMode};
 use sandtrace_event::{Digest, EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::Target;
 use sandtrace_provider::ProviderKind;
@@ -116,6 +116,7 @@ struct Watch {
     trail_dir: Option<PathBuf>,
     resolvers: Option<Vec<IpAddr>>,
     scan_interval: Option<Span>,
+    capture: Option<Word<CaptureMode>>,
     syscalls: Option<Word<SyscallMode>>,
     syscall_interval: Option<Span>,
     state_interval: Option<Span>,
@@ -154,6 +155,7 @@ impl Document {
             trail_dir: watch.trail_dir.map(place),
             resolvers: watch.resolvers,
             scan_interval: watch.scan_interval.map(Into::into),
+            capture: watch.capture.map(Into::into),
             syscalls: watch.syscalls.map(Into::into),
             syscall_interval: watch.syscall_interval.map(Into::into),
             state_interval: watch.state_interval.map(Into::into),

@@ -2,7 +2,7 @@
 //! line says. What a layer does not say comes from the one below.
 
 use super::words::{List, Span, Word};
-use crate::watch::SyscallMode;
+use crate::watch::{CaptureMode, SyscallMode};
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::Target;
 use sandtrace_provider::ProviderKind;
@@ -66,6 +66,8 @@ settings! {
     resolvers: Vec<IpAddr> = "watch.resolvers", "SANDTRACE_RESOLVERS";
     /// Time between two looks at a disk.
     scan_interval: Duration = "watch.scan_interval", "SANDTRACE_SCAN_INTERVAL";
+    /// How frames are captured.
+    capture: CaptureMode = "watch.capture", "SANDTRACE_CAPTURE";
     /// How a VMM's system calls are seen.
     syscalls: SyscallMode = "watch.syscalls", "SANDTRACE_SYSCALLS";
     /// Time between two counts of system calls.
@@ -100,6 +102,10 @@ impl Variable for PathBuf {
 
 impl Variable for usize {
     type Word = Self;
+}
+
+impl Variable for CaptureMode {
+    type Word = Word<Self>;
 }
 
 impl Variable for SyscallMode {

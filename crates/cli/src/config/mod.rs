@@ -8,7 +8,7 @@ mod words;
 
 use crate::args::{DiscoverArgs, ShowArgs, WatchArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
-use crate::watch::SyscallMode;
+use crate::watch::{CaptureMode, SyscallMode};
 pub(crate) use check::check;
 pub(crate) use file::SettingsFile;
 pub(crate) use layer::Layer;
@@ -33,6 +33,7 @@ pub(crate) struct Options {
     pub(crate) trail_dir: PathBuf,
     pub(crate) resolvers: Vec<IpAddr>,
     pub(crate) scan_interval: Duration,
+    pub(crate) capture: CaptureMode,
     pub(crate) syscalls: SyscallMode,
     pub(crate) syscall_interval: Duration,
     /// `None`: nobody is asked whether a sandbox is paused.
@@ -98,6 +99,7 @@ impl Options {
             trail_dir: layer.trail_dir.unwrap_or_else(|| "./trails".into()),
             resolvers: layer.resolvers.unwrap_or_default(),
             scan_interval,
+            capture: layer.capture.unwrap_or_default(),
             syscalls: layer.syscalls.unwrap_or(SyscallMode::Auto),
             syscall_interval: layer.syscall_interval.unwrap_or(Duration::from_secs(5)),
             state_interval: Some(state_interval).filter(|interval| !interval.is_zero()),
@@ -154,6 +156,7 @@ fn watch_layer(args: &WatchArgs) -> Layer {
         trail_dir: args.trail_dir.clone(),
         resolvers: given(&args.resolver),
         scan_interval: args.scan_interval,
+        capture: args.capture,
         syscalls: args.syscalls,
         syscall_interval: args.syscall_interval,
         state_interval: args.state_interval,

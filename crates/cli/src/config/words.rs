@@ -1,8 +1,8 @@
 //! Values of settings as they are written: in a settings file as strings,
 //! numbers and lists, in the environment as one word.
 
-use crate::watch::SyscallMode;
-use clap::ValueEnum as _;
+use crate::watch::{CaptureMode, SyscallMode};
+use clap::ValueEnum;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::fmt::Display;
@@ -21,17 +21,36 @@ pub(crate) struct Span(pub(super) Duration);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct List<T>(pub(super) Vec<T>);
 
-impl FromStr for Word<SyscallMode> {
+/// A choice between a few words.
+pub(crate) trait Choice: ValueEnum + Copy {
+    /// What is wrong with any other word.
+    const OTHERWISE: &str;
+}
+
+impl Choice for CaptureMode {
+    const OTHERWISE: &str = "not a way to capture frames: use auto, af-packet or ebpf";
+}
+
+impl Choice for SyscallMode {
+    const OTHERWISE: &str = "not a way to see system calls: use auto, ebpf, ptrace or off";
+}
+
+impl<T: Choice> FromStr for Word<T> {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let known = SyscallMode::value_variants().iter();
+        let known = T::value_variants().iter();
         let mode = known.copied().find(|mode| {
             let name = mode.to_possible_value();
             name.is_some_and(|name| name.get_name() == word)
         });
-        let unknown = || "not a way to see system calls: use auto, ebpf, ptrace or off".to_owned();
-        mode.map(Self).ok_or_else(unknown)
+        mode.map(Self).ok_or_else(|| T::OTHERWISE.to_owned())
+    }
+}
+
+impl From<Word<Self>> for CaptureMode {
+    fn from(word: Word<Self>) -> Self {
+        word.0
     }
 }
 
@@ -83,7 +102,7 @@ fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Resul
     word.parse().map_err(wrong)
 }
 
-impl<'de> Deserialize<'de> for Word<SyscallMode> {
+impl<'de, T: Choice> Deserialize<'de> for Word<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         parsed(from)
     }

@@ -1,5 +1,6 @@
 //! `sandtrace watch`: from a sandbox to its trail.
 
+mod capture_mode;
 mod files;
 mod fleet;
 pub(crate) mod judge;
@@ -20,6 +21,7 @@ use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
+pub(crate) use capture_mode::CaptureMode;
 use reload::Rules;
 use sandtrace_output::WhenBusy;
 use sandtrace_output::terminal;

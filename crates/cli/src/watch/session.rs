@@ -83,7 +83,7 @@ impl Session {
         let judge = |_: ()| Judge::new(&law, trail.queue.clone());
         let mut first = judge(());
         let started = now();
-        let mut start = start::trail_start(settings);
+        let mut start = start::trail_start(settings, &network);
         syscalls.declare(&mut start);
         first.observe(control(started, opening.record(start)));
         first.observe(control(started, settings.target.attached().into()));

@@ -1,5 +1,6 @@
 //! From arguments to what a session needs, resolved once.
 
+use super::capture_mode::CaptureMode;
 use super::law::Law;
 use super::opening::TrailPlan;
 use super::reload::Rules;
@@ -47,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) settings_digest: Option<Digest>,
     pub(crate) signing: Signing,
     pub(crate) syscall_interval: Duration,
+    pub(crate) capture: CaptureMode,
     pub(crate) syscalls: SyscallMode,
     pub(crate) target: Target,
     pub(crate) trail: PathBuf,
@@ -106,6 +108,7 @@ impl Settings {
             signing: Signing::from_args(&args.state, &args.segments)?,
             trail: options.trail.clone(),
         })?;
+        settings.capture = options.capture;
         settings.syscalls = options.syscalls;
         settings.syscall_interval = options.syscall_interval;
         settings.settings_digest = options.file.as_ref().map(|file| file.digest);
@@ -148,6 +151,7 @@ impl Settings {
             settings_digest: None,
             signing: request.signing,
             syscall_interval: Duration::from_secs(5),
+            capture: CaptureMode::Auto,
             syscalls: SyscallMode::Off,
             target,
             trail: request.trail,

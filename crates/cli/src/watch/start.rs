@@ -8,6 +8,7 @@ use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
 use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, TrailStart};
 use sandtrace_provider::Target;
+use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingError;
 use sandtrace_wire::{FlowConfig, Numbering};
@@ -24,6 +25,7 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
             interface: tap.interface.clone(),
             netns: settings.target.netns_path.clone(),
             tier: settings.target.tier(),
+            backend: settings.capture.into(),
             flows: FlowConfig {
                 numbering: Numbering::of(index, taps.len()),
                 accepted_resolvers: settings.resolvers.clone(),
@@ -42,9 +44,12 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
 fn network_failure(error: NetworkError) -> Failure {
     let exit = match &error {
         NetworkError::Ring(RingError::NotPermitted { .. }) => Exit::NoPermission,
+        NetworkError::Ebpf(BpfFramesError::NotPermitted) => Exit::NoPermission,
+        NetworkError::EvidenceNeedsRing => Exit::Usage,
         NetworkError::Evidence { .. } => Exit::CannotCreate,
         NetworkError::Netns(NetnsError::Enter { source, .. })
         | NetworkError::Ring(RingError::Netns(NetnsError::Enter { source, .. }))
+        | NetworkError::Ebpf(BpfFramesError::Netns(NetnsError::Enter { source, .. }))
             if source.kind() == ErrorKind::PermissionDenied =>
         {
             return Failure::not_permitted(&error, "CAP_SYS_ADMIN");
@@ -119,7 +124,7 @@ fn overlay_mount(target: &Target, upper: &Path) -> Option<OverlayMount> {
 }
 
 /// The trail's first record.
-pub(super) fn trail_start(settings: &Settings) -> TrailStart {
+pub(super) fn trail_start(settings: &Settings, networks: &[NetworkCollector]) -> TrailStart {
     let identity = &settings.identity;
     let policy = settings.policy.as_ref();
     TrailStart {
@@ -131,7 +136,7 @@ pub(super) fn trail_start(settings: &Settings) -> TrailStart {
         boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
             .map(|id| id.trim().to_owned()),
-        capture: backends(&settings.target),
+        capture: backends(&settings.target, networks),
         nonce: format!("{:016x}", identity.nonce),
         origin: settings.origin.clone(),
         policy_digest: policy.map(|policy| policy.digest),
@@ -162,20 +167,17 @@ fn digest_of_own_program() -> Option<Digest> {
     }
 }
 
-fn backends(target: &Target) -> Vec<BackendInForce> {
+fn backends(target: &Target, networks: &[NetworkCollector]) -> Vec<BackendInForce> {
     let backend = |layer, backend: &str, reason: &str| BackendInForce {
         backend: backend.to_owned(),
         layer,
         reason: reason.to_owned(),
     };
-    let network = if target.taps.is_empty() {
-        backend(Layer::Network, "off", "no interface was found or given")
-    } else {
-        backend(
-            Layer::Network,
-            "af_packet",
-            "the one network backend of this version",
-        )
+    // All interfaces of a sandbox are captured by the same means: what works
+    // for one works for all.
+    let network = match networks.first().map(NetworkCollector::backend) {
+        None => backend(Layer::Network, "off", "no interface was found or given"),
+        Some(chosen) => backend(Layer::Network, chosen.name, &chosen.reason),
     };
     let files = match (&target.overlay, target.disks.is_empty()) {
         (Some(_), _) => backend(

@@ -1,9 +1,12 @@
-//! Many entries of a hash table at once (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6).
+//! Many entries of a hash table at once (`BPF_MAP_LOOKUP_BATCH`, Linux 5.6),
+//! and one entry for the last time.
 
 use aya::maps::MapFd;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
+/// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`.
+const TAKE: libc::c_int = 21;
 const LOOKUP_BATCH: libc::c_int = 24;
 const DELETE_BATCH: libc::c_int = 27;
 
@@ -101,6 +104,42 @@ pub(super) fn delete(fd: &MapFd, keys: &[u8], size: usize) {
         // It stops at a key that is not there: on behind that one.
         let done = usize::try_from(batch.count).unwrap_or_default();
         keys = keys.get((done + 1) * size..).unwrap_or_default();
+    }
+}
+
+/// `union bpf_attr` for one entry (linux/bpf.h).
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    unused: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Removes one entry and answers what it was (Linux 5.14); `None` where there
+/// is none. `key` is as long as the table's keys are, and `VALUE` says how
+/// long its values are.
+pub(super) fn take<const VALUE: usize>(fd: &MapFd, key: &[u8]) -> io::Result<Option<[u8; VALUE]>> {
+    let mut value = [0_u8; VALUE];
+    let mut element = Element {
+        map_fd: number(fd),
+        unused: 0,
+        key: address(key.as_ptr().cast_mut()),
+        value: address(value.as_mut_ptr()),
+        flags: 0,
+    };
+    let size = size_of::<Element>();
+    // SAFETY: the kernel reads a key and writes a value, whose sizes are those
+    // of the table as every caller states them; both outlive the call.
+    let status = unsafe { libc::syscall(libc::SYS_bpf, TAKE, &raw mut element, size) };
+    if status == 0 {
+        return Ok(Some(value));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => Ok(None),
+        _ => Err(error),
     }
 }
 

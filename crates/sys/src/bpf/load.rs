@@ -94,7 +94,7 @@ pub(super) fn load_failed(error: &aya::EbpfError) -> BpfError {
 
 /// An error with its causes, on one line that is not too long: the verifier's
 /// log may be in it.
-fn in_full(error: &dyn std::error::Error) -> String {
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
     const MAX: usize = 600;
     let mut text = error.to_string();
     let mut cause = error.source();

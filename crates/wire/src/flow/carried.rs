@@ -9,7 +9,7 @@ pub(crate) struct Carried {
     pub(crate) at: Moment,
     pub(crate) direction: Direction,
     /// Frames that it took: more than one for a datagram joined of fragments.
-    pub(crate) frames: u32,
+    pub(crate) frames: u64,
     /// Bytes of all of them.
     pub(crate) wire_bytes: u64,
     /// Number of the tunnel that carries it; 0 where none does.
@@ -18,4 +18,7 @@ pub(crate) struct Carried {
     pub(crate) tunnel: Option<(TunnelKind, u64)>,
     /// Tunnels around it.
     pub(crate) depth: u8,
+    /// The capture only counted it, so that it began no call and answered none:
+    /// when the last of its payload was seen.
+    pub(crate) bulk: Option<Moment>,
 }

@@ -1,6 +1,7 @@
 //! The flow table: every packet is counted in exactly one flow.
 
 mod aggregate;
+mod bulk;
 mod carried;
 mod certified;
 mod deadlines;
@@ -18,5 +19,6 @@ mod table;
 mod tests;
 mod totals;
 
+pub use bulk::{Bulk, BulkTcp};
 pub use table::{FlowSink, FlowTable};
 pub use totals::{Totals, WireCount};

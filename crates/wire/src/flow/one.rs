@@ -126,7 +126,10 @@ impl Flow {
     /// Counts one frame.
     pub(crate) fn count(&mut self, frame: &Frame<'_>, carried: &Carried, config: &FlowConfig) {
         let Carried { at, direction, .. } = *carried;
-        self.last = at;
+        // What was only counted may be older than a frame that was seen.
+        if carried.bulk.is_none() || at.mono_us > self.last.mono_us {
+            self.last = at;
+        }
         self.findings = self.findings.union(frame.findings);
         let by_client =
             (direction == Direction::FromSandbox) == (self.initiator == Initiator::Sandbox);
@@ -142,14 +145,14 @@ impl Flow {
             Direction::FromSandbox => &mut self.sent,
             Direction::ToSandbox => &mut self.received,
         };
-        traffic.packets += u64::from(carried.frames);
+        traffic.packets += carried.frames;
         traffic.wire_bytes += carried.wire_bytes;
         traffic.payload_bytes += u64::from(seen.new);
         traffic.resent_bytes += u64::from(seen.resent);
 
         if frame.payload_len > 0 {
             self.sniff(frame, seen, by_client, config);
-            self.account(frame, seen, by_client, at, config);
+            self.account(frame, seen, by_client, carried, config);
         }
         if let Some(header) = frame.tcp {
             self.after_segment(header, by_client, at);
@@ -272,7 +275,7 @@ impl Flow {
         if self.dns.as_ref().is_some_and(|dns| dns.has_remainder()) {
             self.findings.insert(Finding::DnsMalformed);
         }
-        self.settle_calls(self.last, false, config);
+        self.settle_calls(self.last, false, config.call_pause_us);
     }
 
     /// Stops reading the start of the connection for lack of memory.
@@ -494,13 +497,14 @@ impl Flow {
         frame: &Frame<'_>,
         seen: Seen,
         by_client: bool,
-        at: Moment,
+        carried: &Carried,
         config: &FlowConfig,
     ) {
         if by_client {
             if seen.new > 0 && self.sniff.as_ref().is_none_or(|sniff| !sniff.holds_calls()) {
                 let alert = self.is_tls() && is_alert(frame.payload, frame.payload_len);
-                self.settle_calls(at, alert, config);
+                let pause_us = config.call_pause_us.filter(|_| carried.bulk.is_none());
+                self.settle_calls(carried.bulk.unwrap_or(carried.at), alert, pause_us);
             }
             return;
         }
@@ -511,22 +515,21 @@ impl Flow {
             }
             _ => true,
         };
-        if answers {
+        if answers && carried.bulk.is_none() {
             self.calls.server();
         }
     }
 
     /// Every client byte that is neither handshake nor in a call goes to the
     /// current call, so that none is ever left out.
-    fn settle_calls(&mut self, at: Moment, alert: bool, config: &FlowConfig) {
+    fn settle_calls(&mut self, at: Moment, alert: bool, pause_us: Option<u64>) {
         let client = match self.initiator {
             Initiator::Sandbox => &self.sent,
             Initiator::Outside => &self.received,
         };
         let settled = self.handshake_bytes + self.calls.bytes();
         let fresh = client.payload_bytes.saturating_sub(settled);
-        self.calls
-            .client(fresh, at.mono_us, config.call_pause_us, alert);
+        self.calls.client(fresh, at.mono_us, pause_us, alert);
     }
 
     fn after_segment(&mut self, header: TcpHeader, by_client: bool, at: Moment) {

@@ -20,7 +20,7 @@ impl FlowTable {
             direction: carried.direction,
             within: carried.within,
             tunnel: carried.tunnel,
-            frames: carried.frames,
+            frames: u32::try_from(carried.frames).unwrap_or(u32::MAX),
             wire_bytes: carried.wire_bytes,
             payload_bytes: u64::from(frame.payload_len),
             first: carried.at,
@@ -50,7 +50,7 @@ impl FlowTable {
             frame.findings.insert(Finding::Fragmented);
         }
         let carried = Carried {
-            frames: counted.frames,
+            frames: u64::from(counted.frames),
             wire_bytes: counted.wire_bytes,
             ..carried
         };
@@ -75,11 +75,12 @@ impl FlowTable {
         let carried = Carried {
             at: counted.last,
             direction: counted.direction,
-            frames: counted.frames,
+            frames: u64::from(counted.frames),
             wire_bytes: counted.wire_bytes,
             within: counted.within,
             tunnel: counted.tunnel,
             depth: MAX_DEPTH,
+            bulk: None,
         };
         self.datagram(&frame, carried, sink);
     }

@@ -79,13 +79,26 @@ impl FlowTable {
 
     /// Counts one packet, and reports what it makes due.
     pub fn packet(&mut self, packet: &Packet<'_>, sink: &mut dyn FlowSink) {
+        self.packet_in_parts(packet, 1, 0, sink);
+    }
+
+    /// Counts one packet that the interface gets in several frames, which have
+    /// `wire_bytes` bytes together; where it is less, the packet's own.
+    pub fn packet_in_parts(
+        &mut self,
+        packet: &Packet<'_>,
+        frames: u64,
+        wire_bytes: u64,
+        sink: &mut dyn FlowSink,
+    ) {
         let Packet { at, direction, .. } = *packet;
         let captured = u32::try_from(packet.bytes.len()).unwrap_or(u32::MAX);
         let packet = Packet {
             wire_len: packet.wire_len.max(captured),
             ..*packet
         };
-        self.totals.count(direction, packet.wire_len);
+        let wire_bytes = wire_bytes.max(u64::from(packet.wire_len));
+        self.totals.count(direction, frames, wire_bytes);
         let mut frame = Frame::parse(&packet);
         if self.config.check_source_mac && self.is_foreign_mac(&packet) {
             frame.findings.insert(Finding::SpoofedMac);
@@ -93,11 +106,12 @@ impl FlowTable {
         let carried = Carried {
             at,
             direction,
-            frames: 1,
-            wire_bytes: u64::from(packet.wire_len),
+            frames,
+            wire_bytes,
             within: 0,
             tunnel: None,
             depth: 0,
+            bulk: None,
         };
         self.frame(&frame, carried, sink);
     }
@@ -134,7 +148,7 @@ impl FlowTable {
         let due_earlier = flow.is_due_earlier(&self.config);
         let due = flow.due_report();
         self.recency.touch(slot);
-        let reads = flow.speaks_dns();
+        let reads = flow.speaks_dns() && carried.bulk.is_none();
         if reads && key.protocol == Protocol::Udp {
             self.dns(frame.payload, &key, slot, &carried, sink);
         }
@@ -163,6 +177,7 @@ impl FlowTable {
                 within,
                 tunnel: Some((inner.kind, flow_id)),
                 depth: carried.depth + 1,
+                bulk: None,
             };
             self.frame(&frame, carried, sink);
         }

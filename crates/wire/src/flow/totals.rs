@@ -23,12 +23,12 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn count(&mut self, direction: Direction, wire_len: u32) {
+    pub(crate) fn count(&mut self, direction: Direction, packets: u64, wire_bytes: u64) {
         let side = match direction {
             Direction::FromSandbox => &mut self.sent,
             Direction::ToSandbox => &mut self.received,
         };
-        side.packets += 1;
-        side.wire_bytes += u64::from(wire_len);
+        side.packets += packets;
+        side.wire_bytes += wire_bytes;
     }
 }

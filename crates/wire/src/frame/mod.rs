@@ -43,6 +43,9 @@ pub(crate) struct TcpHeader {
 pub(crate) struct TcpFlags(u8);
 
 impl TcpFlags {
+    /// An acknowledgement and nothing else.
+    pub(crate) const ACK: Self = Self(0x10);
+
     #[cfg(test)]
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits)

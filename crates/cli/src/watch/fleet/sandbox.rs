@@ -100,6 +100,7 @@ impl Sandbox {
             target,
         })?;
         settings.ring = RING;
+        settings.capture = options.capture;
         settings.settings_digest = options.file.as_ref().map(|file| file.digest);
         let network = start::attach_networks(&settings)?;
         let syscalls = Chosen::among_many(&settings, &shared.programs);
@@ -124,7 +125,7 @@ impl Sandbox {
         let judge = |patient| Judge::new(&law, lane(patient));
         let mut first = judge(false);
         let at = now();
-        let mut start = start::trail_start(&settings);
+        let mut start = start::trail_start(&settings, &network);
         syscalls.declare(&mut start);
         first.observe(control(at, opening.record(start)));
         first.observe(control(at, settings.target.attached().into()));

@@ -1,0 +1,272 @@
+//! An interface whose frames are counted by eBPF programs.
+//!
+//! The kernel keeps sums that never go back; what was taken in of them is
+//! remembered here, so that nothing is counted twice or left out, whoever
+//! reads when. A frame that was handed over brings the sums of its flow as
+//! they stood before it. Between frames the table is read as a whole: a flow's
+//! sums are taken in only when all its frames were, which keeps their order.
+
+use super::clocks::Clocks;
+use sandtrace_sys::bpf::{
+    BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfSums,
+};
+use sandtrace_wire::{Bulk, BulkTcp, Direction, FlowSink, FlowTable, Packet};
+use std::collections::HashMap;
+use std::io;
+
+/// Length of an 802.1Q tag: the kernel took it out, the interface counted it.
+const VLAN_TAG_BYTES: u32 = 4;
+/// A flow that was silent this long is taken out of the kernel's table; its
+/// next frame puts it there again. Nanoseconds.
+const FORGET_NS: u64 = 10_000_000_000;
+/// The same while the table is getting full.
+const FORGET_SOON_NS: u64 = 1_000_000_000;
+
+/// The programs on one interface, and what was taken in of their sums.
+pub(super) struct Counted {
+    frames: BpfFrames,
+    /// Most flows in the kernel's table.
+    room: usize,
+    taken: HashMap<BpfFlowId, Taken>,
+    losses: BpfFrameLosses,
+}
+
+/// What was taken in of one flow.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    born_ns: u64,
+    sums: [BpfSums; 2],
+    /// Frames that were handed over.
+    events: u64,
+    /// It is no longer in the kernel's table, and this many were in all.
+    gone_after: Option<u64>,
+}
+
+/// What was lost since this was last asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost {
+    /// Frames that are in no sum.
+    pub(super) frames: u64,
+    /// Frames that were counted, but not read.
+    pub(super) unread: u64,
+}
+
+impl Counted {
+    pub(super) fn new(frames: BpfFrames, room: u32) -> Self {
+        Self {
+            frames,
+            room: usize::try_from(room).unwrap_or(usize::MAX),
+            taken: HashMap::new(),
+            losses: BpfFrameLosses::default(),
+        }
+    }
+
+    pub(super) fn frames(&self) -> &BpfFrames {
+        &self.frames
+    }
+
+    /// Reads up to `most` of the frames that were handed over. Answers how many.
+    pub(super) fn read(
+        &mut self,
+        most: usize,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) -> usize {
+        let clocks = Clocks::read();
+        let taken = &mut self.taken;
+        self.frames.read(most, |frame| {
+            if let Some(flow) = &frame.flow {
+                announce(taken, flow, clocks, flows, sink);
+            }
+            let packet = packet(frame, clocks);
+            flows.packet_in_parts(&packet, u64::from(frame.frames), frame.bytes, sink);
+        })
+    }
+
+    /// Takes in what was only counted since, and forgets flows that are silent.
+    pub(super) fn take_sums(
+        &mut self,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) -> io::Result<()> {
+        if self.taken.is_empty() && self.frames.losses() == self.losses {
+            return Ok(());
+        }
+        let clocks = Clocks::read();
+        let now_ns = sandtrace_sys::clock::boot_us().saturating_mul(1000);
+        let crowded = self.taken.len() > self.room / 4 * 3;
+        let silence_ns = if crowded { FORGET_SOON_NS } else { FORGET_NS };
+        let taken = &mut self.taken;
+        let mut silent = Vec::new();
+        self.frames.flows(|flow, events| {
+            if !is_read_up_to(taken, &flow, events) {
+                return;
+            }
+            take_in(taken, &flow, clocks, flows, sink);
+            if now_ns.saturating_sub(last_ns(&flow)) > silence_ns {
+                silent.push(flow.id);
+            }
+        })?;
+        for id in silent {
+            self.forget(&id, clocks, flows, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a flow out of the kernel's table, and its sums in for the last time.
+    fn forget(
+        &mut self,
+        id: &BpfFlowId,
+        clocks: Clocks,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) -> io::Result<()> {
+        let Some((flow, events)) = self.frames.take(id)? else {
+            return Ok(());
+        };
+        if is_read_up_to(&self.taken, &flow, events) {
+            take_in(&mut self.taken, &flow, clocks, flows, sink);
+            self.taken.remove(id);
+            return Ok(());
+        }
+        // It woke up just now: its frames are still to be read.
+        take_in(&mut self.taken, &flow, clocks, flows, sink);
+        if let Some(taken) = self.taken.get_mut(id) {
+            taken.gone_after = Some(events);
+        }
+        Ok(())
+    }
+
+    /// What was lost since this was last asked.
+    pub(super) fn lost(&mut self) -> Lost {
+        let losses = self.frames.losses();
+        let before = std::mem::replace(&mut self.losses, losses);
+        let frames = |losses: BpfFrameLosses| losses.frames.iter().sum::<u64>();
+        Lost {
+            frames: frames(losses).saturating_sub(frames(before)),
+            unread: losses.unread.saturating_sub(before.unread),
+        }
+    }
+}
+
+/// A frame of this flow was handed over: what was counted before it comes first.
+fn announce(
+    taken: &mut HashMap<BpfFlowId, Taken>,
+    flow: &BpfFlow,
+    clocks: Clocks,
+    flows: &mut FlowTable,
+    sink: &mut dyn FlowSink,
+) {
+    take_in(taken, flow, clocks, flows, sink);
+    let Some(known) = taken.get_mut(&flow.id) else {
+        return;
+    };
+    if known.born_ns != flow.born_ns {
+        return;
+    }
+    known.events += 1;
+    if known
+        .gone_after
+        .is_some_and(|events| events <= known.events)
+    {
+        taken.remove(&flow.id);
+    }
+}
+
+/// Whether every frame that was handed over of a flow was read.
+fn is_read_up_to(taken: &HashMap<BpfFlowId, Taken>, flow: &BpfFlow, events: u64) -> bool {
+    match taken.get(&flow.id) {
+        Some(taken) if taken.born_ns == flow.born_ns => taken.events == events,
+        _ => events == 0,
+    }
+}
+
+/// Takes in what sums have grown by since they were last taken in.
+fn take_in(
+    taken: &mut HashMap<BpfFlowId, Taken>,
+    flow: &BpfFlow,
+    clocks: Clocks,
+    flows: &mut FlowTable,
+    sink: &mut dyn FlowSink,
+) {
+    let known = taken.entry(flow.id).or_default();
+    if known.born_ns > flow.born_ns {
+        // Of an earlier flow of this key, whose sums were taken in at its end.
+        return;
+    }
+    if known.born_ns < flow.born_ns {
+        *known = Taken {
+            born_ns: flow.born_ns,
+            ..Taken::default()
+        };
+    }
+    let [sent, received] = flow.sums;
+    let [taken_sent, taken_received] = &mut known.sums;
+    let mut both = [
+        (Direction::FromSandbox, sent, taken_sent),
+        (Direction::ToSandbox, received, taken_received),
+    ];
+    both.sort_by_key(|(_, sums, _)| sums.last_ns);
+    for (direction, sums, before) in both {
+        let Some(bulk) = grown_by(flow, direction, sums, before, clocks) else {
+            continue;
+        };
+        *before = sums;
+        flows.bulk(&bulk, sink);
+    }
+}
+
+fn grown_by(
+    flow: &BpfFlow,
+    direction: Direction,
+    sums: BpfSums,
+    before: &BpfSums,
+    clocks: Clocks,
+) -> Option<Bulk> {
+    let frames = sums.frames.checked_sub(before.frames)?;
+    let wire_bytes = sums.bytes.saturating_sub(before.bytes);
+    if frames == 0 {
+        return None;
+    }
+    let key = BpfFlowKey::parse(&flow.id)?;
+    Some(Bulk {
+        at: clocks.at_boot(sums.last_ns),
+        payload_at: clocks.at_boot(sums.payload_ns),
+        direction,
+        tcp: key.is_tcp.then_some(BulkTcp {
+            next: sums.next,
+            ack: sums.ack,
+        }),
+        sandbox: key.sandbox,
+        peer: key.peer,
+        vlan: Some(key.vlan).filter(|id| *id != 0),
+        frames,
+        wire_bytes,
+        payload: sums.payload.saturating_sub(before.payload),
+    })
+}
+
+fn last_ns(flow: &BpfFlow) -> u64 {
+    let [sent, received] = flow.sums;
+    sent.last_ns.max(received.last_ns).max(flow.born_ns)
+}
+
+fn packet<'a>(frame: &BpfFrame<'a>, clocks: Clocks) -> Packet<'a> {
+    let tag = if frame.vlan_tci.is_some() {
+        VLAN_TAG_BYTES
+    } else {
+        0
+    };
+    Packet {
+        at: clocks.at_boot(frame.at_ns),
+        direction: if frame.outgoing {
+            Direction::ToSandbox
+        } else {
+            Direction::FromSandbox
+        },
+        bytes: frame.captured,
+        wire_len: frame.length.saturating_add(tag),
+        // The low 12 bits are the identifier, the rest priority (IEEE 802.1Q).
+        vlan: frame.vlan_tci.map(|tci| tci & 0x0fff),
+    }
+}

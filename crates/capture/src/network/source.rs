@@ -1,0 +1,216 @@
+//! Where frames come from: a packet ring, or eBPF programs at tc.
+
+use super::clocks::Clocks;
+use super::collector::{NetworkError, NetworkTarget};
+use super::counted::{Counted, Lost};
+use super::evidence::Evidence;
+use super::pcapng::EvidenceFrame;
+use sandtrace_sys::bpf::{BpfFrames, BpfFramesConfig, BpfFramesError};
+use sandtrace_sys::ring::{PacketRing, RawPacket, RingConfig};
+use sandtrace_wire::{Direction, FlowSink, FlowTable, Packet};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Blocks read in one go, so that timers are not starved by a flood.
+const BLOCKS_AT_ONCE: usize = 32;
+/// Frames read in one go from the programs' ring.
+const FRAMES_AT_ONCE: usize = 65_536;
+/// Length of an 802.1Q tag: the kernel strips it from the frame, the interface counted it.
+const VLAN_TAG_BYTES: u32 = 4;
+/// The programs' ring takes frames that say more than a number, and so needs a
+/// quarter of what a ring of all frames does; at least this much.
+const LEAST_FRAMES_RING: u32 = 256 << 10;
+
+/// How frames are to be captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// What works, eBPF only where the other does not.
+    #[default]
+    Auto,
+    /// A packet ring with every frame.
+    AfPacket,
+    /// Programs at tc that count, and hand over what says more.
+    Ebpf,
+}
+
+/// What captures an interface, and why that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendChosen {
+    /// `af_packet` or `ebpf`.
+    pub name: &'static str,
+    /// Why.
+    pub reason: String,
+}
+
+pub(super) enum Source {
+    Ring(PacketRing),
+    Counted(Box<Counted>),
+}
+
+impl Source {
+    /// Opens what was asked for. Frames are kept from here on, read or not.
+    pub(super) fn open(target: &NetworkTarget) -> Result<(Self, BackendChosen), NetworkError> {
+        let netns = target.netns.as_deref();
+        let ring = || PacketRing::open(&target.interface, netns, target.ring).map(Self::Ring);
+        let chosen = |name, reason: &str| BackendChosen {
+            name,
+            reason: reason.to_owned(),
+        };
+        match target.backend {
+            Backend::Ebpf if target.evidence.is_some() => Err(NetworkError::EvidenceNeedsRing),
+            Backend::Ebpf => Ok((counted(target)?, chosen("ebpf", "asked for"))),
+            Backend::AfPacket => Ok((ring()?, chosen("af_packet", "asked for"))),
+            Backend::Auto => match ring() {
+                Ok(ring) => {
+                    let why = "sees every frame, and works here";
+                    Ok((ring, chosen("af_packet", why)))
+                }
+                Err(refused) if target.evidence.is_some() => Err(refused.into()),
+                Err(refused) => {
+                    let Ok(counted) = counted(target) else {
+                        return Err(refused.into());
+                    };
+                    let why = format!("a packet ring does not work: {refused}");
+                    Ok((counted, chosen("ebpf", &why)))
+                }
+            },
+        }
+    }
+
+    /// Reads what the kernel has handed over. Answers how many frames.
+    pub(super) fn read(
+        &mut self,
+        flows: &mut FlowTable,
+        evidence: Option<&mut Evidence>,
+        sink: &mut dyn FlowSink,
+    ) -> usize {
+        match self {
+            Self::Ring(ring) => read_ring(ring, flows, evidence, sink),
+            Self::Counted(counted) => counted.read(FRAMES_AT_ONCE, flows, sink),
+        }
+    }
+
+    /// Takes in what was only counted. A failure shows in the reconciliation.
+    pub(super) fn take_sums(&mut self, flows: &mut FlowTable, sink: &mut dyn FlowSink) {
+        if let Self::Counted(counted) = self {
+            let _shows_at_the_end = counted.take_sums(flows, sink);
+        }
+    }
+
+    /// Frames that were lost since this was last asked.
+    pub(super) fn lost(&mut self) -> Lost {
+        match self {
+            Self::Ring(ring) => Lost {
+                frames: ring.statistics().map_or(0, |statistics| statistics.drops),
+                unread: 0,
+            },
+            Self::Counted(counted) => counted.lost(),
+        }
+    }
+
+    /// Forgets the error that the descriptor is in, so that it is no longer.
+    pub(super) fn forget_error(&self) {
+        if let Self::Ring(ring) = self {
+            // What the error was does not matter: an interface that is only down
+            // carries no frames, and one that is gone shows by its name.
+            let _down = ring.take_error();
+        }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Ring(ring) => ring.as_fd(),
+            Self::Counted(counted) => counted.frames().as_fd(),
+        }
+    }
+}
+
+fn counted(target: &NetworkTarget) -> Result<Source, BpfFramesError> {
+    let config = frames_config(target);
+    let frames = BpfFrames::attach(&target.interface, target.netns.as_deref(), config)?;
+    Ok(Source::Counted(Box::new(Counted::new(
+        frames,
+        config.flows,
+    ))))
+}
+
+fn frames_config(target: &NetworkTarget) -> BpfFramesConfig {
+    let RingConfig {
+        block_size, blocks, ..
+    } = target.ring;
+    let ring = block_size.saturating_mul(blocks) / 4;
+    BpfFramesConfig {
+        flows: u32::try_from(target.flows.max_flows).unwrap_or(u32::MAX),
+        ring: ring.max(LEAST_FRAMES_RING).next_power_of_two(),
+        snap_length: target.ring.snap_length,
+        pause_ns: target
+            .flows
+            .call_pause_us
+            .map(|pause| pause.saturating_mul(1000)),
+    }
+}
+
+fn read_ring(
+    ring: &mut PacketRing,
+    flows: &mut FlowTable,
+    mut evidence: Option<&mut Evidence>,
+    sink: &mut dyn FlowSink,
+) -> usize {
+    let mut frames = 0;
+    for _ in 0..BLOCKS_AT_ONCE {
+        // Frames bear wall time; the offset between the clocks turns it
+        // into boot time once a block, not once a frame.
+        let clocks = Clocks::read();
+        let Some(block) = ring.next_block() else {
+            break;
+        };
+        for raw in block.packets() {
+            if let Some(evidence) = &mut evidence {
+                evidence.keep(&evidence_frame(&raw));
+            }
+            flows.packet(&packet(&raw, clocks), sink);
+            frames += 1;
+        }
+    }
+    frames
+}
+
+fn evidence_frame<'a>(raw: &RawPacket<'a>) -> EvidenceFrame<'a> {
+    EvidenceFrame {
+        wall_ns: raw.wall_ns,
+        direction: Some(direction(raw)),
+        bytes: raw.bytes,
+        wire_len: wire_len(raw),
+        vlan_tci: raw.vlan_tci,
+    }
+}
+
+fn direction(raw: &RawPacket<'_>) -> Direction {
+    if raw.outgoing {
+        Direction::ToSandbox
+    } else {
+        Direction::FromSandbox
+    }
+}
+
+/// The kernel took the tag out of the frame, but the interface counted it.
+fn wire_len(raw: &RawPacket<'_>) -> u32 {
+    let tag = if raw.vlan_tci.is_some() {
+        VLAN_TAG_BYTES
+    } else {
+        0
+    };
+    raw.wire_len.saturating_add(tag)
+}
+
+fn packet<'a>(raw: &RawPacket<'a>, clocks: Clocks) -> Packet<'a> {
+    Packet {
+        at: clocks.at_wall(raw.wall_ns),
+        direction: direction(raw),
+        bytes: raw.bytes,
+        wire_len: wire_len(raw),
+        // The low 12 bits are the identifier, the rest priority (IEEE 802.1Q).
+        vlan: raw.vlan_tci.map(|tci| tci & 0x0fff),
+    }
+}

@@ -1,0 +1,75 @@
+//! Traffic of which eBPF programs only count most.
+
+use crate::frames::{datagram, dns, segment};
+use crate::tap::{Ground, RESOLVER};
+use sandtrace_wire::FlowConfig;
+use std::time::Duration;
+
+const PEER: [u8; 4] = [192, 0, 2, 7];
+
+#[test]
+fn a_long_upload_has_the_same_calls_however_it_is_counted() {
+    let Some(ground) = Ground::new("upload") else {
+        return;
+    };
+    let mut watched = ground.watch();
+    let ports = (40_000, 8080);
+    ground.send(&segment(PEER, ports, 1000, "S", &[]));
+    let payload = vec![7; 1400];
+    let mut seq = 1001;
+    for call in 0..3 {
+        for part in 0..400 {
+            ground.send(&segment(PEER, ports, seq, "PA", &payload));
+            seq += 1400;
+            if part % 100 == 99 {
+                watched.read();
+            }
+            // Sent again, and a hole: neither is bulk.
+            if part == 200 {
+                ground.send(&segment(PEER, ports, seq - 2800, "PA", &payload));
+                seq += 10 * call;
+            }
+        }
+        watched.tick();
+    }
+    ground.send(&segment(PEER, ports, seq, "FA", &[]));
+    let seen = watched.finish();
+    let flow = seen.to_port(8080);
+    assert_eq!(flow.packets_sent.0, 2 + 3 * 401);
+    assert_eq!(flow.bytes_sent.0, 3 * 400 * 1400);
+    assert_eq!(flow.resent_bytes.0, 3 * 1400);
+}
+
+#[test]
+fn datagrams_of_one_flow_are_counted_beside_what_is_read() {
+    let Some(ground) = Ground::new("datagrams") else {
+        return;
+    };
+    let config = FlowConfig {
+        call_pause_us: Some(200_000),
+        ..FlowConfig::default()
+    };
+    let mut watched = ground.watch_with("tap0", None, &config);
+    for round in 0..4_u8 {
+        for size in 0..300 {
+            ground.send(&datagram(PEER, (5000, 5001), &vec![round; size]));
+            // A question in the middle of it, and a frame of a third kind.
+            if size == 150 {
+                let question = dns(9, "a.example", None);
+                ground.send(&datagram(
+                    RESOLVER,
+                    (6000 + u16::from(round), 53),
+                    &question,
+                ));
+            }
+        }
+        watched.drain();
+        watched.tick();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let seen = watched.finish();
+    let flow = seen.to_port(5001);
+    assert_eq!(flow.packets_sent.0, 1200);
+    assert_eq!(flow.bytes_sent.0, 4 * (299 * 300) / 2);
+    assert_eq!(flow.calls.0, 4);
+}

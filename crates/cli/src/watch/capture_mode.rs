@@ -1,0 +1,25 @@
+//! How frames are to be captured, as the user says it.
+
+use sandtrace_capture::network::Backend;
+
+/// How a sandbox's frames are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CaptureMode {
+    /// A packet ring; eBPF where there can be none
+    #[default]
+    Auto,
+    /// A packet ring with every frame, or no watch
+    AfPacket,
+    /// Programs at tc that count, which costs the sandbox less, or no watch
+    Ebpf,
+}
+
+impl From<CaptureMode> for Backend {
+    fn from(mode: CaptureMode) -> Self {
+        match mode {
+            CaptureMode::Auto => Self::Auto,
+            CaptureMode::AfPacket => Self::AfPacket,
+            CaptureMode::Ebpf => Self::Ebpf,
+        }
+    }
+}

@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+/*
+ * Counts the frames of one interface by flow, and hands over those that say
+ * more than a number: names, states, ends, whatever is not plain TCP or UDP.
+ *
+ * What is only counted is added to sums that never go back. A frame that is
+ * handed over brings along the sums of its flow as they stood before it, so
+ * that whoever reads first takes in what was only counted and then the frame.
+ * A frame that finds the ring full is counted instead; one that has no flow
+ * either is counted as lost.
+ *
+ * Built by `cargo xtask bpf` with clang 14 into frames.bpf.o, which is
+ * committed beside it. The layouts of `struct` and maps here are read by
+ * frames/layout.rs.
+ */
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int s32;
+typedef unsigned long long u64;
+typedef long long s64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+#define UINT(name, value) int(*name)[value]
+#define TYPE(name, type) type *name
+
+/* Numbers of linux/bpf.h. */
+#define MAP_HASH 1
+#define MAP_ARRAY 2
+#define MAP_RINGBUF 27
+#define NOEXIST 1
+#define NO_PREALLOC 1
+/* TCX_NEXT: the next program, if any, decides about the frame. */
+#define PASS -1
+
+static void *(*map_lookup)(void *map, const void *key) = (void *)1;
+static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*load_bytes)(const void *skb, u32 offset, void *to, u32 size) = (void *)26;
+static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)113;
+static u64 (*boot_ns)(void) = (void *)125;
+static void *(*ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
+static void (*ring_submit)(void *data, u64 flags) = (void *)132;
+
+/* The head of linux/bpf.h's, as far as it is used. */
+struct __sk_buff {
+	u32 len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto;
+	u32 priority, ingress_ifindex, ifindex, tc_index, cb[5], hash, tc_classid;
+	u32 data, data_end, napi_id, family, remote_ip4, local_ip4, remote_ip6[4], local_ip6[4];
+	u32 remote_port, local_port, data_meta;
+	u64 flow_keys;
+	u64 tstamp;
+	u32 wire_len, gso_segs;
+	u64 sk;
+	u32 gso_size;
+};
+
+/* What is read of the kernel's own structures; their offsets are found when
+ * the program is loaded. */
+#define KERNEL __attribute__((preserve_access_index))
+struct net_device {
+	u64 features;
+} KERNEL;
+struct sk_buff {
+	struct net_device *dev;
+	u32 end;
+	u8 *head;
+} KERNEL;
+struct skb_shared_info {
+	u32 gso_type;
+} KERNEL;
+
+#define READ(to, pointer, field)                                                                   \
+	read_kernel(&(to), sizeof(to), __builtin_preserve_access_index(&(pointer)->field))
+
+#define BE16(number) ((u16)((((number)&0xff) << 8) | ((number) >> 8)))
+#define IPV4 BE16(0x0800)
+#define IPV6 BE16(0x86dd)
+#define TCP 6
+#define UDP 17
+#define FIN 1
+#define SYN 2
+#define RST 4
+#define ACK 16
+#define URG 32
+
+/* The interface's ingress is what the sandbox sent. */
+#define FROM_SANDBOX 0
+#define TO_SANDBOX 1
+
+/* So much of each direction of a connection is handed over. */
+#define START (66 * 1024)
+/* How often at least a frame of a flow is handed over, in bytes. */
+#define PULSE_SHIFT 18
+/* No TLS alert is longer. */
+#define ALERT 64
+
+/* A silence this long ends a call; 0: none does. */
+volatile const u64 pause_ns = 0;
+/* Bytes that are handed over of a frame. */
+volatile const u32 snap_length = 4096;
+
+/* Addresses and ports as they stand in frames; IPv4 addresses with zeros behind. */
+struct key {
+	u32 sandbox[4];
+	u32 peer[4];
+	u16 sandbox_port;
+	u16 peer_port;
+	/* Identifier of the tag that the kernel took out, 0 for none. */
+	u16 vlan;
+	u8 protocol;
+	u8 version;
+};
+
+struct direction {
+	/* Sums over what was only counted. */
+	u64 frames;
+	u64 bytes;
+	u64 payload;
+	/* When the latest of that was seen. */
+	u64 last_ns;
+	/* When the latest payload was seen, counted or handed over. */
+	u64 payload_ns;
+	/* Payload that was seen, counted or handed over. */
+	u64 stream;
+	/* TCP: the number that comes next, and the highest acknowledged. */
+	u32 next;
+	u32 ack;
+	/* A frame went this way. */
+	u8 seen;
+	/* TCP: `next` is known; `ack` is; there was an acknowledgement without payload. */
+	u8 begun;
+	u8 acknowledges;
+	u8 plain_ack;
+	/* It has payload that the other side has not answered. */
+	u8 unanswered;
+	u8 unused[3];
+};
+
+struct flow {
+	/* When it was noted down: tells it from an earlier one of the same key. */
+	u64 born_ns;
+	struct direction directions[2];
+	/* Source addresses of the sandbox's first frame. */
+	u8 mac[6];
+	/* Every frame is handed over. */
+	u8 whole;
+	u8 unused;
+	/* Frames handed over. Last, because it must be read after the sums. */
+	u64 events;
+};
+
+struct event {
+	u64 at_ns;
+	/* Of its flow; 0 where there is none. */
+	u64 born_ns;
+	/* As the interface counts it; several frames where it will be segmented. */
+	u64 bytes;
+	u32 frames;
+	/* Of the whole frame, and what is handed over of it. */
+	u32 length;
+	u32 captured;
+	u16 vlan_tci;
+	u8 tagged;
+	u8 direction;
+	struct key key;
+	struct direction directions[2];
+};
+
+struct losses {
+	/* Frames that were handed over to nobody and are in no sum, by direction. */
+	u64 frames[2];
+	u64 bytes[2];
+	/* Frames that are in the sums but should have been handed over. */
+	u64 unread;
+	/* Frames that found no room for their flow, and were handed over for that. */
+	u64 flows;
+};
+
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 65536);
+	UINT(map_flags, NO_PREALLOC);
+	TYPE(key, struct key);
+	TYPE(value, struct flow);
+} flows SEC(".maps");
+
+struct {
+	UINT(type, MAP_ARRAY);
+	UINT(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct losses);
+} losses SEC(".maps");
+
+struct {
+	UINT(type, MAP_RINGBUF);
+	UINT(max_entries, 1 << 20);
+} frames SEC(".maps");
+
+struct ethernet {
+	u8 to[6];
+	u8 from[6];
+	u16 type;
+};
+struct ipv4 {
+	u8 words, service;
+	u16 length, id, fragment;
+	u8 ttl, protocol;
+	u16 sum;
+	u32 from, to;
+};
+struct ipv6 {
+	u32 version;
+	u16 length;
+	u8 next, hops;
+	u32 from[4], to[4];
+};
+struct tcp {
+	u16 from, to;
+	u32 seq, ack;
+	u8 offset, flags;
+	u16 window, sum, urgent;
+};
+struct udp {
+	u16 from, to, length, sum;
+};
+
+/* What a frame is, as far as it can be a flow's. */
+struct parsed {
+	struct key key;
+	u32 payload;
+	u32 payload_at;
+	u32 seq;
+	u32 ack;
+	u8 flags;
+	u8 mac[6];
+};
+
+/* How the interface counts a frame. */
+struct counted {
+	u64 bytes;
+	u32 frames;
+};
+
+INLINE u16 swap16(u16 number)
+{
+	return __builtin_bswap16(number);
+}
+
+/* Whether the interface will get a frame in segments, as skb_gso_ok() says. */
+INLINE int is_segmented(struct __sk_buff *skb)
+{
+	struct sk_buff *frame = (void *)skb;
+	struct net_device *device = 0;
+	u64 features = 0;
+	u8 *head = 0;
+	u32 end = 0, type = 0;
+	READ(device, frame, dev);
+	READ(features, device, features);
+	READ(head, frame, head);
+	READ(end, frame, end);
+	struct skb_shared_info *shared = (void *)(head + end);
+	READ(type, shared, gso_type);
+	u64 needed = (u64)type << 16;
+	return (features & needed) != needed;
+}
+
+INLINE struct counted count(struct __sk_buff *skb, int direction)
+{
+	/* The kernel took the tag out, but the interface counts it. */
+	u32 tag = skb->vlan_present ? 4 : 0;
+	struct counted counted = {.frames = 1, .bytes = skb->len + tag};
+	if (direction == TO_SANDBOX && skb->gso_size && is_segmented(skb)) {
+		counted.frames = skb->gso_segs ? skb->gso_segs : 1;
+		counted.bytes = skb->wire_len + (u64)tag * counted.frames;
+	}
+	return counted;
+}
+
+/* What stands behind the IP header, which ends at the constant `at`; `end` is
+ * where the datagram ends. */
+INLINE int transport(struct __sk_buff *skb, struct parsed *parsed, u32 at, u32 end, int direction)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	u16 from, to;
+	u32 header;
+	if (parsed->key.protocol == TCP) {
+		struct tcp *tcp = data + at;
+		if ((void *)(tcp + 1) > data_end)
+			return 0;
+		from = tcp->from;
+		to = tcp->to;
+		parsed->seq = __builtin_bswap32(tcp->seq);
+		parsed->ack = __builtin_bswap32(tcp->ack);
+		parsed->flags = tcp->flags;
+		header = (tcp->offset >> 4) * 4;
+		if (header < sizeof(*tcp))
+			return 0;
+	} else if (parsed->key.protocol == UDP) {
+		struct udp *udp = data + at;
+		if ((void *)(udp + 1) > data_end)
+			return 0;
+		from = udp->from;
+		to = udp->to;
+		header = sizeof(*udp);
+	} else {
+		return 0;
+	}
+	/* Neither cut short nor with anything behind it but a short frame's padding. */
+	if (end > skb->len || at + header > end || (skb->len > 64 && skb->len > end + 8))
+		return 0;
+	parsed->key.sandbox_port = direction == FROM_SANDBOX ? from : to;
+	parsed->key.peer_port = direction == FROM_SANDBOX ? to : from;
+	parsed->payload_at = at + header;
+	parsed->payload = end - at - header;
+	return 1;
+}
+
+INLINE int parse(struct __sk_buff *skb, struct parsed *parsed, int direction)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	struct ethernet *ethernet = data;
+	struct key *key = &parsed->key;
+	if (data + sizeof(*ethernet) > data_end)
+		return 0;
+	u16 vlan = skb->vlan_present ? skb->vlan_tci & 0x0fff : 0;
+	key->vlan = vlan;
+	__builtin_memcpy(parsed->mac, ethernet->from, 6);
+	u32 *from = direction == FROM_SANDBOX ? key->sandbox : key->peer;
+	u32 *to = direction == FROM_SANDBOX ? key->peer : key->sandbox;
+	if (ethernet->type == IPV4) {
+		struct ipv4 *ip = data + 14;
+		if ((void *)(ip + 1) > data_end)
+			return 0;
+		if (ip->words != 0x45 || ip->fragment & BE16(0x3fff))
+			return 0;
+		u32 length = swap16(ip->length);
+		if (length < sizeof(*ip))
+			return 0;
+		key->version = 4;
+		key->protocol = ip->protocol;
+		from[0] = ip->from;
+		to[0] = ip->to;
+		return transport(skb, parsed, 34, length + 14, direction);
+	}
+	if (ethernet->type == IPV6) {
+		struct ipv6 *ip = data + 14;
+		if ((void *)(ip + 1) > data_end)
+			return 0;
+		u32 length = swap16(ip->length);
+		if ((ip->version & 0xf0) != 0x60 || length == 0)
+			return 0;
+		key->version = 6;
+		key->protocol = ip->next;
+		__builtin_memcpy(from, ip->from, 16);
+		__builtin_memcpy(to, ip->to, 16);
+		return transport(skb, parsed, 54, length + 54, direction);
+	}
+	return 0;
+}
+
+/* Ports whose payload is looked into, whatever it is: DNS, tunnels. */
+INLINE int is_read(u16 port)
+{
+	switch (port) {
+	case BE16(53):
+	case BE16(2152):
+	case BE16(3544):
+	case BE16(4754):
+	case BE16(4789):
+	case BE16(5072):
+	case BE16(6081):
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+/* Whether a datagram may be the begin of QUIC or a Teredo packet between
+ * peers, or a question of DNS to an odd port, which makes its whole flow one
+ * that is read. */
+INLINE int datagram_says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *parsed,
+			      int is_first)
+{
+	u16 start[4];
+	if (parsed->payload < sizeof(start))
+		return 0;
+	if (load_bytes(skb, parsed->payload_at, start, sizeof(start)) < 0)
+		return 1;
+	u8 first = start[0] & 0xff;
+	if ((first & 0xc0) == 0xc0) {
+		u32 version = (u32)(start[0] >> 8) << 24 | (u32)swap16(start[1]) << 8 |
+			      (start[2] & 0xff);
+		if (version == 1 || version == 0x6b3343cf || version == 0xff00001d)
+			return 1;
+	}
+	if (first >> 4 == 6 && swap16(start[2]) + 40u == parsed->payload)
+		return 1;
+	if (is_first && (swap16(start[1]) & ~0x0030) == 0x0100 && start[2] == BE16(1) &&
+	    start[3] == 0)
+		flow->whole = 1;
+	return 0;
+}
+
+INLINE int is_past(u32 number, u32 other)
+{
+	return (s32)(number - other) > 0;
+}
+
+/* Takes a segment into the state of its connection; whether it says more than
+ * its length. */
+INLINE int segment(struct __sk_buff *skb, struct direction *own, struct direction *other,
+		   struct parsed *parsed)
+{
+	u32 payload = parsed->payload;
+	int more = 0;
+	if (parsed->flags & (SYN | FIN | RST | URG)) {
+		more = 1;
+		if (parsed->flags & SYN) {
+			own->next = parsed->seq + 1;
+			own->begun = 1;
+			own->stream = 0;
+			own->plain_ack = 0;
+			own->unanswered = 0;
+			parsed->seq += 1;
+		}
+	}
+	if (!own->seen)
+		more = 1;
+	if (parsed->flags & ACK) {
+		if (!own->acknowledges || is_past(parsed->ack, own->ack)) {
+			own->acknowledges = 1;
+			own->ack = parsed->ack;
+			more |= other->stream < START;
+		}
+		if (!payload && !own->plain_ack) {
+			own->plain_ack = 1;
+			more = 1;
+		}
+	}
+	if (payload) {
+		u32 next = parsed->seq + payload;
+		more |= !own->begun || parsed->seq != own->next || own->stream < START;
+		if (!own->begun || is_past(next, own->next)) {
+			own->next = next;
+			own->begun = 1;
+		}
+		if (other->unanswered && (!(parsed->flags & ACK) || !is_past(other->next, parsed->ack))) {
+			other->unanswered = 0;
+			more = 1;
+		}
+		if (payload <= ALERT) {
+			u8 kind = 0;
+			load_bytes(skb, parsed->payload_at, &kind, 1);
+			more |= kind == 21 || (kind == 23 && payload <= 24);
+		}
+	}
+	return more;
+}
+
+INLINE int datagram(struct __sk_buff *skb, struct flow *flow, struct direction *own,
+		    struct direction *other, struct parsed *parsed, int direction)
+{
+	int is_first = !own->seen && !other->seen && direction == FROM_SANDBOX;
+	int more = !own->seen || is_read(parsed->key.peer_port) || is_read(parsed->key.sandbox_port);
+	more |= datagram_says_more(skb, flow, parsed, is_first);
+	if (parsed->payload && other->unanswered) {
+		other->unanswered = 0;
+		more = 1;
+	}
+	return more;
+}
+
+/* Takes a frame into the state of its flow; whether it must be handed over. */
+INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *parsed, int direction,
+		     u64 now)
+{
+	struct direction *own = &flow->directions[direction];
+	struct direction *other = &flow->directions[!direction];
+	int more = parsed->key.protocol == TCP
+			   ? segment(skb, own, other, parsed)
+			   : datagram(skb, flow, own, other, parsed, direction);
+	if (parsed->payload) {
+		u64 stream = own->stream + parsed->payload;
+		more |= pause_ns && now - own->payload_ns >= pause_ns;
+		more |= stream >> PULSE_SHIFT != own->stream >> PULSE_SHIFT;
+		own->stream = stream;
+		own->payload_ns = now;
+		own->unanswered = 1;
+	}
+	if (direction == FROM_SANDBOX) {
+		if (!own->seen)
+			__builtin_memcpy(flow->mac, parsed->mac, 6);
+		for (int i = 0; i < 6; i++)
+			more |= flow->mac[i] != parsed->mac[i];
+	}
+	own->seen = 1;
+	return more | flow->whole;
+}
+
+INLINE void fill(struct event *event, struct __sk_buff *skb, struct counted *counted,
+		 int direction, u64 now)
+{
+	event->at_ns = now;
+	event->born_ns = 0;
+	event->bytes = counted->bytes;
+	event->frames = counted->frames;
+	event->length = skb->len;
+	event->captured = 0;
+	event->tagged = skb->vlan_present ? 1 : 0;
+	event->vlan_tci = skb->vlan_tci;
+	event->direction = direction;
+}
+
+/* Hands a frame over, up to `room` bytes of it, `room` being a constant;
+ * whether there was room in the ring. */
+INLINE int hand_over_in(struct __sk_buff *skb, struct counted *counted, struct key *key,
+			struct flow *flow, struct direction *before, int direction, u64 now, u32 room)
+{
+	struct event *event = ring_reserve(&frames, sizeof(*event) + room, 0);
+	if (!event)
+		return 0;
+	fill(event, skb, counted, direction, now);
+	if (flow) {
+		event->born_ns = flow->born_ns;
+		event->key = *key;
+		event->directions[0] = before[0];
+		event->directions[1] = before[1];
+	}
+	u32 length = skb->len;
+	if (length > room)
+		length = room;
+	if (length > snap_length)
+		length = snap_length;
+	/* The verifier forgets what it knew of a number that was moved about. */
+	asm volatile("" : "+r"(length));
+	if (length >= 1 && length <= room && load_bytes(skb, 0, (void *)(event + 1), length) == 0)
+		event->captured = length;
+	if (flow)
+		__sync_fetch_and_add(&flow->events, 1);
+	ring_submit(event, 0);
+	return 1;
+}
+
+INLINE int hand_over(struct __sk_buff *skb, struct counted *counted, struct key *key,
+		     struct flow *flow, struct direction *before, int direction, u64 now)
+{
+	u32 length = skb->len < snap_length ? skb->len : snap_length;
+	if (length <= 128)
+		return hand_over_in(skb, counted, key, flow, before, direction, now, 128);
+	if (length <= 1536)
+		return hand_over_in(skb, counted, key, flow, before, direction, now, 1536);
+	return hand_over_in(skb, counted, key, flow, before, direction, now, 4096);
+}
+
+INLINE void lose(struct counted *counted, int direction)
+{
+	u32 zero = 0;
+	struct losses *lost = map_lookup(&losses, &zero);
+	if (!lost)
+		return;
+	__sync_fetch_and_add(&lost->frames[direction], counted->frames);
+	__sync_fetch_and_add(&lost->bytes[direction], counted->bytes);
+}
+
+INLINE struct flow *flow_of(struct key *key, u64 now)
+{
+	struct flow *flow = map_lookup(&flows, key);
+	if (flow)
+		return flow;
+	struct flow begun = {.born_ns = now};
+	map_update(&flows, key, &begun, NOEXIST);
+	flow = map_lookup(&flows, key);
+	if (!flow) {
+		u32 zero = 0;
+		struct losses *lost = map_lookup(&losses, &zero);
+		if (lost)
+			__sync_fetch_and_add(&lost->flows, 1);
+	}
+	return flow;
+}
+
+INLINE int frame(struct __sk_buff *skb, int direction)
+{
+	u64 now = boot_ns();
+	struct counted counted = count(skb, direction);
+	struct parsed parsed = {};
+	struct flow *flow = 0;
+	if (parse(skb, &parsed, direction))
+		flow = flow_of(&parsed.key, now);
+	if (!flow) {
+		if (!hand_over(skb, &counted, &parsed.key, 0, 0, direction, now))
+			lose(&counted, direction);
+		return PASS;
+	}
+	struct direction *own = &flow->directions[direction];
+	struct direction before[2];
+	u32 next = own->next;
+	u64 payload_ns = own->payload_ns;
+	if (says_more(skb, flow, &parsed, direction, now)) {
+		before[0] = flow->directions[0];
+		before[1] = flow->directions[1];
+		/* As they were before this frame. */
+		before[direction].next = next;
+		before[direction].payload_ns = payload_ns;
+		if (hand_over(skb, &counted, &parsed.key, flow, before, direction, now))
+			return PASS;
+		u32 zero = 0;
+		struct losses *lost = map_lookup(&losses, &zero);
+		if (lost)
+			__sync_fetch_and_add(&lost->unread, counted.frames);
+	}
+	own->last_ns = now;
+	__sync_fetch_and_add(&own->bytes, counted.bytes);
+	__sync_fetch_and_add(&own->payload, parsed.payload);
+	__sync_fetch_and_add(&own->frames, counted.frames);
+	return PASS;
+}
+
+SEC("classifier/ingress")
+int from_sandbox(struct __sk_buff *skb)
+{
+	return frame(skb, FROM_SANDBOX);
+}
+
+SEC("classifier/egress")
+int to_sandbox(struct __sk_buff *skb)
+{
+	return frame(skb, TO_SANDBOX);
+}
+
+char program_license[] SEC("license") = "GPL";

@@ -1,0 +1,224 @@
+//! Entries of the tables that frames.bpf.c keeps, and what it hands over.
+
+use crate::bpf::tables::{long, word};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `struct key` there.
+pub(super) const KEY_BYTES: usize = 40;
+/// `struct flow` there.
+pub(super) const FLOW_BYTES: usize = 152;
+/// `struct losses` there.
+pub(super) const LOSSES_BYTES: usize = 48;
+/// `struct direction` there.
+const DIRECTION_BYTES: usize = 64;
+/// `struct event` there.
+const EVENT_BYTES: usize = 208;
+
+/// A flow's key as the kernel has it: names the flow within one interface.
+pub type BpfFlowId = [u8; KEY_BYTES];
+
+/// What a flow's key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BpfFlowKey {
+    /// The sandbox's address and port.
+    pub sandbox: (IpAddr, u16),
+    /// The other end's.
+    pub peer: (IpAddr, u16),
+    /// TCP, else UDP.
+    pub is_tcp: bool,
+    /// Identifier of the VLAN tag that the kernel took out; 0 is none.
+    pub vlan: u16,
+}
+
+impl BpfFlowKey {
+    /// Reads a key.
+    #[must_use]
+    pub fn parse(id: &BpfFlowId) -> Option<Self> {
+        let version = *id.get(39)?;
+        let address = |at: usize| match version {
+            4 => {
+                let bytes: [u8; 4] = id.get(at..at + 4)?.try_into().ok()?;
+                Some(IpAddr::V4(Ipv4Addr::from(bytes)))
+            }
+            _ => {
+                let bytes: [u8; 16] = id.get(at..at + 16)?.try_into().ok()?;
+                Some(IpAddr::V6(Ipv6Addr::from(bytes)))
+            }
+        };
+        let bytes = |at: usize| id.get(at..at + 2)?.try_into().ok();
+        Some(Self {
+            sandbox: (address(0)?, u16::from_be_bytes(bytes(32)?)),
+            peer: (address(16)?, u16::from_be_bytes(bytes(34)?)),
+            vlan: u16::from_ne_bytes(bytes(36)?),
+            is_tcp: *id.get(38)? == 6,
+        })
+    }
+}
+
+/// What was only counted of one direction of a flow, since it was noted down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BpfSums {
+    /// Frames as the interface counts them.
+    pub frames: u64,
+    /// Their bytes, as the interface counts them.
+    pub bytes: u64,
+    /// Bytes of payload.
+    pub payload: u64,
+    /// When the latest was seen, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub last_ns: u64,
+    /// When the latest payload was seen, counted or handed over.
+    pub payload_ns: u64,
+    /// TCP: the sequence number after the latest payload.
+    pub next: u32,
+    /// TCP: the highest acknowledgement.
+    pub ack: u32,
+}
+
+impl BpfSums {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            frames: long(bytes, 0)?,
+            bytes: long(bytes, 8)?,
+            payload: long(bytes, 16)?,
+            last_ns: long(bytes, 24)?,
+            payload_ns: long(bytes, 32)?,
+            next: word(bytes, 48)?,
+            ack: word(bytes, 52)?,
+        })
+    }
+
+    fn both(bytes: &[u8]) -> Option<[Self; 2]> {
+        let second = bytes.get(DIRECTION_BYTES..)?;
+        Some([Self::parse(bytes)?, Self::parse(second)?])
+    }
+}
+
+/// A flow and its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BpfFlow {
+    /// Names it.
+    pub id: BpfFlowId,
+    /// When it was noted down, which tells it from an earlier one of the same
+    /// key. Nanoseconds of `CLOCK_BOOTTIME`.
+    pub born_ns: u64,
+    /// What the sandbox sent, and what it received.
+    pub sums: [BpfSums; 2],
+}
+
+impl BpfFlow {
+    /// The flow of an entry, and how many of its frames were handed over.
+    pub(super) fn parse(key: &[u8], value: &[u8]) -> Option<(Self, u64)> {
+        let flow = Self {
+            id: key.try_into().ok()?,
+            born_ns: long(value, 0)?,
+            sums: BpfSums::both(value.get(8..)?)?,
+        };
+        Some((flow, long(value, 144)?))
+    }
+}
+
+/// A frame that was handed over.
+#[derive(Clone, Copy, Debug)]
+pub struct BpfFrame<'a> {
+    /// When it was seen, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+    /// Its flow as it was before this frame; absent where it belongs to none.
+    pub flow: Option<BpfFlow>,
+    /// Frames that the interface makes of it: more than one where it is segmented there.
+    pub frames: u32,
+    /// Bytes of all of them, as the interface counts them.
+    pub bytes: u64,
+    /// Length of the whole frame, without a tag that the kernel took out.
+    pub length: u32,
+    /// What was handed over of it, from the Ethernet header on.
+    pub captured: &'a [u8],
+    /// VLAN tag control information that the kernel took out.
+    pub vlan_tci: Option<u16>,
+    /// True for host to sandbox.
+    pub outgoing: bool,
+}
+
+impl<'a> BpfFrame<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let captured = usize::try_from(word(bytes, 32)?).ok()?;
+        let born_ns = long(bytes, 8)?;
+        let flow = if born_ns == 0 {
+            None
+        } else {
+            Some(BpfFlow {
+                id: bytes.get(40..80)?.try_into().ok()?,
+                born_ns,
+                sums: BpfSums::both(bytes.get(80..EVENT_BYTES)?)?,
+            })
+        };
+        let tci = u16::from_ne_bytes(bytes.get(36..38)?.try_into().ok()?);
+        Some(Self {
+            at_ns: long(bytes, 0)?,
+            flow,
+            bytes: long(bytes, 16)?,
+            frames: word(bytes, 24)?,
+            length: word(bytes, 28)?,
+            captured: bytes.get(EVENT_BYTES..EVENT_BYTES.checked_add(captured)?)?,
+            vlan_tci: (*bytes.get(38)? != 0).then_some(tci),
+            outgoing: *bytes.get(39)? != 0,
+        })
+    }
+}
+
+/// What the programs could not hand over or note down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BpfFrameLosses {
+    /// Frames that are in no sum and were not handed over: sent, received.
+    pub frames: [u64; 2],
+    /// Their bytes: sent, received.
+    pub bytes: [u64; 2],
+    /// Frames that are in the sums but should have been handed over.
+    pub unread: u64,
+    /// Frames for whose flow there was no room; they were handed over.
+    pub flows: u64,
+}
+
+impl BpfFrameLosses {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let at = |at| long(bytes, at).unwrap_or_default();
+        Self {
+            frames: [at(0), at(8)],
+            bytes: [at(16), at(24)],
+            unread: at(32),
+            flows: at(40),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_read_whatever_its_bytes() {
+        let mut bytes = vec![0xff_u8; EVENT_BYTES + 128];
+        assert!(BpfFrame::parse(&bytes).is_none(), "longer than there is");
+        bytes[32..36].copy_from_slice(&100_u32.to_ne_bytes());
+        let frame = BpfFrame::parse(&bytes).unwrap();
+        assert_eq!((frame.captured.len(), frame.vlan_tci), (100, Some(0xffff)));
+        for length in 0..bytes.len() {
+            let _any = BpfFrame::parse(&bytes[..length]);
+        }
+    }
+
+    #[test]
+    fn keys_have_addresses_of_both_kinds() {
+        let mut id = [0_u8; KEY_BYTES];
+        id[..4].copy_from_slice(&[10, 0, 0, 2]);
+        id[16..20].copy_from_slice(&[10, 0, 0, 1]);
+        id[32..36].copy_from_slice(&[0x80, 0, 0, 53]);
+        (id[38], id[39]) = (17, 4);
+        let key = BpfFlowKey::parse(&id).unwrap();
+        assert_eq!(key.sandbox, ([10, 0, 0, 2].into(), 32_768));
+        assert_eq!(key.peer, ([10, 0, 0, 1].into(), 53));
+        assert!(!key.is_tcp);
+        (id[38], id[39]) = (6, 6);
+        let key = BpfFlowKey::parse(&id).unwrap();
+        assert!(key.is_tcp && key.peer.0.is_ipv6());
+    }
+}
