@@ -206,10 +206,8 @@ impl Watched {
 
     /// Lets both do what is due, as a session does.
     pub(crate) fn tick(&mut self) {
-        for watch in [Some(&mut self.ring), self.programs.as_mut()] {
-            if let Some(watch) = watch {
-                watch.collector.tick(&mut watch.seen);
-            }
+        for watch in [&mut self.ring].into_iter().chain(&mut self.programs) {
+            watch.collector.tick(&mut watch.seen);
         }
     }
 
