@@ -208,7 +208,7 @@ fn ptrace() -> Finding {
     let why = match (forbidden, capable) {
         (true, _) => "kernel.yama.ptrace_scope is 3: forbidden until the next boot",
         (false, false) => "needs CAP_SYS_PTRACE: run as root",
-        (false, true) => "possible with `--syscalls ptrace`; slows each call by about 15 µs",
+        (false, true) => "possible with `--syscalls ptrace`; slows each call by tens of µs",
     };
     Finding {
         what: "VMM calls: ptrace",

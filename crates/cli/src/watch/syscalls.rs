@@ -25,7 +25,7 @@ pub(crate) enum SyscallMode {
     Auto,
     /// Programs on the kernel's tracepoints, or no watch
     Ebpf,
-    /// Trace every thread, which slows each call by about 15 µs, or no watch
+    /// Trace every thread, which slows each call by tens of µs, or no watch
     Ptrace,
     /// Not at all
     #[default]
