@@ -1,6 +1,7 @@
 //! A rare call's arguments, in words.
 
 use super::names;
+use super::words;
 use super::{Fetched, RawCall};
 use sandtrace_event::{Bytes64, Count, RareCall};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -169,12 +170,12 @@ fn detail(name: &str, arguments: [u64; 6]) -> Option<String> {
             "for writing".to_owned()
         }
         "open" | "openat" => "for reading".to_owned(),
-        "ptrace" => format!("request {first:#x} on process {second}"),
+        "ptrace" => format!("request {} on process {second}", words::ptrace(first)),
         "process_vm_readv" | "process_vm_writev" => format!("memory of process {first}"),
-        "setns" => format!("descriptor {first}, kinds {}", namespaces(second)),
-        "unshare" => format!("new {}", namespaces(first)),
-        "prctl" => format!("operation {}", prctl(first)),
-        "bpf" => format!("command {first}"),
+        "setns" => format!("descriptor {first}, kinds {}", words::namespaces(second)),
+        "unshare" => format!("new {}", words::namespaces(first)),
+        "prctl" => format!("operation {}", words::prctl(first)),
+        "bpf" => format!("command {}", words::bpf(first)),
         "seccomp" => format!("operation {first}"),
         "setuid" | "setgid" => format!("id {first}"),
         "setresuid" | "setresgid" => {
@@ -197,40 +198,6 @@ fn signed(id: u64) -> String {
     match u32::try_from(id & 0xffff_ffff) {
         Ok(u32::MAX) | Err(_) => "-1".to_owned(),
         Ok(id) => id.to_string(),
-    }
-}
-
-fn prctl(operation: u64) -> String {
-    match operation {
-        4 => "PR_SET_DUMPABLE".to_owned(),
-        22 => "PR_SET_SECCOMP".to_owned(),
-        24 => "PR_CAPBSET_DROP".to_owned(),
-        35 => "PR_SET_MM".to_owned(),
-        38 => "PR_SET_NO_NEW_PRIVS".to_owned(),
-        47 => "PR_CAP_AMBIENT".to_owned(),
-        0x5961_6d61 => "PR_SET_PTRACER".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// `CLONE_NEW*` (linux/sched.h).
-fn namespaces(flags: u64) -> String {
-    const KINDS: [(u64, &str); 8] = [
-        (0x80, "time"),
-        (0x0002_0000, "mount"),
-        (0x0200_0000, "cgroup"),
-        (0x0400_0000, "uts"),
-        (0x0800_0000, "ipc"),
-        (0x1000_0000, "user"),
-        (0x2000_0000, "pid"),
-        (0x4000_0000, "net"),
-    ];
-    let kinds = KINDS.iter().filter(|(flag, _)| flags & flag != 0);
-    let kinds: Vec<_> = kinds.map(|(_, kind)| *kind).collect();
-    if kinds.is_empty() {
-        format!("{flags:#x}")
-    } else {
-        kinds.join(", ")
     }
 }
 
@@ -286,6 +253,13 @@ mod tests {
             detail(117, [0, 0xffff_ffff, 7, 0, 0, 0]).unwrap(),
             "ids 0, -1, 7"
         );
+        let of_another = "request PTRACE_POKEDATA on process 7";
+        assert_eq!(detail(101, [5, 7, 0, 0, 0, 0]).unwrap(), of_another);
+        assert_eq!(
+            detail(321, [5, 0, 0, 0, 0, 0]).unwrap(),
+            "command BPF_PROG_LOAD"
+        );
+        assert_eq!(detail(321, [99, 0, 0, 0, 0, 0]).unwrap(), "command 99");
         assert!(decode(1, &call(157, [15, 0, 0, 0, 0, 0])).is_none());
     }
 

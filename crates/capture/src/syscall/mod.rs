@@ -14,6 +14,7 @@ mod known;
 pub mod names;
 pub mod ptrace;
 mod rare;
+mod words;
 
 pub use collector::{SyscallCollector, SyscallConfig};
 pub use groups::VmmKind;
