@@ -18,6 +18,7 @@ mod bad_sandboxes;
 mod demo;
 mod disorder;
 mod ending;
+mod evidence;
 mod fsdiff;
 mod full_disk;
 mod hostile_guest;
