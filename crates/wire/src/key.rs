@@ -120,6 +120,20 @@ impl Addresses {
         self.swapped().first()
     }
 
+    /// For `Hash`, in few and wide writes.
+    pub(crate) fn hash_wide<H: Hasher>(self, state: &mut H) {
+        match self {
+            Self::None => {}
+            Self::V4(a, b) => {
+                state.write_u64(u64::from(a.to_bits()) << 32 | u64::from(b.to_bits()));
+            }
+            Self::V6(a, b) => {
+                state.write_u128(a.to_bits());
+                state.write_u128(b.to_bits());
+            }
+        }
+    }
+
     pub(crate) const fn swapped(self) -> Self {
         match self {
             Self::None => Self::None,
@@ -132,16 +146,7 @@ impl Addresses {
 // Few and wide writes: hashing is a good part of the cost of a packet.
 impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        match self.addresses {
-            Addresses::None => {}
-            Addresses::V4(a, b) => {
-                state.write_u64(u64::from(a.to_bits()) << 32 | u64::from(b.to_bits()));
-            }
-            Addresses::V6(a, b) => {
-                state.write_u128(a.to_bits());
-                state.write_u128(b.to_bits());
-            }
-        }
+        self.addresses.hash_wide(state);
         let (class, number) = match self.protocol {
             Protocol::Tcp => (0, 0),
             Protocol::Udp => (1, 0),

@@ -4,6 +4,7 @@ use crate::frame::Frame;
 use crate::key::Addresses;
 use crate::packet::{Direction, Moment, Packet};
 use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// Tells which way each frame of a capture file went.
@@ -23,10 +24,12 @@ pub struct Orientation {
     /// neither was last seen long ago.
     older: HashSet<Pair>,
     newer: HashSet<Pair>,
+    /// The latest, which most often is that of the next frame too.
+    latest: Option<Pair>,
 }
 
 /// Two addresses, the sandbox's first; with ports only where both are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pair {
     addresses: Addresses,
     ports: (u16, u16),
@@ -38,6 +41,13 @@ impl Pair {
             addresses: self.addresses.swapped(),
             ports: (self.ports.1, self.ports.0),
         }
+    }
+}
+
+impl Hash for Pair {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.addresses.hash_wide(state);
+        state.write_u32(u32::from(self.ports.0) << 16 | u32::from(self.ports.1));
     }
 }
 
@@ -55,6 +65,7 @@ impl Orientation {
             macs: Vec::new(),
             older: HashSet::new(),
             newer: HashSet::new(),
+            latest: None,
         }
     }
 
@@ -101,11 +112,18 @@ impl Orientation {
         let same = addresses.first() == addresses.second();
         let ports = if same { frame.key.ports } else { (0, 0) };
         let pair = Pair { addresses, ports };
-        for (pair, direction) in [
+        let both = [
             (pair, Direction::FromSandbox),
             (pair.swapped(), Direction::ToSandbox),
-        ] {
+        ];
+        for (pair, direction) in both {
+            if self.latest == Some(pair) {
+                return direction;
+            }
+        }
+        for (pair, direction) in both {
             if self.newer.contains(&pair) {
+                self.latest = Some(pair);
                 return direction;
             }
             if self.older.remove(&pair) {
@@ -130,6 +148,7 @@ impl Orientation {
             self.older = std::mem::take(&mut self.newer);
         }
         self.newer.insert(pair);
+        self.latest = Some(pair);
     }
 }
 

@@ -87,7 +87,7 @@ fn programs(options: &Options, capture: &Path, directory: &Path) -> Vec<Program>
                 "--trail",
                 &out("out/trace.jsonl"),
                 "-o",
-                "/dev/null",
+                "-",
             ]),
         ),
         (

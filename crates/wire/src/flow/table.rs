@@ -36,6 +36,8 @@ pub struct FlowTable {
     pub(super) config: FlowConfig,
     pub(super) totals: Totals,
     slots: HashMap<FlowKey, u32>,
+    /// The flow of the latest packet, which most often has the next one too.
+    latest: Option<(FlowKey, u32)>,
     flows: Vec<Option<Flow>>,
     free: Vec<u32>,
     recency: Recency,
@@ -60,6 +62,7 @@ impl FlowTable {
         Self {
             totals: Totals::default(),
             slots: HashMap::new(),
+            latest: None,
             flows: Vec::new(),
             free: Vec::new(),
             recency: Recency::default(),
@@ -296,7 +299,7 @@ impl FlowTable {
         sink: &mut dyn FlowSink,
     ) -> u32 {
         let at = carried.at;
-        if let Some(&slot) = self.slots.get(&key) {
+        if let Some(slot) = self.known(key) {
             let succeeded =
                 slot_mut(&mut self.flows, slot).is_some_and(|flow| flow.is_succeeded_by(frame));
             if !succeeded {
@@ -327,9 +330,21 @@ impl FlowTable {
             *place = Some(flow);
         }
         self.slots.insert(key, slot);
+        self.latest = Some((key, slot));
         self.recency.add(slot);
         self.arm(slot, at.mono_us);
         slot
+    }
+
+    fn known(&mut self, key: FlowKey) -> Option<u32> {
+        match self.latest {
+            Some((latest, slot)) if latest == key => Some(slot),
+            _ => {
+                let slot = *self.slots.get(&key)?;
+                self.latest = Some((key, slot));
+                Some(slot)
+            }
+        }
     }
 
     /// Sets a flow's deadline to what its state asks for.
@@ -382,6 +397,7 @@ impl FlowTable {
             return;
         };
         self.slots.remove(&flow.key);
+        self.latest = None;
         self.recency.remove(slot);
         self.deadlines.disarm(slot, flow.deadline_us);
         self.free.push(slot);
