@@ -16,8 +16,10 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const FLOWS: u16 = 1000;
-const FIRST_PORT: u16 = 20_000;
+/// The flows' ports go up from here.
+const FIRST_PORT: u16 = 10_000;
+/// Most flows, each with a port of its own.
+pub(crate) const MOST_FLOWS: u16 = u16::MAX - FIRST_PORT;
 /// The same room for packets as sandtrace's ring, in KiB.
 const TCPDUMP_BUFFER: &str = "32768";
 /// Time for a reader to take what is left in its ring.
@@ -34,27 +36,50 @@ struct Side {
     exact: usize,
 }
 
+/// What the writer sends.
+struct Load {
+    /// One frame of each flow, sent in turn.
+    turn: Vec<[u8; FRAME_BYTES]>,
+    frames: u64,
+    /// Frames of each flow.
+    each: u64,
+}
+
+impl Load {
+    fn send(&self, ground: &Ground) -> Result<Duration> {
+        load::flood(ground.tap(), &self.turn, self.frames)
+    }
+}
+
 /// Runs nothing, tcpdump and sandtrace in turn, and prints the medians.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let frames = options.frames - options.frames % u64::from(FLOWS);
+    let count = options.flows;
+    let frames = options.frames - options.frames % u64::from(count);
+    let load = Load {
+        turn: (0..count)
+            .map(|flow| load::frame(FIRST_PORT.saturating_add(flow)))
+            .collect(),
+        frames,
+        each: frames / u64::from(count),
+    };
     println!(
-        "capture: {frames} frames of {FRAME_BYTES} B in {FLOWS} flows, {} runs",
+        "capture: {frames} frames of {FRAME_BYTES} B in {count} flows, {} runs",
         options.runs
     );
     let (mut bare, mut tcpdumps, mut sandtraces) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.runs {
-        bare.push(alone(frames)?);
-        tcpdumps.push(tcpdump(frames)?);
-        sandtraces.push(sandtrace(&options.sandtrace, frames)?);
+        bare.push(alone(&load)?);
+        tcpdumps.push(tcpdump(&load)?);
+        sandtraces.push(sandtrace(&options.sandtrace, &load)?);
     }
     let row = |name: &str, sides: &[Side]| {
-        let count = u32::try_from(frames).map_or(f64::MAX, f64::from);
+        let frames = u32::try_from(frames).map_or(f64::MAX, f64::from);
         let cpu = median(sides.iter().map(|side| side.cpu));
         println!(
             "  {name:10} {:9.3} {:10} {cpu:9.2} {:9.0}",
             median(sides.iter().map(|side| side.rate)) / 1e6,
             sides.iter().map(|side| side.lost).max().unwrap_or(0),
-            cpu * 1e9 / count,
+            cpu * 1e9 / frames,
         );
     };
     println!("  reader     Mframes/s  most lost     CPU s  ns/frame");
@@ -66,34 +91,28 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("  CPU, sandtrace / tcpdump: {}", spread(&ratios));
     let exact = sandtraces.iter().map(|side| side.exact).min();
     println!(
-        "  flows exact: {} of {FLOWS} in every run",
+        "  flows exact: {} of {count} in every run",
         exact.unwrap_or(0)
     );
     Ok(())
-}
-
-fn frames() -> Vec<[u8; FRAME_BYTES]> {
-    (0..FLOWS)
-        .map(|flow| load::frame(FIRST_PORT + flow))
-        .collect()
 }
 
 fn rate(frames: u64, took: Duration) -> f64 {
     u32::try_from(frames).map_or(f64::MAX, f64::from) / took.as_secs_f64()
 }
 
-fn alone(count: u64) -> Result<Side> {
+fn alone(load: &Load) -> Result<Side> {
     let ground = Ground::prepare()?;
-    let took = load::flood(ground.tap(), &frames(), count)?;
+    let took = load.send(&ground)?;
     Ok(Side {
-        rate: rate(count, took),
+        rate: rate(load.frames, took),
         cpu: 0.0,
         lost: 0,
         exact: 0,
     })
 }
 
-fn tcpdump(count: u64) -> Result<Side> {
+fn tcpdump(load: &Load) -> Result<Side> {
     let ground = Ground::prepare()?;
     let mut command = ground.command("tcpdump");
     command.args([
@@ -117,7 +136,7 @@ fn tcpdump(count: u64) -> Result<Side> {
             bail!("tcpdump ended before it listened");
         }
     }
-    let wrote = load::flood(ground.tap(), &frames(), count)?;
+    let wrote = load.send(&ground)?;
     sleep(DRAIN);
     let took = running.interrupt()?;
     let mut rest = String::new();
@@ -128,29 +147,29 @@ fn tcpdump(count: u64) -> Result<Side> {
         .find_map(|line| line.split_once(" packets captured")?.0.parse::<u64>().ok())
         .with_context(|| format!("tcpdump did not say what it captured: {rest}"))?;
     Ok(Side {
-        rate: rate(count, wrote),
+        rate: rate(load.frames, wrote),
         cpu: took.cpu.as_secs_f64(),
-        lost: count.saturating_sub(captured),
+        lost: load.frames.saturating_sub(captured),
         exact: 0,
     })
 }
 
-fn sandtrace(program: &Path, count: u64) -> Result<Side> {
+fn sandtrace(program: &Path, load: &Load) -> Result<Side> {
     let ground = Ground::prepare()?;
     let directory = tempfile::tempdir().context("making a directory for the trail")?;
     let trail = directory.path().join("trace.jsonl");
     let watcher = watch(program, &ground, &trail)?;
-    let wrote = load::flood(ground.tap(), &frames(), count)?;
+    let wrote = load.send(&ground)?;
     sleep(DRAIN);
     let took = watcher.interrupt()?;
     require_success(&took)?;
     let flows = flows(&trail)?;
-    let each = (count / u64::from(FLOWS), count / u64::from(FLOWS) * 64);
+    let each = (load.each, load.each * 64);
     let seen: u64 = flows.values().map(|(packets, _)| packets).sum();
     Ok(Side {
-        rate: rate(count, wrote),
+        rate: rate(load.frames, wrote),
         cpu: took.cpu.as_secs_f64(),
-        lost: count.saturating_sub(seen),
+        lost: load.frames.saturating_sub(seen),
         exact: flows.values().filter(|flow| **flow == each).count(),
     })
 }

@@ -29,6 +29,7 @@ sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscal
 
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
+  --flows N     flows of capture (1000)
   --records N   records of verify's trail (1000000)
   --packets N   first packets per side of latency (200)
 ";
@@ -41,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) runs: usize,
     /// Frames per capture run.
     pub(crate) frames: u64,
+    /// Flows of a capture run.
+    pub(crate) flows: u16,
     /// Records of the trail to verify.
     pub(crate) records: u64,
     /// First packets to time.
@@ -84,6 +87,7 @@ fn run(arguments: &[String]) -> Result<()> {
         sandtrace: PathBuf::from("sandtrace"),
         runs: 5,
         frames: 5_000_000,
+        flows: 1000,
         records: 1_000_000,
         packets: 200,
     };
@@ -97,6 +101,7 @@ fn run(arguments: &[String]) -> Result<()> {
             "--sandtrace" => options.sandtrace = PathBuf::from(value()?),
             "--runs" => options.runs = number(argument, value()?)?,
             "--frames" => options.frames = number(argument, value()?)?,
+            "--flows" => options.flows = number(argument, value()?)?,
             "--records" => options.records = number(argument, value()?)?,
             "--packets" => options.packets = number(argument, value()?)?,
             "--help" | "-h" => {
@@ -112,6 +117,12 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if options.runs == 0 {
         bail!("--runs must be at least 1");
+    }
+    if !(1..=capture::MOST_FLOWS).contains(&options.flows) {
+        bail!("--flows must be 1 to {}", capture::MOST_FLOWS);
+    }
+    if options.frames < options.flows.into() {
+        bail!("--frames must be at least one for each flow");
     }
     let asked = |name: &str| what == name || what == "all";
     if asked("capture") {
