@@ -273,7 +273,7 @@ fn change_image(dir: &Path, image: &Path) -> Result<()> {
 
 /// Peak memory of comparing two images of a million inodes, and of watching
 /// one; and what a scan costs of which nothing was written.
-fn memory(options: &Options) -> Result<()> {
+pub(crate) fn memory(options: &Options) -> Result<()> {
     let dir = tempfile::tempdir().context("making a directory")?;
     let image = many_inodes(dir.path())?;
     let after = dir.path().join("after.img");

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscalls | net | fs | all] [OPTIONS]
+sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscalls | net | fs | fs-inodes | all] [OPTIONS]
 
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
@@ -109,7 +109,7 @@ fn run(arguments: &[String]) -> Result<()> {
                 return Ok(());
             }
             name @ ("capture" | "verify" | "trail" | "latency" | "syscalls" | "net" | "fs"
-            | "all") => {
+            | "fs-inodes" | "all") => {
                 what = name;
             }
             other => bail!("unknown argument {other}; see --help"),
@@ -136,6 +136,9 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if asked("fs") {
         fs::run(&options)?;
+    }
+    if what == "fs-inodes" {
+        fs::memory(&options)?;
     }
     if asked("trail") {
         append::run(&options)?;

@@ -108,7 +108,7 @@ impl Default for FsConfig {
             baseline: Baseline::AtAttach,
             hash_bound: 64 << 20,
             hash_budget: 64 << 30,
-            max_paths: 1_000_000,
+            max_paths: 4_000_000,
             overlay_xattrs: OverlayXattrs::Trusted,
             scan_secrets: false,
         }

@@ -79,13 +79,10 @@ impl Volume<'_> {
         if !self.superblock.checksums {
             return Ok(());
         }
-        let at = block.len().saturating_sub(TAIL);
-        let tail = Fields(block).from(at)?;
-        let is_tail = tail.le32(0)? == 0
-            && usize::from(tail.le16(4)?) == TAIL
-            && (tail.byte(6)?, tail.byte(7)?) == (0, TAIL_TYPE);
-        let sum = crc32c(dir.checksum_seed, Fields(block).bytes(0, at)?);
-        if is_tail && tail.le32(8)? != sum {
+        let Some((at, sum)) = leaf_checksum(Fields(block))? else {
+            return Ok(());
+        };
+        if sum != crc32c(dir.checksum_seed, Fields(block).bytes(0, at)?) {
             return Err(Ext4Error::Corrupt("checksum of a directory block"));
         }
         Ok(())
@@ -157,6 +154,27 @@ impl Volume<'_> {
         }
         Ok(len)
     }
+}
+
+/// Where the checksum of a leaf stands, and what it says. An index block may
+/// hold the old one of the leaf that it was before, behind its last entry, so
+/// that one counts which the entries lead to (`__get_dirent_tail` in e2fsprogs'
+/// lib/ext2fs/csum.c).
+fn leaf_checksum(block: Fields<'_>) -> Result<Option<(usize, u32)>, Ext4Error> {
+    let at = block.0.len().saturating_sub(TAIL);
+    let mut reached = 0;
+    while reached < at {
+        match usize::from(block.le16(reached + 4)?) {
+            len if len < 8 || len == 0xffff => return Ok(None),
+            len => reached += len,
+        }
+    }
+    let tail = block.from(at)?;
+    let is_tail = reached == at
+        && tail.le32(0)? == 0
+        && usize::from(tail.le16(4)?) == TAIL
+        && (tail.byte(6)?, tail.byte(7)?) == (0, TAIL_TYPE);
+    Ok(is_tail.then_some((at, tail.le32(8)?)))
 }
 
 /// The entry at the start of `rest`, if it is one, and the room it takes.

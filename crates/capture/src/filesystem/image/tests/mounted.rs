@@ -93,6 +93,34 @@ fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
     }
 }
 
+/// A directory that a kernel has turned into a hashed one keeps an old
+/// checksum behind its index.
+#[test]
+fn a_directory_that_grew_to_a_hashed_one_is_read_whole() {
+    if !is_root("a_directory_that_grew_to_a_hashed_one_is_read_whole") {
+        return;
+    }
+    for size in ["1024", "4096"] {
+        let guest = Guest::new(&["-b", size, "-N", "8000"], "rw");
+        let before = oracle::view(&guest.mount);
+        guest.flush(true);
+        let mut collector = guest.made.attach();
+        // Enough for an index of two levels where blocks are small.
+        for number in 0..5000 {
+            fs::write(
+                guest
+                    .mount
+                    .join(format!("home/a/a rather long name {number:08}")),
+                "",
+            )
+            .unwrap();
+        }
+        guest.flush(true);
+        let after = oracle::view(&guest.mount);
+        oracle::check(&scan(&mut collector), &before, &after, &[size.to_owned()]);
+    }
+}
+
 /// While somebody writes, a scan may be late, but it says nothing that is not
 /// so without saying so; and the last scan, when all is at rest, has caught up.
 #[test]
