@@ -90,8 +90,9 @@ enum Format<R: BufRead> {
     },
 }
 
-/// Reads a little at a time. The readers of both formats fill buffers of 8 MB as
-/// far as they can, which then go through no cache: a whole file takes a third longer.
+/// Reads a little at a time. The readers of both formats fill buffers of 8 MB as far
+/// as they can, which no cache holds: the kernel's copying took 30 % of a replay's
+/// time, and takes 6 % so.
 struct Short<R>(R);
 
 /// Bytes read at once.

@@ -133,7 +133,7 @@ fn a_scan_is_counted_to_the_last_frame_in_few_records() {
         },
     );
     let mut frame = segment(PEER, (40_000, 1), 999, "S", &[]);
-    let count = 100_000_u32;
+    let count = 1_000_000_u32;
     for number in 0..count {
         frame[32] = (number >> 16) as u8;
         frame[36..38].copy_from_slice(&(number as u16).to_be_bytes());
