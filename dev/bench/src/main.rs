@@ -15,6 +15,7 @@ mod latency;
 mod load;
 mod naive;
 mod replay;
+mod scale;
 mod statistics;
 mod syscalls;
 mod trail;
@@ -25,13 +26,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscalls | net | fs | fs-inodes | all] [OPTIONS]
+sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscalls | net | fs | fs-inodes | all | scale] [OPTIONS]
 
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
   --flows N     flows of capture (1000)
   --records N   records of verify's trail (1000000)
   --packets N   first packets per side of latency (200)
+
+scale is not part of all: it starts a thousand stand-ins of VMMs.
+  --sandboxes N,N   how many run at once (10,100,1000; none to leave it out)
+  --rate N      starts and stops a second (200; 0 to leave it out)
+  --seconds N   for how long (60)
 ";
 
 /// What to measure, and how much of it.
@@ -48,6 +54,12 @@ pub(crate) struct Options {
     pub(crate) records: u64,
     /// First packets to time.
     pub(crate) packets: u16,
+    /// Sandboxes at once, one run of scale for each.
+    pub(crate) sandboxes: Vec<usize>,
+    /// Starts and stops a second of scale.
+    pub(crate) rate: u32,
+    /// For how long.
+    pub(crate) seconds: u32,
 }
 
 fn main() -> ExitCode {
@@ -90,6 +102,9 @@ fn run(arguments: &[String]) -> Result<()> {
         flows: 1000,
         records: 1_000_000,
         packets: 200,
+        sandboxes: vec![10, 100, 1000],
+        rate: 200,
+        seconds: 60,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -104,12 +119,15 @@ fn run(arguments: &[String]) -> Result<()> {
             "--flows" => options.flows = number(argument, value()?)?,
             "--records" => options.records = number(argument, value()?)?,
             "--packets" => options.packets = number(argument, value()?)?,
+            "--rate" => options.rate = number(argument, value()?)?,
+            "--seconds" => options.seconds = number(argument, value()?)?,
+            "--sandboxes" => options.sandboxes = numbers(argument, value()?)?,
             "--help" | "-h" => {
                 print!("{HELP}");
                 return Ok(());
             }
             name @ ("capture" | "verify" | "trail" | "latency" | "syscalls" | "net" | "fs"
-            | "fs-inodes" | "all") => {
+            | "fs-inodes" | "all" | "scale") => {
                 what = name;
             }
             other => bail!("unknown argument {other}; see --help"),
@@ -123,6 +141,9 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if options.frames < options.flows.into() {
         bail!("--frames must be at least one for each flow");
+    }
+    if what == "scale" {
+        return scale::run(&options);
     }
     let asked = |name: &str| what == name || what == "all";
     if asked("capture") {
@@ -151,6 +172,12 @@ fn run(arguments: &[String]) -> Result<()> {
         syscalls::run(&options)?;
     }
     Ok(())
+}
+
+/// Separated by commas; `none` for none.
+fn numbers(flag: &str, value: &str) -> Result<Vec<usize>> {
+    let words = value.split(',').filter(|word| *word != "none");
+    words.map(|word| number(flag, word)).collect()
 }
 
 fn number<T: std::str::FromStr>(flag: &str, value: &str) -> Result<T> {

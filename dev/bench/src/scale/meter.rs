@@ -1,0 +1,59 @@
+//! What a running `sandtrace` takes, as the kernel counts it.
+
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::time::Instant;
+
+/// One look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    at: Instant,
+    ticks: u64,
+    /// Resident set without what is mapped from packet rings, in bytes.
+    pub(super) memory: u64,
+    /// Packet rings and mapped files, in bytes.
+    pub(super) mapped: u64,
+    pub(super) threads: u64,
+    pub(super) descriptors: usize,
+    /// Bytes that it had written.
+    pub(super) written: u64,
+}
+
+impl Reading {
+    /// Reads proc_pid_stat(5), proc_pid_status(5), proc_pid_io(5) and
+    /// proc_pid_fd(5).
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let file = |name: &str| {
+            let path = format!("/proc/{pid}/{name}");
+            fs::read_to_string(&path).with_context(|| format!("reading {path}"))
+        };
+        let status = file("status")?;
+        let number = |text: &str, name: &str| -> Result<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            let number = word.and_then(|word| word.parse().ok());
+            number.with_context(|| format!("no {name} of process {pid}"))
+        };
+        let stat = file("stat")?;
+        let (_, fields) = stat.rsplit_once(") ").context("an odd stat file")?;
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).context("listing descriptors")?;
+        Ok(Self {
+            at: Instant::now(),
+            ticks,
+            memory: number(&status, "RssAnon:")? * 1024,
+            mapped: (number(&status, "RssFile:")? + number(&status, "RssShmem:")?) * 1024,
+            threads: number(&status, "Threads:")?,
+            descriptors: descriptors.count(),
+            written: number(&file("io")?, "write_bytes:")?,
+        })
+    }
+
+    /// Share of one processor since an earlier look.
+    pub(super) fn cpu_since(&self, earlier: &Self) -> f64 {
+        let hertz = rustix::param::clock_ticks_per_second();
+        let seconds = super::to_f64(self.ticks - earlier.ticks) / super::to_f64(hertz);
+        seconds / (self.at - earlier.at).as_secs_f64()
+    }
+}
