@@ -45,10 +45,10 @@ pub(super) fn run(options: &Options, host: &Host) -> Result<()> {
     let before = watch.reading()?;
     let begun = Instant::now();
     let started = storm(options, host, &starter)?;
-    let took = begun.elapsed();
+    let took = begun.elapsed().saturating_sub(LIFE);
     let after = watch.reading()?;
     let told = watch.await_ends(started.len())?;
-    let caught_up = begun.elapsed() - took;
+    let caught_up = begun.elapsed() - took - LIFE;
     watch.stop()?;
     println!(
         "churn: {} VMMs of {} ms each, {:.0} starts and stops a second (of {} wanted) for {:.0} s",

@@ -1,42 +1,66 @@
-//! The trail of a sandbox that was watched before this program started.
+//! The trails of sandboxes that were watched before this program started.
 
 use crate::exit::Failure;
 use crate::watch::opening::TrailPlan;
 use crate::watch::settings::Settings;
 use sandtrace_audit_chain::{Existing, segments};
 use sandtrace_event::PriorTrail;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The plan for a sandbox's trail: the name that its settings give it, or the
-/// one of before that stopped without its end.
-pub(super) fn plan(settings: &Settings) -> Result<TrailPlan, Failure> {
-    let mut plan = settings.trail_plan();
-    let Some(before) = newest_before(&settings.trail) else {
-        return Ok(plan);
-    };
-    match Existing::open(&before) {
-        // Opened again at once, under the same lock; nobody else writes here.
-        Ok(Existing::Resumable(_)) => plan.path = before,
-        Ok(Existing::Broken(prior)) => plan.previous = Some(prior),
-        Err(error) => plan.previous = unreadable(&before, &error),
-    }
-    Ok(plan)
+/// The newest trail of each process in a directory, listed once: later ones
+/// are this program's own, and it watches no process twice. Listing them at
+/// each attach would cost more with every trail that there is.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// Latest time in the name, by what is before that.
+    newest: BTreeMap<String, u128>,
 }
 
-/// The trail of the same process with the latest time in its name.
-fn newest_before(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let prefix = name.strip_suffix(".jsonl")?.rsplit_once('.')?.0;
-    let prefix = format!("{prefix}.");
-    let entries = std::fs::read_dir(path.parent()?).ok()?;
-    let times = entries.filter_map(|entry| {
-        let name = entry.ok()?.file_name().into_string().ok()?;
-        let time = name.strip_prefix(&prefix)?.strip_suffix(".jsonl")?;
-        time.parse::<u128>().ok()
-    });
-    let newest = times.max()?;
-    let found = path.with_file_name(format!("{prefix}{newest}.jsonl"));
-    segments::first_of(&found).is_none().then_some(found)
+impl Earlier {
+    /// A directory that cannot be listed holds nothing to go on with.
+    pub(super) fn list(dir: &Path) -> Self {
+        let mut newest = BTreeMap::new();
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some((process, time)) = name.to_str().and_then(parts) else {
+                continue;
+            };
+            let latest = newest.entry(process.to_owned()).or_insert(time);
+            *latest = time.max(*latest);
+        }
+        Self { newest }
+    }
+
+    /// The plan for a sandbox's trail: the name that its settings give it, or
+    /// the one of before that stopped without its end.
+    pub(super) fn plan(&self, settings: &Settings) -> Result<TrailPlan, Failure> {
+        let mut plan = settings.trail_plan();
+        let Some(before) = self.before(&settings.trail) else {
+            return Ok(plan);
+        };
+        match Existing::open(&before) {
+            // Opened again at once, under the same lock; nobody else writes here.
+            Ok(Existing::Resumable(_)) => plan.path = before,
+            Ok(Existing::Broken(prior)) => plan.previous = Some(prior),
+            Err(error) => plan.previous = unreadable(&before, &error),
+        }
+        Ok(plan)
+    }
+
+    /// The trail of the same process with the latest time in its name.
+    fn before(&self, path: &Path) -> Option<PathBuf> {
+        let (process, _) = parts(path.file_name()?.to_str()?)?;
+        let newest = self.newest.get(process)?;
+        let found = path.with_file_name(format!("{process}.{newest}.jsonl"));
+        segments::first_of(&found).is_none().then_some(found)
+    }
+}
+
+/// `<sandbox id>.<pid>-<start ticks>` and the milliseconds behind it.
+fn parts(name: &str) -> Option<(&str, u128)> {
+    let (process, time) = name.strip_suffix(".jsonl")?.rsplit_once('.')?;
+    Some((process, time.parse().ok()?))
 }
 
 /// A trail that cannot be looked at is still referred to.
@@ -48,4 +72,33 @@ fn unreadable(path: &Path, error: &dyn std::error::Error) -> Option<PriorTrail> 
         record_hash: None,
         size: sandtrace_event::Count(0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_trail_of_each_process_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = [
+            "a.7-100.900.jsonl",
+            "a.7-100.1100.jsonl",
+            "a.7-101.2000.jsonl",
+            "a.7-100.1200.jsonl.checkpoint",
+            "a.7-100.soon.jsonl",
+        ];
+        for name in names {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let earlier = Earlier::list(dir.path());
+        let before = |name: &str| {
+            let found = earlier.before(&dir.path().join(name))?;
+            Some(found.file_name()?.to_str()?.to_owned())
+        };
+        let newest = Some("a.7-100.1100.jsonl".to_owned());
+        assert_eq!(before("a.7-100.5000.jsonl"), newest);
+        assert_eq!(before("a.8-100.5000.jsonl"), None);
+        assert_eq!(before("b.7-100.5000.jsonl"), None);
+    }
 }

@@ -5,6 +5,7 @@ mod arrivals;
 mod calls;
 mod capture;
 mod earlier;
+mod limits;
 mod sandbox;
 mod scans;
 mod states;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use arrivals::{Arrivals, Name};
 use calls::Calls;
 use capture::{Capture, Finish, Order};
+use earlier::Earlier;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::{Sandbox, Stop, lock};
 use sandtrace_output::{Fanout, WhenBusy};
@@ -37,12 +39,18 @@ use std::time::{Duration, Instant};
 
 /// Threads that read packets.
 const CAPTURING: usize = 2;
-/// Threads that attach sandboxes, each for as long as an API takes to answer.
-const ATTACHING: usize = 8;
+/// Threads that attach sandboxes, each for as long as an API takes to answer
+/// and for the kernel to make its ring (it waits for all processors: 10 to 30 ms).
+const ATTACHING: usize = 16;
 /// Threads that scan disks.
 const SCANNING: usize = 2;
-/// Threads that let go of sandboxes.
-const FINISHING: usize = 4;
+/// Threads that let go of sandboxes. Each takes 50 to 100 ms, of which it
+/// waits nearly all: for the ring's last block, and for all processors when
+/// that is unmapped.
+const FINISHING: usize = 32;
+/// Threads that write trails. They wait for the disk, which commits for many
+/// in about the time that it takes for one.
+const WRITING: usize = 8;
 
 /// Longest wait for a VMM's API when it is attached.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -52,11 +60,13 @@ struct Shared {
     /// What may be read again while this runs.
     edition: RwLock<Arc<Edition>>,
     signing: Signing,
+    earlier: Earlier,
     sinks: Arc<Mutex<Fanout>>,
     /// What counts the VMMs' system calls in the kernel.
     programs: Programs,
     syscall_interval: Duration,
-    trails: Sender<Parcel>,
+    /// Each writes the trails of its share of the keys.
+    trails: Vec<Sender<Parcel>>,
 }
 
 /// Settings and policy, and after how many others they came into force.
@@ -75,6 +85,19 @@ impl Shared {
         let mut place = self.edition.write().unwrap_or_else(PoisonError::into_inner);
         *place = Arc::new(edition);
     }
+}
+
+impl Shared {
+    /// The way to the thread that writes this sandbox's trail.
+    fn trails_of(&self, key: Key) -> Option<&Sender<Parcel>> {
+        share_of(&self.trails, key)
+    }
+}
+
+/// The one whose turn a key is.
+fn share_of<T>(all: &[T], key: Key) -> Option<&T> {
+    let count = Key::try_from(all.len()).unwrap_or(1).max(1);
+    all.get(usize::try_from(key % count).ok()?)
 }
 
 impl Edition {
@@ -114,7 +137,7 @@ pub(super) fn run(
     std::fs::create_dir_all(trail_dir)
         .with_context(|| format!("create the directory of the trails {}", trail_dir.display()))
         .or_exit(Exit::CannotCreate)?;
-    let (trails, parcels) = channel();
+    let (trails, parcels) = (0..WRITING).map(|_| channel()).unzip();
     let sinks = show::outputs(&options.show, WhenBusy::DROP)?;
     let edition = Edition {
         number: 0,
@@ -123,6 +146,7 @@ pub(super) fn run(
     let shared = Shared {
         edition: RwLock::new(Arc::new(edition)),
         signing,
+        earlier: Earlier::list(trail_dir),
         sinks: Arc::new(Mutex::new(sinks)),
         programs: Programs::load(options.syscalls, options.max_sandboxes)?,
         syscall_interval: options.syscall_interval,
@@ -130,6 +154,7 @@ pub(super) fn run(
     };
     let events = ProcEvents::open();
     announce(rules, events.as_ref().err());
+    limits::raise(options.max_sandboxes);
     let deadline = duration.map(|duration| Instant::now() + duration);
     let fleet = Fleet::start(shared, parcels, events.ok())?;
     let stop = fleet.wait(signals, deadline);
@@ -174,17 +199,21 @@ struct Fleet {
     scanning: Vec<JoinHandle<()>>,
     asking: JoinHandle<()>,
     reporting: JoinHandle<()>,
-    writing: JoinHandle<()>,
+    writing: Vec<JoinHandle<()>>,
 }
 
 impl Fleet {
     fn start(
         shared: Shared,
-        parcels: Receiver<Parcel>,
+        parcels: Vec<Receiver<Parcel>>,
         events: Option<ProcEvents>,
     ) -> Result<Self, Failure> {
         let (outcome, outcomes) = channel();
-        let writing = spawn("trails", move || trails::run(&parcels, outcome))?;
+        let writing = parcels.into_iter().map(|parcels| {
+            let outcome = outcome.clone();
+            spawn("trails", move || trails::run(&parcels, outcome))
+        });
+        let writing = writing.collect::<Result<_, _>>()?;
         let (finish, finishes) = channel::<Finish>();
         let finishes = Arc::new(Mutex::new(finishes));
         let finishing = many("finish", FINISHING, || {
@@ -300,8 +329,10 @@ impl Fleet {
         join(vec![self.asking]);
         state.calls.stop();
         join(vec![self.reporting]);
-        let _gone = state.shared.trails.send(Parcel::Close);
-        join(vec![self.writing]);
+        for trails in &state.shared.trails {
+            let _gone = trails.send(Parcel::Close);
+        }
+        join(self.writing);
         for outcome in self.outcomes.try_iter() {
             state.note(outcome);
         }
@@ -409,9 +440,7 @@ impl State {
     }
 
     fn tell(&self, key: Key, order: Order) {
-        let count = Key::try_from(self.ears.len()).unwrap_or(1).max(1);
-        let ear = usize::try_from(key % count).ok();
-        if let Some(ear) = ear.and_then(|ear| self.ears.get(ear)) {
+        if let Some(ear) = share_of(&self.ears, key) {
             ear.tell(order);
         }
     }

@@ -2,7 +2,6 @@
 //! attached and how it ends.
 
 use super::calls::{self, SharedCalls, VmmCalls};
-use super::earlier;
 use super::{Edition, Shared};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::watch::files::DiskWatch;
@@ -105,19 +104,20 @@ impl Sandbox {
         let network = start::attach_networks(&settings)?;
         let syscalls = Chosen::among_many(&settings, &shared.programs);
         let sinks = Sinks::Shared(Arc::clone(&shared.sinks));
-        let opened = earlier::plan(&settings)?.open()?;
+        let opened = shared.earlier.plan(&settings)?.open()?;
         let opening = opened.opening;
         let witnesses = settings.signing.witnesses.as_deref();
         let appender = Appender::new(opened.writer, sinks).cosigned(witnesses);
         let load = Arc::new(Load::default());
         let open = Parcel::Open(key, Box::new(appender), Arc::clone(&load));
-        let failed = |_| Failure::new(Exit::Internal, "the thread of the trails is gone");
-        shared.trails.send(open).map_err(failed)?;
+        let failed = || Failure::new(Exit::Internal, "the thread of the trails is gone");
+        let trails = shared.trails_of(key).ok_or_else(failed)?;
+        trails.send(open).map_err(|_| failed())?;
         let law = settings.law();
         let lane = |patient| {
             Outlet::Shared(Lane {
                 key,
-                queue: shared.trails.clone(),
+                queue: trails.clone(),
                 load: Arc::clone(&load),
                 patient,
             })

@@ -1,4 +1,4 @@
-//! The thread that writes the trails of all sandboxes.
+//! A thread that writes the trails of many sandboxes.
 
 use crate::watch::outlet::{Key, Load, Parcel};
 use crate::watch::trail::{Appender, Entry, Finished};
