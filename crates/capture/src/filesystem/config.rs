@@ -38,19 +38,29 @@ pub enum ImageFormat {
     Raw,
     /// QEMU's format, version 2 or 3.
     Qcow2,
+    /// The header of an E2B snapshot, whose bytes are in the files of builds
+    /// beside it.
+    E2b,
 }
 
 impl ImageFormat {
-    /// qcow2 where the file's name ends in `.qcow2`.
+    /// qcow2 where the file's name ends in `.qcow2`, E2B's header where it
+    /// ends in `.ext4.header`.
     #[must_use]
     pub fn by_name(path: &Path) -> Self {
         let is_qcow2 = |name: &std::ffi::OsStr| name.eq_ignore_ascii_case("qcow2");
         if path.extension().is_some_and(is_qcow2) {
             Self::Qcow2
+        } else if name(path).ends_with(".ext4.header") {
+            Self::E2b
         } else {
             Self::Raw
         }
     }
+}
+
+fn name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// Which extended attributes OverlayFS takes for its own.

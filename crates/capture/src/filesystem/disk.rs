@@ -1,8 +1,9 @@
 //! Disks as the sandbox sees them: raw images, block devices, qcow2 images,
-//! and partitions of these. Nothing is mounted, nothing is written.
+//! E2B's snapshots, and partitions of these. Nothing is mounted, nothing is written.
 
 mod bytes;
 mod changed;
+mod e2b;
 mod partition;
 mod qcow2;
 mod raw;
@@ -19,6 +20,9 @@ pub(crate) use raw::Raw;
 pub(crate) use sums::Sums;
 
 use super::config::{FsError, ImageFormat};
+use e2b::E2b;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use e2b::Header as E2bHeader;
 pub(crate) use qcow2::Qcow2;
 use std::fmt;
 use std::io;
@@ -81,6 +85,7 @@ pub(crate) fn open(path: &Path, format: ImageFormat) -> Result<Arc<dyn Blocks>, 
     let raw = Raw::open(path)?;
     match format {
         ImageFormat::Raw => Ok(Arc::new(raw)),
+        ImageFormat::E2b => Ok(Arc::new(E2b::open(&raw, path)?)),
         ImageFormat::Qcow2 => {
             let disk = Qcow2::open(Arc::new(raw), path, 0);
             let disk = disk.map_err(|source| FsError::Image {

@@ -3,7 +3,7 @@
 
 use super::bounds::{Budget, Problems};
 use super::config::FsConfig;
-use super::disk::{Blocks, Bytes, Qcow2, Sums, pieces};
+use super::disk::{Blocks, Bytes, E2bHeader, Qcow2, Sums, pieces};
 use super::image::{Old, parts, walk};
 use super::tree::Tree;
 use std::collections::BTreeSet;
@@ -21,6 +21,11 @@ pub fn partition(bytes: &[u8]) {
     for part in parts(&disk).iter().take(4) {
         read(&*part.disk);
     }
+}
+
+/// Reads the header of an E2B snapshot.
+pub fn e2b_header(bytes: &[u8]) {
+    let _refused = E2bHeader::parse(bytes);
 }
 
 /// Reads a qcow2 image of at most 64 MiB, in pieces and as a whole.

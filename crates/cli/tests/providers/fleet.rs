@@ -17,15 +17,17 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn start(lab: &Lab, more: &[&str]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+        let kinds = ["--provider", "firecracker,cloud-hypervisor,e2b"];
+        let more = [&kinds, &["--scan-interval", "1s"], more].concat();
+        Self::over(command, lab, &more)
+    }
+
+    /// Watches by this `sandtrace`, however it is run.
+    pub(crate) fn over(mut command: Command, lab: &Lab, more: &[&str]) -> Self {
         let trails = lab.dir().join("trails");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
-            .args([
-                "watch",
-                "--all",
-                "--provider",
-                "firecracker,cloud-hypervisor,e2b",
-            ])
-            .args(["--scan-interval", "1s", "--trail-dir"])
+        let mut child = command
+            .args(["watch", "--all", "--trail-dir"])
             .arg(&trails)
             .args(more)
             .stderr(Stdio::piped())

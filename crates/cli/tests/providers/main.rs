@@ -13,4 +13,5 @@ mod calls;
 mod compliance;
 mod fleet;
 mod orders;
+mod side_by_side;
 mod support;

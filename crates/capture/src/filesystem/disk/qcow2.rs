@@ -425,6 +425,9 @@ fn open_backing(above: &Path, backing: &Backing, depth: u32) -> io::Result<Arc<d
         }
         None => ImageFormat::by_name(&path),
     };
+    if format == ImageFormat::E2b {
+        return Err(refused("the image below is a header of E2B's"));
+    }
     let failed = |error: io::Error| {
         let message = format!("the image below, {}: {error}", path.display());
         io::Error::new(error.kind(), message)
@@ -434,7 +437,7 @@ fn open_backing(above: &Path, backing: &Backing, depth: u32) -> io::Result<Arc<d
         other => failed(io::Error::other(other.to_string())),
     })?;
     match format {
-        ImageFormat::Raw => Ok(Arc::new(raw)),
+        ImageFormat::Raw | ImageFormat::E2b => Ok(Arc::new(raw)),
         ImageFormat::Qcow2 => Ok(Arc::new(
             Qcow2::open(Arc::new(raw), &path, depth).map_err(failed)?,
         )),
