@@ -77,7 +77,7 @@ fn container(lab: &Alone, world: &World, docker: &Docker, id: &str) -> (String, 
     let network = Network::behind_tap(world.resolver());
     let sandbox = NamespaceConfig {
         sandbox_id: id.to_owned(),
-        script: scenario::script(Scenario::Work, world, network),
+        script: scenario::script(Scenario::StripeExfil, world, network),
         overlay: lab.overlay(&scenario::base_tree()).unwrap(),
     };
     let sandbox = lab.namespace(&sandbox).unwrap();
@@ -105,7 +105,7 @@ fn qemu(lab: &Alone, world: &World, id: &str) -> (String, MicroVm) {
     };
     let disk = lab.dir().join(format!("{id}.ext4"));
     make_image(&disk, 64 << 20, &scenario::base_tree()).unwrap();
-    let script = scenario::script(Scenario::Work, world, network);
+    let script = scenario::script(Scenario::StripeExfil, world, network);
     let vm = lab.microvm(&MicroVmConfig::new(id, script, &disk)).unwrap();
     (id.to_owned(), vm)
 }
