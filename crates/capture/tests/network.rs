@@ -275,6 +275,37 @@ fn a_full_ring_and_a_full_table_lose_no_count_unsaid() {
 }
 
 #[test]
+fn what_comes_after_the_stop_is_another_sandboxs() {
+    let Some(pair) = Pair::new("stop") else {
+        return;
+    };
+    let mut collector = pair.attach(Backend::AfPacket);
+    let mut seen = Seen::default();
+    let send = |port: u16| {
+        netns::within(Some(&pair.path()), || {
+            let socket = UdpSocket::bind(("10.9.0.2", port)).unwrap();
+            for _ in 0..20 {
+                socket.send_to(b"mine", ("10.9.0.1", 9)).unwrap();
+            }
+        })
+        .unwrap();
+    };
+    send(20_000);
+    // What was heard but not read yet is still its own.
+    collector.stop();
+    send(20_001);
+    let result = collector.finish(&mut seen).unwrap();
+
+    assert!(result.matches, "{result:?}");
+    let flows: Vec<_> = seen.closed(Protocol::Udp).collect();
+    let [flow] = flows.as_slice() else {
+        unreachable!("{flows:?}")
+    };
+    assert_eq!(flow.src_port, Some(20_000));
+    assert_eq!(flow.packets_sent.0, 20);
+}
+
+#[test]
 fn another_interface_is_never_heard() {
     BACKENDS.into_iter().for_each(never_hears_another);
 }

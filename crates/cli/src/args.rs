@@ -113,6 +113,7 @@ const FSDIFF_EXAMPLES: &str = "\
 Examples:
   sandtrace fsdiff golden.ext4 rootfs.ext4
   sandtrace fsdiff before/ after/ --json
+  sandtrace fsdiff BASE/rootfs.ext4.header BUILD/rootfs.ext4.header   (snapshots of E2B)
   sandtrace fsdiff --overlay /var/lib/box/upper --lower /var/lib/box/base
 
 Exit codes: 0 compared, 4 something could not be read (the answer says what), 64 usage, 69 no such
@@ -387,7 +388,7 @@ pub(crate) struct ReplayArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FsdiffArgs {
-    /// Disk image, block device or directory as it was
+    /// Disk image, block device, header of an E2B snapshot or directory as it was
     #[arg(required_unless_present = "overlay", requires = "after")]
     pub(crate) before: Option<PathBuf>,
     /// The same as it is now

@@ -185,6 +185,14 @@ impl PacketRing {
         })
     }
 
+    /// Hears nothing any more. What was heard before stays to be read.
+    ///
+    /// # Errors
+    /// When the kernel refuses, which it does for lack of memory alone.
+    pub fn stop(&self) -> io::Result<()> {
+        set_snap_length(&self.socket, 0)
+    }
+
     /// The error that the socket holds, if any, which is thereby forgotten:
     /// until then its descriptor polls as in error. ENETDOWN says that the
     /// interface went down or away.

@@ -96,6 +96,8 @@ pub struct NetworkCollector {
     evidence: Option<Evidence>,
     netdev: NetDev,
     at_attach: Around,
+    /// Of the moment when it was stopped.
+    at_stop: Option<Around>,
     drops: u64,
     next_check_us: u64,
     last_check: Timestamp,
@@ -137,6 +139,7 @@ impl NetworkCollector {
             chosen,
             netdev,
             at_attach: Around { before, after },
+            at_stop: None,
             drops: 0,
             next_check_us: now.mono_us,
             last_check: timestamp(now),
@@ -193,6 +196,19 @@ impl NetworkCollector {
         }
     }
 
+    /// Hears nothing any more, and reads the counters of this moment: the
+    /// interface is about to be another sandbox's. [`Self::finish`] then has
+    /// time.
+    pub fn stop(&mut self) {
+        let before = self.counters();
+        // Where it cannot be the end is told as for one that was not stopped.
+        if self.source.stop()
+            && let (Some(before), Some(after)) = (before, self.counters())
+        {
+            self.at_stop = Some(Around { before, after });
+        }
+    }
+
     /// Reads what is left, closes every flow and compares sums with the
     /// interface's counters. `None`: the interface is gone and its counters
     /// with it, which is reported as a gap.
@@ -228,6 +244,11 @@ impl NetworkCollector {
     fn settle(&mut self, observer: &mut dyn Observer) -> Option<Around> {
         const TRIES: usize = 8;
         let retire = Duration::from_millis(u64::from(self.target.ring.retire_ms) * 2 + 1);
+        if let Some(around) = self.at_stop {
+            std::thread::sleep(retire);
+            while self.read(observer) > 0 {}
+            return Some(around);
+        }
         let mut around = None;
         for _ in 0..TRIES {
             let before = self.counters()?;

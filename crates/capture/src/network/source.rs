@@ -107,6 +107,15 @@ impl Source {
         }
     }
 
+    /// Whether nothing more is heard from now on. The programs at tc are
+    /// there for all who watch the interface, and go with their owner.
+    pub(super) fn stop(&self) -> bool {
+        match self {
+            Self::Ring(ring) => ring.stop().is_ok(),
+            Self::Counted(_) => false,
+        }
+    }
+
     /// Forgets the error that the descriptor is in, so that it is no longer.
     pub(super) fn forget_error(&self) {
         if let Self::Ring(ring) = self {

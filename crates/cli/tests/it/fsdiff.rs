@@ -116,3 +116,71 @@ fn what_cannot_be_compared_is_said() {
         run(usage).expect(64);
     }
 }
+
+/// A snapshot as E2B keeps it: a header, and a file of the blocks that are its
+/// own, one after the other. Everything else is in the first build's file.
+fn snapshot(builds: &Path, own: u8, before: &[u8], after: &[u8]) -> PathBuf {
+    const BLOCK: usize = 4096;
+    let name = |build: u8| {
+        let byte = format!("{build:02x}");
+        let part = |bytes: usize| byte.repeat(bytes);
+        let (four, two, six) = (part(4), part(2), part(6));
+        builds.join(format!("{four}-{two}-{two}-{two}-{six}"))
+    };
+    let mut header = Vec::new();
+    for number in [3, BLOCK as u64, after.len() as u64, u64::from(own)] {
+        header.extend(number.to_le_bytes());
+    }
+    header.extend([own; 16]);
+    header.extend([1; 16]);
+    let mut data = Vec::new();
+    for (number, block) in after.chunks(BLOCK).enumerate() {
+        let at = number * BLOCK;
+        let same = own != 1 && before.get(at..at + BLOCK) == Some(block);
+        let (build, kept) = match block.iter().all(|byte| *byte == 0) {
+            true => (0, 0),
+            false if same => (1, at),
+            false if own == 1 => (1, at),
+            false => {
+                data.extend(block);
+                (own, data.len() - BLOCK)
+            }
+        };
+        header.extend((at as u64).to_le_bytes());
+        header.extend((BLOCK as u64).to_le_bytes());
+        header.extend([build; 16]);
+        header.extend((kept as u64).to_le_bytes());
+    }
+    let dir = name(own);
+    fs::create_dir_all(&dir).unwrap();
+    let data = if own == 1 { after } else { &data };
+    fs::write(dir.join("rootfs.ext4"), data).unwrap();
+    let path = dir.join("rootfs.ext4.header");
+    fs::write(&path, header).unwrap();
+    path
+}
+
+#[test]
+fn snapshots_of_e2b_are_compared_by_their_headers() {
+    let trees = Trees::new();
+    let images = [trees.image("a"), trees.image("b")].map(|image| fs::read(image).unwrap());
+    let builds = trees.path("builds");
+    let base = snapshot(&builds, 1, &[], &images[0]);
+    let later = snapshot(&builds, 2, &images[0], &images[1]);
+    assert_eq!(differences(&[&base, &later]), EXPECTED);
+    assert_eq!(differences(&[&later, &later]), [""; 0]);
+    assert_eq!(differences(&[&trees.path("b.img"), &later]), [""; 0]);
+    // A header that does not hold together, and a build that is gone.
+    let bytes = fs::read(&later).unwrap();
+    fs::write(&later, &bytes[..100]).unwrap();
+    let ran = run(&[Path::new("fsdiff"), &base, &later]).expect(69);
+    assert!(
+        ran.stderr.contains("the header has 100 bytes"),
+        "{}",
+        ran.stderr
+    );
+    fs::write(&later, bytes).unwrap();
+    fs::remove_file(base.with_extension("")).unwrap();
+    let ran = run(&[Path::new("fsdiff"), &later, &later]).expect(69);
+    assert!(ran.stderr.contains("01010101-0101"), "{}", ran.stderr);
+}

@@ -16,12 +16,10 @@ const LIFE: Duration = Duration::from_millis(500);
 /// Frames of each, the first of them after [`DELAY_MS`].
 const FRAMES: u64 = 5;
 const DELAY_MS: u64 = 200;
-/// A place is used again no sooner than this after its VMM's end.
-const REST: Duration = Duration::from_millis(500);
-
 /// Places that it needs.
 pub(super) fn places(options: &Options) -> usize {
-    let seconds = (LIFE + REST).as_secs_f64() * 1.2;
+    // Used again as soon as their VMM has ended, as E2B's are.
+    let seconds = LIFE.as_secs_f64() * 1.2;
     let mut places = 0;
     while to_f64(places) < f64::from(options.rate) * seconds {
         places += 1;
@@ -74,28 +72,26 @@ fn storm(
     host: &Host,
     starter: &Starter,
 ) -> Result<BTreeMap<String, SystemTime>> {
-    let mut free: VecDeque<(usize, Instant)> = VecDeque::new();
+    let mut free: VecDeque<usize> = (0..places(options)).collect();
     let begun = Instant::now();
-    free.extend((0..places(options)).map(|place| (place, begun)));
     let mut alive: VecDeque<Alive> = VecDeque::new();
     let mut started = BTreeMap::new();
-    let count = options.rate * options.seconds;
+    let count = options.rate.saturating_mul(options.seconds);
     for number in 0..count {
         let due = begun + Duration::from_secs(1) / options.rate * number;
         loop {
             while alive.front().is_some_and(|it| it.until <= Instant::now()) {
                 if let Some(ended) = alive.pop_front() {
                     ended.vmm.kill()?;
-                    free.push_back((ended.place, Instant::now() + REST));
+                    free.push_back(ended.place);
                 }
             }
-            let is_free = free.front().is_some_and(|(_, at)| *at <= Instant::now());
-            if is_free && due <= Instant::now() {
+            if !free.is_empty() && due <= Instant::now() {
                 break;
             }
             sleep(Duration::from_micros(500));
         }
-        let (place, _) = free.pop_front().context("no place")?;
+        let place = free.pop_front().context("no place")?;
         let id = format!("c{number}");
         let vmm = starter.start(host.namespace(place)?, host.vmm(place, &id)?)?;
         started.insert(id, vmm.started);

@@ -168,7 +168,13 @@ impl Capture {
     }
 
     fn let_go(&mut self, key: Key, stop: Stop) {
-        if let Some(sandbox) = self.remove(key) {
+        if let Some(mut sandbox) = self.remove(key) {
+            if stop == Stop::VmmExited {
+                // Its interface may be the next one's before this is finished.
+                for network in &mut sandbox.network {
+                    network.stop();
+                }
+            }
             // The finishers live longer than this thread.
             let _gone = self.finish.send((sandbox, stop));
         }
