@@ -18,7 +18,7 @@ pub(super) fn raise(max_sandboxes: usize) {
     let now = getrlimit(Resource::Nofile);
     let raised = raised(&now, wanted);
     // Where the kernel refuses, the former limit is what there is.
-    let set = raised.filter(|raised| setrlimit(Resource::Nofile, raised.clone()).is_ok());
+    let set = raised.filter(|raised| setrlimit(Resource::Nofile, *raised).is_ok());
     let limit = set.map_or(now.current, |raised| raised.current);
     if let Some(limit) = limit.filter(|limit| *limit < wanted) {
         let enough = limit.saturating_sub(BASE) / EACH;

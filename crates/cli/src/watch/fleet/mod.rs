@@ -40,13 +40,12 @@ use std::time::{Duration, Instant};
 /// Threads that read packets.
 const CAPTURING: usize = 2;
 /// Threads that attach sandboxes, each for as long as an API takes to answer
-/// and for the kernel to make its ring (it waits for all processors: 10 to 30 ms).
+/// and for the kernel to make its ring (it waits for all processors).
 const ATTACHING: usize = 16;
 /// Threads that scan disks.
 const SCANNING: usize = 2;
-/// Threads that let go of sandboxes. Each takes 50 to 100 ms, of which it
-/// waits nearly all: for the ring's last block, and for all processors when
-/// that is unmapped.
+/// Threads that let go of sandboxes. Each waits nearly all of its time: for the
+/// ring's last block (41 ms), and for all processors when that is unmapped.
 const FINISHING: usize = 32;
 /// Threads that write trails. They wait for the disk, which commits for many
 /// in about the time that it takes for one.
