@@ -107,8 +107,8 @@ impl Source {
         }
     }
 
-    /// Whether nothing more is heard from now on. The programs at tc are
-    /// there for all who watch the interface, and go with their owner.
+    /// Whether nothing more is heard from now on. The programs at tc go on
+    /// until they are dropped.
     pub(super) fn stop(&self) -> bool {
         match self {
             Self::Ring(ring) => ring.stop().is_ok(),
