@@ -51,7 +51,7 @@ impl Load {
     }
 }
 
-/// Runs nothing, tcpdump and sandtrace in turn, and prints the medians.
+/// Runs nothing, tcpdump and sandtrace by both backends in turn, and prints the medians.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let count = options.flows;
     let frames = options.frames - options.frames % u64::from(count);
@@ -66,34 +66,43 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "capture: {frames} frames of {FRAME_BYTES} B in {count} flows, {} runs",
         options.runs
     );
-    let (mut bare, mut tcpdumps, mut sandtraces) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sides: [Vec<Side>; 4] = Default::default();
+    let [bare, tcpdumps, rings, programs] = &mut sides;
     for _ in 0..options.runs {
         bare.push(alone(&load)?);
         tcpdumps.push(tcpdump(&load)?);
-        sandtraces.push(sandtrace(&options.sandtrace, &load)?);
+        rings.push(sandtrace(&options.sandtrace, "af-packet", &load)?);
+        programs.push(sandtrace(&options.sandtrace, "ebpf", &load)?);
     }
+    let [bare, tcpdumps, rings, programs] = &sides;
     let row = |name: &str, sides: &[Side]| {
         let frames = u32::try_from(frames).map_or(f64::MAX, f64::from);
         let cpu = median(sides.iter().map(|side| side.cpu));
+        let pairs = bare.iter().zip(sides);
+        let slower: Vec<f64> = pairs.map(|(bare, side)| bare.rate / side.rate).collect();
         println!(
-            "  {name:10} {:9.3} {:10} {cpu:9.2} {:9.0}",
+            "  {name:10} {:9.3} {:10} {cpu:9.2} {:9.0}  {}",
             median(sides.iter().map(|side| side.rate)) / 1e6,
             sides.iter().map(|side| side.lost).max().unwrap_or(0),
             cpu * 1e9 / frames,
+            spread(&slower),
         );
     };
-    println!("  reader     Mframes/s  most lost     CPU s  ns/frame");
-    row("none", &bare);
-    row("tcpdump", &tcpdumps);
-    row("sandtrace", &sandtraces);
-    let pairs = sandtraces.iter().zip(&tcpdumps);
+    println!("  reader     Mframes/s  most lost     CPU s  ns/frame  writer's time / none");
+    row("none", bare);
+    row("tcpdump", tcpdumps);
+    row("af-packet", rings);
+    row("ebpf", programs);
+    let pairs = rings.iter().zip(tcpdumps);
     let ratios: Vec<f64> = pairs.map(|(ours, theirs)| ours.cpu / theirs.cpu).collect();
-    println!("  CPU, sandtrace / tcpdump: {}", spread(&ratios));
-    let exact = sandtraces.iter().map(|side| side.exact).min();
-    println!(
-        "  flows exact: {} of {count} in every run",
-        exact.unwrap_or(0)
-    );
+    println!("  CPU, af-packet / tcpdump: {}", spread(&ratios));
+    for (name, side) in [("af-packet", rings), ("ebpf", programs)] {
+        let exact = side.iter().map(|side| side.exact).min();
+        println!(
+            "  flows exact, {name}: {} of {count} in every run",
+            exact.unwrap_or(0)
+        );
+    }
     Ok(())
 }
 
@@ -154,11 +163,11 @@ fn tcpdump(load: &Load) -> Result<Side> {
     })
 }
 
-fn sandtrace(program: &Path, load: &Load) -> Result<Side> {
+fn sandtrace(program: &Path, backend: &str, load: &Load) -> Result<Side> {
     let ground = Ground::prepare()?;
     let directory = tempfile::tempdir().context("making a directory for the trail")?;
     let trail = directory.path().join("trace.jsonl");
-    let watcher = watch(program, &ground, &trail)?;
+    let watcher = watch(program, Some(backend), &ground, &trail)?;
     let wrote = load.send(&ground)?;
     sleep(DRAIN);
     let took = watcher.interrupt()?;
@@ -175,7 +184,12 @@ fn sandtrace(program: &Path, load: &Load) -> Result<Side> {
 }
 
 /// Starts `sandtrace watch` on the tap and waits until it watches.
-pub(crate) fn watch(program: &Path, ground: &Ground, trail: &Path) -> Result<Running> {
+pub(crate) fn watch(
+    program: &Path,
+    backend: Option<&str>,
+    ground: &Ground,
+    trail: &Path,
+) -> Result<Running> {
     let mut command = Command::new(program);
     command.args([
         "watch",
@@ -187,6 +201,9 @@ pub(crate) fn watch(program: &Path, ground: &Ground, trail: &Path) -> Result<Run
         ground.netns(),
     ]);
     command.arg("--trail").arg(trail);
+    if let Some(backend) = backend {
+        command.args(["--capture", backend]);
+    }
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -87,7 +87,7 @@ fn sandtrace(program: &Path, packets: u16) -> Result<Vec<Duration>> {
     let ground = Ground::prepare()?;
     let directory = tempfile::tempdir().context("making a directory for the trail")?;
     let trail = directory.path().join("trace.jsonl");
-    let watcher = watch(program, &ground, &trail)?;
+    let watcher = watch(program, None, &ground, &trail)?;
     let mut growing = File::open(&trail).context("opening the trail")?;
     let mut text = String::new();
     let times = probe(&ground, packets, |port| {

@@ -248,3 +248,37 @@ fn refused(error: &dyn Error) -> BpfFramesError {
         BpfFramesError::Load { detail }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn programs_on_lo() -> [usize; 2] {
+        [TcAttachType::Ingress, TcAttachType::Egress]
+            .map(|end| SchedClassifier::query_tcx("lo", end).unwrap().1.len())
+    }
+
+    #[test]
+    fn nothing_stays_on_the_interface() {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "CI must run as root");
+            println!("skipped: nothing_stays_on_the_interface: needs root");
+            return;
+        }
+        // In a namespace of its own, where nobody else attaches anything.
+        std::thread::spawn(|| {
+            let flags = rustix::thread::UnshareFlags::NEWNET;
+            // SAFETY: only this thread's network namespace changes; no descriptors are shared.
+            unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
+            let attached = BpfFrames::attach("lo", None, BpfFramesConfig::default()).unwrap();
+            assert_eq!(programs_on_lo(), [1, 1]);
+            drop(attached);
+            assert_eq!(programs_on_lo(), [0, 0]);
+            let missing = BpfFrames::attach("none-such", None, BpfFramesConfig::default());
+            let error = missing.err().unwrap().to_string();
+            assert_eq!(error, "no interface none-such in this network namespace");
+        })
+        .join()
+        .unwrap();
+    }
+}
