@@ -179,6 +179,13 @@ pub(crate) struct WatchArgs {
     /// Time between two looks at the disk [default: 2s]
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
     pub(crate) scan_interval: Option<Duration>,
+    /// Image or directory as the sandbox's disk or overlay was before: the first look is compared
+    /// with it, not with what is there when the watch begins
+    #[arg(long, value_name = "PATH", requires = "sandbox_id")]
+    pub(crate) base: Option<PathBuf>,
+    /// Say what of new content looks like secrets: rule and count, never the secret
+    #[arg(long)]
+    pub(crate) scan_secrets: bool,
     /// How the sandbox's frames are captured [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) capture: Option<CaptureMode>,

@@ -7,7 +7,7 @@ use crate::show::{escaped, grouped, tell};
 use anstyle::{AnsiColor, Style};
 use sandtrace_capture::filesystem::overlay::mount_for_upper;
 use sandtrace_capture::filesystem::{
-    Baseline, FsCollector, FsConfig, FsError, ImageFormat, OverlayXattrs, Source,
+    Baseline, FsCollector, FsConfig, FsError, OverlayXattrs, Source,
 };
 use sandtrace_event::{
     CaptureGap, FileChange, FileKind, FileOp, GapUnit, HashScope, Payload, QuiesceMethod,
@@ -53,20 +53,10 @@ fn pair(args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
         ));
     };
     let config = FsConfig {
-        baseline: Baseline::Of(source(before)),
+        baseline: Baseline::Of(Source::by_path(before)),
         ..FsConfig::default()
     };
-    Ok((source(after), config))
-}
-
-fn source(path: &Path) -> Source {
-    let format = ImageFormat::by_name(path);
-    let path = path.to_owned();
-    if path.is_dir() {
-        Source::Directory { path }
-    } else {
-        Source::Image { path, format }
-    }
+    Ok((Source::by_path(after), config))
 }
 
 /// An upper dir against its lower layers: those that were given, or those of

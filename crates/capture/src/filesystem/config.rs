@@ -28,6 +28,20 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// What somebody names by its path alone: a directory as it is, anything
+    /// else as an image of the format that its name says.
+    #[must_use]
+    pub fn by_path(path: &Path) -> Self {
+        let (format, path) = (ImageFormat::by_name(path), path.to_owned());
+        if path.is_dir() {
+            Self::Directory { path }
+        } else {
+            Self::Image { path, format }
+        }
+    }
+}
+
 /// How a disk's bytes are kept in a file.
 ///
 /// The file's own bytes never decide it: a guest that writes the header of

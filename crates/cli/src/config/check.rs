@@ -66,6 +66,7 @@ fn values(options: &Options) -> [String; Layer::NAMES.len()] {
         options.trail_dir.display().to_string(),
         list(&options.resolvers),
         time(options.scan_interval),
+        options.scan_secrets.to_string(),
         capture.map_or_else(none, |value| value.get_name().to_owned()),
         syscalls.map_or_else(none, |value| value.get_name().to_owned()),
         time(options.syscall_interval),

@@ -66,6 +66,8 @@ settings! {
     resolvers: Vec<IpAddr> = "watch.resolvers", "SANDTRACE_RESOLVERS";
     /// Time between two looks at a disk.
     scan_interval: Duration = "watch.scan_interval", "SANDTRACE_SCAN_INTERVAL";
+    /// Whether new content of files is searched for what looks like secrets.
+    scan_secrets: bool = "watch.scan_secrets", "SANDTRACE_SCAN_SECRETS";
     /// How frames are captured.
     capture: CaptureMode = "watch.capture", "SANDTRACE_CAPTURE";
     /// How a VMM's system calls are seen.
@@ -97,6 +99,10 @@ pub(super) trait Variable: Sized {
 }
 
 impl Variable for PathBuf {
+    type Word = Self;
+}
+
+impl Variable for bool {
     type Word = Self;
 }
 

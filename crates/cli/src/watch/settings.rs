@@ -15,6 +15,7 @@ use crate::witness::Witnesses;
 use anyhow::Context as _;
 use sandtrace_audit_chain::note::SigningKey;
 use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
+use sandtrace_capture::filesystem::{Baseline, FsConfig, Source};
 use sandtrace_capture::network::EvidenceConfig;
 use sandtrace_event::Digest;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
@@ -44,6 +45,7 @@ pub(crate) struct Settings {
     /// Of each interface.
     pub(crate) ring: RingConfig,
     pub(crate) scan_interval: Duration,
+    pub(crate) files: FsConfig,
     /// Of the settings file, where one was read.
     pub(crate) settings_digest: Option<Digest>,
     pub(crate) signing: Signing,
@@ -108,6 +110,8 @@ impl Settings {
             signing: Signing::from_args(&args.state, &args.segments)?,
             trail: options.trail.clone(),
         })?;
+        settings.files = files(args, &settings.target)?;
+        settings.files.scan_secrets = options.scan_secrets;
         settings.capture = options.capture;
         settings.syscalls = options.syscalls;
         settings.syscall_interval = options.syscall_interval;
@@ -148,6 +152,7 @@ impl Settings {
             sandbox_addresses: Vec::new(),
             ring: RingConfig::default(),
             scan_interval: request.scan_interval,
+            files: FsConfig::default(),
             settings_digest: None,
             signing: request.signing,
             syscall_interval: Duration::from_secs(5),
@@ -174,6 +179,29 @@ impl Settings {
     pub(crate) fn law(&self) -> Arc<Law> {
         Arc::new(Law::new(self.policy.clone(), self.resolvers.clone()))
     }
+}
+
+/// What a sandbox's first look at its files is compared with.
+fn files(args: &WatchArgs, target: &Target) -> Result<FsConfig, Failure> {
+    let Some(base) = &args.base else {
+        return Ok(FsConfig::default());
+    };
+    let count = target.disks.len() + usize::from(target.overlay.is_some());
+    if count != 1 {
+        let why = format!(
+            "--base is compared with one disk or overlay, and {} has {count}: name the one with \
+             --disk or --overlay",
+            target.sandbox_id
+        );
+        return Err(Failure::new(Exit::Usage, why));
+    }
+    base.metadata()
+        .with_context(|| format!("read the base {}", base.display()))
+        .or_exit(Exit::Unavailable)?;
+    Ok(FsConfig {
+        baseline: Baseline::Of(Source::by_path(base)),
+        ..FsConfig::default()
+    })
 }
 
 /// Where evidence goes, in a directory that is made where it is not there yet.

@@ -71,7 +71,7 @@ pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
             path: disk.open_path.clone(),
             format: ImageFormat::by_name(Path::new(&disk.identity.path)),
         },
-        config: FsConfig::default(),
+        config: settings.files.clone(),
         name: disk.identity.path.clone(),
         tier,
     });
@@ -86,7 +86,7 @@ pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
             },
             config: FsConfig {
                 overlay_xattrs: xattrs,
-                ..FsConfig::default()
+                ..settings.files.clone()
             },
             name: overlay.identity.path.clone(),
             tier,

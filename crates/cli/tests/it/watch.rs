@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use rustix::process::Signal;
-use sandtrace_event::{DetachReason, EndReason, EventType, Payload};
+use sandtrace_event::{DetachReason, EndReason, EventType, FileOp, Payload};
 use sandtrace_lab::Scenario;
 
 use crate::support::{
@@ -111,6 +111,61 @@ fn a_tap_and_a_disk_by_hand() {
     assert_truth(&events, story, &stage);
     let names = ["trace.jsonl", "trace.jsonl.checkpoint"];
     assert_eq!(dir.names(), names, "{}", text(dir.at()));
+}
+
+/// Compared with an image of before, a disk has what was changed before the watch began.
+#[test]
+fn a_disk_is_compared_with_its_base_and_searched_for_secrets() {
+    if !privileged("a base and secrets") {
+        return;
+    }
+    let dir = Dir::new();
+    let (trail, base) = (dir.text("trace.jsonl"), dir.text("base.img"));
+    let mut stage = Stage::set(Kind::MicroVm, Scenario::PersistPlant);
+    std::fs::copy(stage.disk(), &base).unwrap();
+    let key = dir.file("key", format!("token = ghp_{}\n", "a1B2".repeat(9)));
+    let write = std::process::Command::new("/sbin/debugfs")
+        .args(["-w", "-R", &format!("write {key} planted")])
+        .arg(stage.disk())
+        .output()
+        .unwrap();
+    assert!(write.status.success(), "{write:?}");
+    let mut args = stage.by_hand();
+    args.extend(["--base", &base, "--scan-secrets"].map(str::to_owned));
+    let watch = Running::start(with_trail(args, &trail)).ready();
+    stage.play();
+    watch.signal(Signal::INT);
+    watch.wait().expect(0);
+    let events = assert_sealed(&trail);
+    let planted = events.iter().find_map(|event| match &event.payload {
+        Payload::FilesystemChange(change) if change.path == "/planted" => Some(change),
+        _ => None,
+    });
+    let planted = planted.expect("what was there before the watch, and not in the base");
+    assert_eq!(planted.op, FileOp::Created);
+    let [found] = &planted.secrets[..] else {
+        panic!("{planted:?}")
+    };
+    assert_eq!((&*found.rule, found.count.0), ("github_token", 1));
+    assert!(
+        !std::fs::read_to_string(&trail)
+            .unwrap()
+            .contains("a1B2a1B2")
+    );
+
+    let gone = dir.text("gone.img");
+    let args = [
+        "watch",
+        "--sandbox-id",
+        "x",
+        "--disk",
+        &base,
+        "--base",
+        &gone,
+        "--trail",
+        &trail,
+    ];
+    run(&args).expect(69).one_line(&["read the base", &gone]);
 }
 
 fn with_trail(mut args: Vec<String>, trail: &str) -> std::process::Command {

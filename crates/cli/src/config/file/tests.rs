@@ -24,6 +24,8 @@ fn every_key_is_read() {
         trail_dir = "/var/lib/sandtrace"
         resolvers = ["10.0.0.1", "fd00::1"]
         scan_interval = "2s"
+        scan_secrets = true
+        capture = "ebpf"
         syscalls = "off"
         syscall_interval = "5s"
         state_interval = "0s"

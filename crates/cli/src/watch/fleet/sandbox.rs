@@ -99,6 +99,7 @@ impl Sandbox {
             target,
         })?;
         settings.ring = RING;
+        settings.files.scan_secrets = options.scan_secrets;
         settings.capture = options.capture;
         settings.settings_digest = options.file.as_ref().map(|file| file.digest);
         let network = start::attach_networks(&settings)?;
