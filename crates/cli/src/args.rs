@@ -147,28 +147,58 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(crate) discover: DiscoverArgs,
     /// Agent's name in the trail [default: what the sandbox's metadata says, else its id]
-    #[arg(long, value_name = "ID", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) agent_id: Option<String>,
     /// Policy to judge events by; without one nothing is judged
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
     /// Trail to write; one that stopped without its end goes on [default: ./trace.jsonl]
-    #[arg(long, value_name = "FILE", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) trail: Option<PathBuf>,
     /// VMM process, where the id alone does not find it
-    #[arg(long, value_name = "N", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) pid: Option<u32>,
     /// Sandbox's interface on the host
-    #[arg(long, value_name = "IF", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "IF",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) tap: Option<String>,
     /// Network namespace of that interface
     #[arg(long, value_name = "NAME|PATH", requires = "tap")]
     pub(crate) netns: Option<String>,
     /// Disk image or block device with ext4
-    #[arg(long, value_name = "PATH", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) disk: Vec<PathBuf>,
     /// Upper dir of the sandbox's overlay
-    #[arg(long, value_name = "UPPER", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "UPPER",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) overlay: Option<PathBuf>,
     /// Resolver whose DNS answers count as evidence, beside those in the policy
     #[arg(long, value_name = "IP")]
@@ -181,7 +211,12 @@ pub(crate) struct WatchArgs {
     pub(crate) scan_interval: Option<Duration>,
     /// Image or directory as the sandbox's disk or overlay was before: the first look is compared
     /// with it, not with what is there when the watch begins
-    #[arg(long, value_name = "PATH", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) base: Option<PathBuf>,
     /// Say what of new content looks like secrets: rule and count, never the secret
     #[arg(long)]
@@ -203,7 +238,12 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(crate) segments: SegmentArgs,
     /// Address of the sandbox: another source address is then a finding; repeatable
-    #[arg(long, value_name = "IP", requires = "sandbox_id")]
+    #[arg(
+        long,
+        value_name = "IP",
+        requires = "sandbox_id",
+        conflicts_with = "all"
+    )]
     pub(crate) sandbox_ip: Vec<IpAddr>,
     #[command(flatten)]
     pub(crate) evidence: EvidenceArgs,
@@ -215,7 +255,7 @@ pub(crate) struct WatchArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EvidenceArgs {
     /// Keep all frames as pcapng files in this directory; the trail has their digests
-    #[arg(long, value_name = "DIR", requires = "sandbox_id")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) evidence_pcap: Option<PathBuf>,
     /// Begin the next evidence file when one has this size, such as 64M
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", requires = "evidence_pcap")]

@@ -1,6 +1,7 @@
 //! `sandtrace watch`: from a sandbox to its trail.
 
 mod capture_mode;
+mod evidence;
 mod files;
 mod fleet;
 pub(crate) mod judge;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
     let rules = Rules::load(&Options::of_watch(args)?)?;
     let Some(sandbox_id) = &args.sandbox_id else {
         let signing = Signing::from_args(&args.state, &args.segments)?;
-        return fleet::run(&rules, args.duration, signing, [&interrupted, &hangups]);
+        return fleet::run(&rules, args, signing, [&interrupted, &hangups]);
     };
     let settings = Settings::of_one(&rules, args, sandbox_id)?;
     let sinks = show::sinks(&rules.options.show, WhenBusy::DROP)?;

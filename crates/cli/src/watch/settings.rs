@@ -1,6 +1,7 @@
 //! From arguments to what a session needs, resolved once.
 
 use super::capture_mode::CaptureMode;
+use super::evidence::Keeping;
 use super::law::Law;
 use super::opening::TrailPlan;
 use super::reload::Rules;
@@ -21,10 +22,8 @@ use sandtrace_event::Digest;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingConfig;
-use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +115,8 @@ impl Settings {
         settings.syscalls = options.syscalls;
         settings.syscall_interval = options.syscall_interval;
         settings.settings_digest = options.file.as_ref().map(|file| file.digest);
-        settings.evidence = evidence(args, &settings.identity)?;
+        settings.evidence =
+            Keeping::from_args(&args.evidence)?.map(|keeping| keeping.of(&settings.identity));
         settings.sandbox_addresses.clone_from(&args.sandbox_ip);
         Ok(settings)
     }
@@ -202,24 +202,6 @@ fn files(args: &WatchArgs, target: &Target) -> Result<FsConfig, Failure> {
         baseline: Baseline::Of(Source::by_path(base)),
         ..FsConfig::default()
     })
-}
-
-/// Where evidence goes, in a directory that is made where it is not there yet.
-fn evidence(args: &WatchArgs, identity: &TrailIdentity) -> Result<Option<EvidenceConfig>, Failure> {
-    let Some(directory) = &args.evidence.evidence_pcap else {
-        return Ok(None);
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| format!("create directory {} for evidence", directory.display()))
-        .or_exit(Exit::CannotCreate)?;
-    Ok(Some(EvidenceConfig {
-        directory: directory.clone(),
-        prefix: format!("{}-{:016x}", identity.sandbox_id, identity.nonce),
-        max_bytes: args.evidence.max_size,
-    }))
 }
 
 /// What sets one trail apart from all others.

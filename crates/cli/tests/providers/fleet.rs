@@ -144,12 +144,51 @@ fn check_trail(trail: &Path, id: &str, frames: u64) {
     assert!(verified.status.success(), "{verified:?}");
 }
 
+/// The trail vouches for the files with the sandbox's frames, and a
+/// conversation comes out of them.
+fn check_evidence(trail: &Path, files: &Path) {
+    let records = records(trail);
+    let kept = of_type(&records, "evidence_file");
+    assert!(!kept.is_empty());
+    for file in kept {
+        let path = files.join(file["payload"]["file"].as_str().unwrap());
+        let output = Command::new("sha256sum").arg(&path).output().unwrap();
+        let sum = String::from_utf8(output.stdout).unwrap();
+        let stated = file["payload"]["sha256"].as_str().unwrap();
+        assert_eq!(sum.split(' ').next(), stated.strip_prefix("sha256:"));
+    }
+    let flows = of_type(&records, "network_egress");
+    let flow = flows
+        .iter()
+        .find(|flow| flow["payload"]["phase"] == "close")
+        .unwrap();
+    let out = trail.with_extension("pcapng");
+    let extracted = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
+        .arg("extract")
+        .arg(trail)
+        .args(["--flow", &flow["payload"]["flow_id"].to_string()])
+        .arg("--evidence")
+        .arg(files)
+        .arg("-o")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(extracted.status.success(), "{extracted:?}");
+    let said = String::from_utf8(extracted.stderr).unwrap();
+    let sent = &flow["payload"]["packets_sent"];
+    assert!(said.contains(&format!("{sent} of {sent} frames")), "{said}");
+    let read = Command::new("tshark").arg("-r").arg(&out).output().unwrap();
+    assert!(read.status.success(), "{read:?}");
+}
+
 #[test]
 fn sandboxes_come_and_go_and_each_gets_its_trail() {
     let Some(lab) = lab("sandboxes_come_and_go_and_each_gets_its_trail") else {
         return;
     };
-    let watch = Watch::start(&lab, &[]);
+    let files = lab.dir().join("evidence");
+    fs::create_dir(&files).unwrap();
+    let watch = Watch::start(&lab, &["--evidence-pcap", files.to_str().unwrap()]);
     let forms = [
         StandInForm::Firecracker,
         StandInForm::Jailed,
@@ -180,6 +219,7 @@ fn sandboxes_come_and_go_and_each_gets_its_trail() {
         let trail = watch.await_trail(id, "trail_end");
         assert_eq!(trails_of(&watch.trails, id).len(), 1);
         check_trail(&trail, id, 5);
+        check_evidence(&trail, &files);
     }
     let said = watch.interrupt();
     assert!(said.contains("5 sandboxes were watched"), "{said}");

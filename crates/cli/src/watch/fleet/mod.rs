@@ -11,10 +11,12 @@ mod scans;
 mod states;
 mod trails;
 
+use super::evidence::Keeping;
 use super::outlet::{Key, Parcel};
 use super::reload::Rules;
 use super::settings::Signing;
 use super::syscalls::Programs;
+use crate::args::WatchArgs;
 use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
@@ -60,6 +62,8 @@ struct Shared {
     edition: RwLock<Arc<Edition>>,
     signing: Signing,
     earlier: Earlier,
+    /// Where frames are kept, if they are.
+    evidence: Option<Keeping>,
     sinks: Arc<Mutex<Fanout>>,
     /// What counts the VMMs' system calls in the kernel.
     programs: Programs,
@@ -127,7 +131,7 @@ struct Ear {
 /// Watches until somebody interrupts or the time is over.
 pub(super) fn run(
     rules: &Rules,
-    duration: Option<Duration>,
+    args: &WatchArgs,
     signing: Signing,
     signals: [&PipeReader; 2],
 ) -> Result<Exit, Failure> {
@@ -146,6 +150,7 @@ pub(super) fn run(
         edition: RwLock::new(Arc::new(edition)),
         signing,
         earlier: Earlier::list(trail_dir),
+        evidence: Keeping::from_args(&args.evidence)?,
         sinks: Arc::new(Mutex::new(sinks)),
         programs: Programs::load(options.syscalls, options.max_sandboxes)?,
         syscall_interval: options.syscall_interval,
@@ -154,7 +159,7 @@ pub(super) fn run(
     let events = ProcEvents::open();
     announce(rules, events.as_ref().err());
     limits::raise(options.max_sandboxes);
-    let deadline = duration.map(|duration| Instant::now() + duration);
+    let deadline = args.duration.map(|duration| Instant::now() + duration);
     let fleet = Fleet::start(shared, parcels, events.ok())?;
     let stop = fleet.wait(signals, deadline);
     fleet.stop(stop);

@@ -101,6 +101,8 @@ impl Sandbox {
         settings.ring = RING;
         settings.files.scan_secrets = options.scan_secrets;
         settings.capture = options.capture;
+        let keeping = shared.evidence.as_ref();
+        settings.evidence = keeping.map(|keeping| keeping.of(&settings.identity));
         settings.settings_digest = options.file.as_ref().map(|file| file.digest);
         let network = start::attach_networks(&settings)?;
         let syscalls = Chosen::among_many(&settings, &shared.programs);
