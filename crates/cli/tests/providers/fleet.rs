@@ -1,18 +1,20 @@
 //! `sandtrace watch --all`: sandboxes come and go, each gets its trail.
 
-use crate::support::{CANARY, config, lab};
+use crate::support::{CANARY, config, ended, lab};
 use sandtrace_lab::{Lab, StandInForm};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) struct Watch {
-    child: Child,
-    errors: BufReader<std::process::ChildStderr>,
-    trails: PathBuf,
+    child: Guard,
+    /// Reads what it says: a pipe that nobody empties would hold it up.
+    said: JoinHandle<String>,
+    pub(crate) trails: PathBuf,
 }
 
 impl Watch {
@@ -37,9 +39,14 @@ impl Watch {
         let mut line = String::new();
         errors.read_line(&mut line).unwrap();
         assert!(line.starts_with("watching every sandbox"), "{line}");
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            errors.read_to_string(&mut said).unwrap();
+            said
+        });
         Self {
-            child,
-            errors,
+            child: Guard(child),
+            said,
             trails,
         }
     }
@@ -61,25 +68,28 @@ impl Watch {
 
     /// Orders it to read its settings again.
     pub(crate) fn hang_up(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = rustix::process::Pid::from_child(&self.child.0);
         rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     }
 
     pub(crate) fn interrupt(mut self) -> String {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = rustix::process::Pid::from_child(&self.child.0);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        let mut said = String::new();
-        self.errors.read_to_string(&mut said).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{said}");
+        let status = ended(&mut self.child.0);
+        let said = self.said.join().unwrap();
+        assert!(status.success(), "{said}");
+        assert!(!said.contains(CANARY), "{said}");
         said
     }
 }
 
-impl Drop for Watch {
+/// Ends the program where the test fails.
+struct Guard(Child);
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        // Where the test failed it still runs.
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
+        let _ended = self.0.kill();
+        let _ended = self.0.wait();
     }
 }
 
@@ -95,7 +105,7 @@ fn holds(trail: &str, text: &str) -> bool {
     })
 }
 
-fn trails_of(dir: &Path, id: &str) -> Vec<PathBuf> {
+pub(crate) fn trails_of(dir: &Path, id: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let named = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -121,7 +131,7 @@ pub(crate) fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
 
 /// Everything that the sandbox sent is there, nothing of any other, and the
 /// trail is whole.
-fn check_trail(trail: &Path, id: &str, frames: u64) {
+pub(crate) fn check_trail(trail: &Path, id: &str, frames: u64) {
     let records = records(trail);
     assert!(records.iter().all(|record| record["sandbox_id"] == id));
     let sent: u64 = of_type(&records, "network_egress")

@@ -12,6 +12,7 @@
 mod calls;
 mod compliance;
 mod fleet;
+mod hostile;
 mod orders;
 mod side_by_side;
 mod support;

@@ -2,7 +2,7 @@
 //! one output for all of them.
 
 use crate::fleet::{Watch, of_type, records};
-use crate::support::{Alone, config, lab, started};
+use crate::support::{Alone, config, ended, lab, started};
 use rustix::process::{Pid, Signal, kill_process};
 use sandtrace_lab::{StandIn, StandInConfig, StandInForm};
 use serde_json::Value;
@@ -168,7 +168,9 @@ fn a_policy_is_read_again_for_one_sandbox() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !trail.exists() {
+        assert!(Instant::now() < deadline, "no trail");
         std::thread::sleep(Duration::from_millis(10));
         assert!(child.try_wait().unwrap().is_none());
     }
@@ -177,7 +179,7 @@ fn a_policy_is_read_again_for_one_sandbox() {
     let pid = Pid::from_child(&child);
     check_changes(&trail, || kill_process(pid, Signal::HUP).unwrap(), &policy);
     drop(vmm);
-    assert!(child.wait().unwrap().success());
+    assert!(ended(&mut child).success());
 }
 
 /// Pauses a VM, or lets it go on.

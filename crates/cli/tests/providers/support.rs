@@ -1,14 +1,14 @@
 //! What these tests share.
 
+/// What no output may hold.
+pub(crate) use sandtrace_lab::CANARY;
 use sandtrace_lab::{Lab, LabConfig, StandIn, StandInConfig, StandInForm, TreeEntry, make_image};
 use serde_json::json;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::Command;
-
-/// What no output may hold.
-pub(crate) const CANARY: &str = "CANARY-7f3a";
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 /// A lab, and the right to be the only test with VMMs on this host: what
 /// watches all sandboxes would find those of another test too.
@@ -64,4 +64,20 @@ pub(crate) fn started(lab: &Lab, config: &StandInConfig) -> StandIn {
     let vmm = lab.stand_in(config).unwrap();
     vmm.start().unwrap();
     vmm
+}
+
+/// How a program ended, which it must do soon: where it hangs, the test fails.
+#[track_caller]
+pub(crate) fn ended(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{child:?} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -1,0 +1,175 @@
+//! Sandboxes that lie, hang or die, and ids that are used again: nothing is
+//! mixed up, and those beside them are watched as if they were alone.
+
+use crate::fleet::{Watch, check_trail, records, trails_of};
+use crate::support::{CANARY, config, lab, started};
+use rustix::process::{Pid, Signal, kill_process};
+use sandtrace_lab::{Lab, StandIn, StandInConfig, StandInForm};
+use sandtrace_provider::{DiscoverConfig, FindError, ProcRoot, Sighting, find_in};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn signal(vmm: &StandIn, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(vmm.pid()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// A VMM whose API is there but never answers.
+fn silent(lab: &Lab, id: &str) -> StandIn {
+    let vmm = lab
+        .stand_in(&config(lab, StandInForm::Firecracker, id))
+        .unwrap();
+    signal(&vmm, Signal::STOP);
+    vmm
+}
+
+/// A VMM that calls itself what no file may be called.
+fn escaping(lab: &Lab) -> StandIn {
+    let config = StandInConfig {
+        sandbox_id: "../../escape".to_owned(),
+        ..config(lab, StandInForm::Firecracker, &format!("e{}", lab.id()))
+    };
+    started(lab, &config)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn what_is_wrong_with_one_sandbox_concerns_no_other() {
+    let Some(lab) = lab("what_is_wrong_with_one_sandbox_concerns_no_other") else {
+        return;
+    };
+    let silent_id = format!("i{}silent", lab.id());
+    let mut silent = silent(&lab, &silent_id);
+    let watch = Watch::start(&lab, &[]);
+    let mut escaping = escaping(&lab);
+    let escaping_id = format!("firecracker-{}", escaping.pid());
+    let short_id = format!("i{}short", lab.id());
+    let short = config(&lab, StandInForm::Firecracker, &short_id);
+    for _ in 0..3 {
+        lab.stand_in(&short).unwrap().kill();
+    }
+    let long_id = format!("{:x<64}", format!("i{}", lab.id()));
+    let long = config(&lab, StandInForm::Firecracker, &long_id);
+    let mut long = lab.stand_in(&long).unwrap();
+    watch.await_trail(&long_id, "sandbox_attached");
+    long.start().unwrap();
+    let trail = watch.await_trail(&silent_id, "sandbox_attached");
+    let attached = fs::read_to_string(&trail).unwrap();
+    assert!(attached.contains("no whole answer within"), "{attached}");
+    signal(&silent, Signal::CONT);
+    silent.start().unwrap();
+    watch.await_trail(&escaping_id, "sandbox_attached");
+    // Five frames, 20 ms apart, of each.
+    std::thread::sleep(Duration::from_millis(1500));
+    for vmm in [&mut silent, &mut escaping, &mut long] {
+        vmm.kill();
+    }
+    for id in [&silent_id, &long_id] {
+        check_trail(&watch.await_trail(id, "trail_end"), id, 5);
+    }
+    let trail = watch.await_trail(&escaping_id, "trail_end");
+    let escaped = records(&trail);
+    assert!(escaped.iter().all(|it| it["sandbox_id"] == *escaping_id));
+    let trails = watch.trails.clone();
+    // Those that ended while they were attached may have one; then it is whole.
+    for trail in trails_of(&trails, &short_id) {
+        let records = records(&trail);
+        assert!(records.iter().all(|it| it["sandbox_id"] == *short_id));
+    }
+    watch.interrupt();
+    let ids = [&silent_id, &escaping_id, &short_id, &long_id];
+    for name in names(&trails) {
+        assert!(ids.iter().any(|id| name.starts_with(*id)), "{name}");
+        let path = trails.join(&name);
+        if path.is_file() {
+            let bytes = fs::read(path).unwrap();
+            assert!(!String::from_utf8_lossy(&bytes).contains(CANARY), "{name}");
+        }
+    }
+    for dir in [lab.dir(), lab.dir().parent().unwrap()] {
+        assert!(!names(dir).iter().any(|name| name.contains("escape")));
+    }
+}
+
+/// A process whose arguments are those of a VMM; it ends with its input.
+fn named(id: &str) -> Child {
+    Command::new("/bin/sh")
+        .arg0("firecracker")
+        .args(["-c", "read line", "sh", "--no-api", "--id", id])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A program that has just started has no arguments for a moment.
+fn sighting(proc: &ProcRoot, pid: u32, config: &DiscoverConfig) -> Sighting {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(found) = Sighting::of_process(proc, pid, config).unwrap() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "process {pid} is no VMM");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Another process of the same number, by and by: others start meanwhile.
+fn named_with_pid(id: &str, pid: u32) -> Child {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let child = named(id);
+        if child.id() == pid {
+            return child;
+        }
+        end(child);
+        assert!(Instant::now() < deadline, "pid {pid} is never given again");
+    }
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_another_sandbox() {
+    let Some(lab) = lab("a_pid_that_is_used_again_is_another_sandbox") else {
+        return;
+    };
+    let [old, new] = ["old", "new"].map(|name| format!("i{}{name}", lab.id()));
+    let (proc, config) = (ProcRoot::host(), DiscoverConfig::default());
+    let first = named(&old);
+    let pid = first.id();
+    let before = sighting(&proc, pid, &config);
+    assert_eq!(before.sandbox_id(), old);
+    end(first);
+    // Start times are told in hundredths of a second.
+    std::thread::sleep(Duration::from_millis(30));
+    let second = named_with_pid(&new, pid);
+    let after = sighting(&proc, pid, &config);
+    assert_eq!((after.sandbox_id(), after.pid()), (new.as_str(), pid));
+    assert_ne!(after.start_ticks(), before.start_ticks());
+    assert!(!before.is_alive());
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let described = before.describe(&proc, &config, deadline);
+    assert!(described.is_err(), "{described:?}");
+    let gone = find_in(&proc, &old, &config);
+    assert!(matches!(gone, Err(FindError::Unknown { .. })), "{gone:?}");
+    let found = find_in(&proc, &new, &config).unwrap();
+    assert_eq!(
+        found.vmm.unwrap().start_ticks.0,
+        after.start_ticks(),
+        "the one that runs"
+    );
+    end(second);
+}
