@@ -4,7 +4,7 @@
 use crate::Options;
 use crate::child::{Running, Took};
 use crate::ground::{Ground, TAP};
-use crate::load::{self, FRAME_BYTES};
+use crate::load;
 use crate::statistics::{median, spread};
 use anyhow::{Context as _, Result, bail};
 use sandtrace_event::{AuditEvent, FlowPhase, Payload};
@@ -39,10 +39,12 @@ struct Side {
 /// What the writer sends.
 struct Load {
     /// One frame of each flow, sent in turn.
-    turn: Vec<[u8; FRAME_BYTES]>,
+    turn: Vec<Vec<u8>>,
     frames: u64,
     /// Frames of each flow.
     each: u64,
+    /// Bytes of each frame.
+    bytes: u64,
 }
 
 impl Load {
@@ -57,14 +59,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let frames = options.frames - options.frames % u64::from(count);
     let load = Load {
         turn: (0..count)
-            .map(|flow| load::frame(FIRST_PORT.saturating_add(flow)))
+            .map(|flow| load::frame(FIRST_PORT.saturating_add(flow), options.frame_bytes))
             .collect(),
         frames,
         each: frames / u64::from(count),
+        bytes: u64::try_from(options.frame_bytes)?,
     };
     println!(
-        "capture: {frames} frames of {FRAME_BYTES} B in {count} flows, {} runs",
-        options.runs
+        "capture: {frames} frames of {} B in {count} flows, {} runs",
+        options.frame_bytes, options.runs
     );
     let mut sides: [Vec<Side>; 4] = Default::default();
     let [bare, tcpdumps, rings, programs] = &mut sides;
@@ -173,7 +176,7 @@ fn sandtrace(program: &Path, backend: &str, load: &Load) -> Result<Side> {
     let took = watcher.interrupt()?;
     require_success(&took)?;
     let flows = flows(&trail)?;
-    let each = (load.each, load.each * 64);
+    let each = (load.each, load.each * load.bytes);
     let seen: u64 = flows.values().map(|(packets, _)| packets).sum();
     Ok(Side {
         rate: rate(load.frames, wrote),

@@ -56,7 +56,7 @@ fn probe(
             5_000 + u64::from(port) * 7919 % 40_000,
         ));
         let sent = Instant::now();
-        load::send(ground.tap(), &load::frame(port))?;
+        load::send(ground.tap(), &load::frame(port, load::FRAME_BYTES))?;
         seen(port)?;
         times.push(sent.elapsed());
     }

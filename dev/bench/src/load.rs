@@ -5,8 +5,10 @@ use rustix::io::Errno;
 use sandtrace_sys::tap::Tap;
 use std::time::{Duration, Instant};
 
-/// Bytes of a frame on the tap, without the frame check sequence.
+/// Bytes of the smallest frame on the tap, without the frame check sequence.
 pub(crate) const FRAME_BYTES: usize = 64;
+/// Bytes of the largest, as a guest's network card hands them over unsegmented.
+pub(crate) const MOST_BYTES: usize = 65_000;
 /// Where the frames pretend to go (RFC 5737).
 pub(crate) const PEER: [u8; 4] = [198, 51, 100, 9];
 /// From where.
@@ -14,10 +16,11 @@ const SOURCE: [u8; 4] = [10, 9, 0, 2];
 /// The discard service.
 const PEER_PORT: u16 = 9;
 
-/// An Ethernet frame with one UDP datagram from `port`.
-pub(crate) fn frame(port: u16) -> [u8; FRAME_BYTES] {
-    let udp_length = be16(FRAME_BYTES - 34);
-    let ip_length = be16(FRAME_BYTES - 14);
+/// An Ethernet frame of so many bytes with one UDP datagram from `port`.
+pub(crate) fn frame(port: u16, bytes: usize) -> Vec<u8> {
+    let bytes = bytes.clamp(FRAME_BYTES, MOST_BYTES);
+    let udp_length = be16(bytes - 34);
+    let ip_length = be16(bytes - 14);
     let ethernet = [0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00];
     let mut ip = [
         0x45,
@@ -56,7 +59,7 @@ pub(crate) fn frame(port: u16) -> [u8; FRAME_BYTES] {
         0,
         0,
     ];
-    let mut frame = [0; FRAME_BYTES];
+    let mut frame = vec![0; bytes];
     let header = ethernet.iter().chain(&ip).chain(&udp);
     for (slot, byte) in frame.iter_mut().zip(header) {
         *slot = *byte;
@@ -93,7 +96,7 @@ pub(crate) fn send(tap: &Tap, frame: &[u8]) -> Result<()> {
 }
 
 /// Sends `count` frames as fast as it can, in turn over all of `frames`.
-pub(crate) fn flood(tap: &Tap, frames: &[[u8; FRAME_BYTES]], count: u64) -> Result<Duration> {
+pub(crate) fn flood(tap: &Tap, frames: &[Vec<u8>], count: u64) -> Result<Duration> {
     let begun = Instant::now();
     let mut turn = frames.iter().cycle();
     for _ in 0..count {
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_whole() {
-        let frame = frame(0x1234);
+        let frame = frame(0x1234, FRAME_BYTES);
         assert_eq!(frame[14..18], [0x45, 0, 0, 50]);
         assert_eq!(frame[34..42], [0x12, 0x34, 0, 9, 0, 30, 0, 0]);
         // A correct header sums to zero.

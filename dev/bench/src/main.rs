@@ -31,6 +31,7 @@ sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscal
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
   --flows N     flows of capture (1000)
+  --size N      bytes of each frame of capture, 64 to 65000 (64)
   --records N   records of verify's trail (1000000)
   --packets N   first packets per side of latency (200)
 
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) frames: u64,
     /// Flows of a capture run.
     pub(crate) flows: u16,
+    /// Bytes of each frame of a capture run.
+    pub(crate) frame_bytes: usize,
     /// Records of the trail to verify.
     pub(crate) records: u64,
     /// First packets to time.
@@ -100,6 +103,7 @@ fn run(arguments: &[String]) -> Result<()> {
         runs: 5,
         frames: 5_000_000,
         flows: 1000,
+        frame_bytes: load::FRAME_BYTES,
         records: 1_000_000,
         packets: 200,
         sandboxes: vec![10, 100, 1000],
@@ -117,6 +121,7 @@ fn run(arguments: &[String]) -> Result<()> {
             "--runs" => options.runs = number(argument, value()?)?,
             "--frames" => options.frames = number(argument, value()?)?,
             "--flows" => options.flows = number(argument, value()?)?,
+            "--size" => options.frame_bytes = number(argument, value()?)?,
             "--records" => options.records = number(argument, value()?)?,
             "--packets" => options.packets = number(argument, value()?)?,
             "--rate" => options.rate = number(argument, value()?)?,
@@ -135,6 +140,9 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if options.runs == 0 {
         bail!("--runs must be at least 1");
+    }
+    if !(load::FRAME_BYTES..=load::MOST_BYTES).contains(&options.frame_bytes) {
+        bail!("--size must be 64 to 65000");
     }
     if !(1..=capture::MOST_FLOWS).contains(&options.flows) {
         bail!("--flows must be 1 to {}", capture::MOST_FLOWS);
