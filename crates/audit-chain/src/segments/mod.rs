@@ -63,8 +63,9 @@ pub fn first_of(path: &Path) -> Option<(PathBuf, u64)> {
     (path_of(&first, number) == path).then_some((first, number))
 }
 
+/// Longer ones are times in the names of trails.
 fn is_number(text: &str) -> bool {
-    text.len() >= 4 && text.bytes().all(|byte| byte.is_ascii_digit())
+    (4..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Where the newest checkpoint of a trail is kept.

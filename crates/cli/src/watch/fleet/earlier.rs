@@ -82,10 +82,10 @@ mod tests {
     fn the_newest_trail_of_each_process_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let names = [
-            "a.7-100.900.jsonl",
-            "a.7-100.1100.jsonl",
-            "a.7-101.2000.jsonl",
-            "a.7-100.1200.jsonl.checkpoint",
+            "a.7-100.1795488426100.jsonl",
+            "a.7-100.1795488427200.jsonl",
+            "a.7-101.1795488429000.jsonl",
+            "a.7-100.1795488428200.jsonl.checkpoint",
             "a.7-100.soon.jsonl",
         ];
         for name in names {
@@ -96,9 +96,9 @@ mod tests {
             let found = earlier.before(&dir.path().join(name))?;
             Some(found.file_name()?.to_str()?.to_owned())
         };
-        let newest = Some("a.7-100.1100.jsonl".to_owned());
-        assert_eq!(before("a.7-100.5000.jsonl"), newest);
-        assert_eq!(before("a.8-100.5000.jsonl"), None);
-        assert_eq!(before("b.7-100.5000.jsonl"), None);
+        let newest = Some("a.7-100.1795488427200.jsonl".to_owned());
+        assert_eq!(before("a.7-100.1795488499000.jsonl"), newest);
+        assert_eq!(before("a.8-100.1795488499000.jsonl"), None);
+        assert_eq!(before("b.7-100.1795488499000.jsonl"), None);
     }
 }
