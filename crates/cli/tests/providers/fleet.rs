@@ -1,6 +1,6 @@
 //! `sandtrace watch --all`: sandboxes come and go, each gets its trail.
 
-use crate::support::{CANARY, config, ended, lab};
+use crate::support::{CANARY, config, ended, lab, started};
 use sandtrace_lab::{Lab, StandInForm};
 use serde_json::Value;
 use std::fs;
@@ -233,6 +233,35 @@ fn sandboxes_come_and_go_and_each_gets_its_trail() {
     }
     let said = watch.interrupt();
     assert!(said.contains("5 sandboxes were watched"), "{said}");
+}
+
+/// A watch that dies goes on in the trails of the sandboxes that outlive it.
+#[test]
+fn a_watch_that_is_killed_goes_on_in_the_same_trails() {
+    let Some(lab) = lab("a_watch_that_is_killed_goes_on_in_the_same_trails") else {
+        return;
+    };
+    let watch = Watch::start(&lab, &[]);
+    let id = format!("i{}outlives", lab.id());
+    let mut vmm = started(&lab, &config(&lab, StandInForm::Firecracker, &id));
+    let trail = watch.await_trail(&id, "sandbox_attached");
+    // By signal 9: nothing is sealed.
+    drop(watch);
+    let watch = Watch::start(&lab, &[]);
+    assert_eq!(watch.await_trail(&id, "session_start"), trail);
+    vmm.kill();
+    assert_eq!(watch.await_trail(&id, "trail_end"), trail);
+    assert_eq!(trails_of(&watch.trails, &id), [trail.clone()]);
+    watch.interrupt();
+    let verified = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
+        .arg("verify")
+        .arg(&trail)
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    let records = records(&trail);
+    assert_eq!(of_type(&records, "session_start").len(), 1);
+    assert_eq!(of_type(&records, "sandbox_attached").len(), 2);
 }
 
 #[test]
