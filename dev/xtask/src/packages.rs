@@ -54,6 +54,10 @@ const PACKAGES: &[Package] = &[
         why: "the reference of the capture benchmark",
     },
     Package {
+        name: "tshark",
+        why: "the reader of captures that shares no code with ours, in tests",
+    },
+    Package {
         name: "strace",
         why: "the reference of the system call tests",
     },

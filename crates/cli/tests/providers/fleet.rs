@@ -251,7 +251,7 @@ fn a_watch_that_is_killed_goes_on_in_the_same_trails() {
     assert_eq!(watch.await_trail(&id, "session_start"), trail);
     vmm.kill();
     assert_eq!(watch.await_trail(&id, "trail_end"), trail);
-    assert_eq!(trails_of(&watch.trails, &id), [trail.clone()]);
+    assert_eq!(trails_of(&watch.trails, &id), std::slice::from_ref(&trail));
     watch.interrupt();
     let verified = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
         .arg("verify")
