@@ -14,4 +14,9 @@ use sandtrace_event::{Limits, Observation};
 pub trait Observer {
     /// Takes an observation and answers what bounds its subject from now on.
     fn observe(&mut self, observation: Observation) -> Limits;
+
+    /// How many observations it can take now without making the collector wait.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }

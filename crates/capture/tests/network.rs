@@ -306,6 +306,32 @@ fn what_comes_after_the_stop_is_another_sandboxs() {
 }
 
 #[test]
+fn what_was_sent_before_the_interface_went_is_read() {
+    for backend in BACKENDS {
+        let Some(pair) = Pair::new("gone") else {
+            return;
+        };
+        let collector = pair.attach(backend);
+        let mut seen = Seen::default();
+        netns::within(Some(&pair.path()), || {
+            let socket = UdpSocket::bind(("10.9.0.2", 20_000)).unwrap();
+            for _ in 0..20 {
+                socket.send_to(b"last words", ("10.9.0.1", 9)).unwrap();
+            }
+        })
+        .unwrap();
+        ip(&["-n", &pair.host, "link", "del", "host0"]);
+        assert!(collector.finish(&mut seen).is_none());
+
+        let flows: Vec<_> = seen.closed(Protocol::Udp).collect();
+        let [flow] = flows.as_slice() else {
+            unreachable!("{backend:?}: {flows:?}")
+        };
+        assert_eq!(flow.packets_sent.0, 20, "{backend:?}");
+    }
+}
+
+#[test]
 fn another_interface_is_never_heard() {
     BACKENDS.into_iter().for_each(never_hears_another);
 }

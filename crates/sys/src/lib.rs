@@ -11,6 +11,7 @@ pub mod mapped;
 pub mod netdev;
 mod netlink;
 pub mod netns;
+pub mod priority;
 pub mod proc_events;
 pub mod process;
 pub mod ptrace;

@@ -23,6 +23,10 @@ use std::time::Duration;
 /// How often sums, drops and the interface's existence are looked at.
 const CHECK_INTERVAL_US: u64 = 1_000_000;
 
+/// Reports made between two looks at the frames. A thousand take milliseconds;
+/// a ring that fits a sandbox among many is full in that time.
+const REPORTS_AT_ONCE: usize = 256;
+
 /// Which interface to watch, and how.
 #[derive(Clone, Debug)]
 pub struct NetworkTarget {
@@ -155,7 +159,7 @@ impl NetworkCollector {
     /// Reads what the kernel has handed over. Answers how many frames.
     pub fn read(&mut self, observer: &mut dyn Observer) -> usize {
         let tier = self.target.tier;
-        let mut reporter = Reporter { observer, tier };
+        let mut reporter = Reporter::patient(observer, tier);
         let evidence = self.evidence.as_mut();
         let frames = self.source.read(&mut self.flows, evidence, &mut reporter);
         if let Some(evidence) = &mut self.evidence {
@@ -172,7 +176,12 @@ impl NetworkCollector {
         if now.mono_us >= self.next_check_us {
             self.take_sums(observer);
         }
-        let next = self.flows.tick(now, &mut Reporter { observer, tier });
+        let mut reporter = Reporter {
+            observer,
+            tier,
+            left: Some(REPORTS_AT_ONCE),
+        };
+        let next = self.flows.tick(now, &mut reporter);
         let mut attached = Attached::Yes;
         if now.mono_us >= self.next_check_us {
             self.report_drops(timestamp(now), observer);
@@ -218,7 +227,8 @@ impl NetworkCollector {
         let at = timestamp(now);
         self.report_drops(at, observer);
         let tier = self.target.tier;
-        self.flows.finish(now, &mut Reporter { observer, tier });
+        self.flows
+            .finish(now, &mut Reporter::unbounded(observer, tier));
         if let Some(evidence) = self.evidence.take() {
             evidence.finish(at, self.drops, observer);
         }
@@ -240,7 +250,8 @@ impl NetworkCollector {
     }
 
     /// Drains the ring between two readings of the counters, until they agree
-    /// or the interface proves to be too busy for that.
+    /// or the interface proves to be too busy for that. An interface that is
+    /// gone has no counters, but what was heard of it until then is read.
     fn settle(&mut self, observer: &mut dyn Observer) -> Option<Around> {
         const TRIES: usize = 8;
         let retire = Duration::from_millis(u64::from(self.target.ring.retire_ms) * 2 + 1);
@@ -251,11 +262,11 @@ impl NetworkCollector {
         }
         let mut around = None;
         for _ in 0..TRIES {
-            let before = self.counters()?;
+            let before = self.counters();
             std::thread::sleep(retire);
             while self.read(observer) > 0 {}
             self.take_sums(observer);
-            let after = self.counters()?;
+            let (before, after) = (before?, self.counters()?);
             around = Some(Around { before, after });
             if before == after {
                 break;
@@ -295,7 +306,7 @@ impl NetworkCollector {
     /// Takes in what the kernel only counted.
     fn take_sums(&mut self, observer: &mut dyn Observer) {
         let tier = self.target.tier;
-        let mut reporter = Reporter { observer, tier };
+        let mut reporter = Reporter::patient(observer, tier);
         self.source.take_sums(&mut self.flows, &mut reporter);
     }
 

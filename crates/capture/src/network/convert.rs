@@ -12,6 +12,29 @@ use sandtrace_wire::{Bounds, DnsTransaction, FlowSink, FlowView, Initiator, Mome
 pub(super) struct Reporter<'a> {
     pub(super) observer: &'a mut dyn Observer,
     pub(super) tier: EvidenceTier,
+    /// Reports that may still be made before frames are read again; `None`:
+    /// all that are due, however long the observer makes that take.
+    pub(super) left: Option<usize>,
+}
+
+impl<'a> Reporter<'a> {
+    /// One that leaves for later what can wait when the observer has no room.
+    pub(super) fn patient(observer: &'a mut dyn Observer, tier: EvidenceTier) -> Self {
+        Self {
+            observer,
+            tier,
+            left: Some(usize::MAX),
+        }
+    }
+
+    /// One that reports whatever is due, and waits for the observer.
+    pub(super) fn unbounded(observer: &'a mut dyn Observer, tier: EvidenceTier) -> Self {
+        Self {
+            observer,
+            tier,
+            left: None,
+        }
+    }
 }
 
 impl FlowSink for Reporter<'_> {
@@ -21,6 +44,7 @@ impl FlowSink for Reporter<'_> {
             Initiator::Sandbox => Payload::NetworkEgress(flow),
             Initiator::Outside => Payload::NetworkIngress(IngressFlow(flow)),
         };
+        self.left = self.left.map(|left| left.saturating_sub(1));
         let limits = self.observer.observe(Observation {
             at: timestamp(at),
             payload,
@@ -55,6 +79,11 @@ impl FlowSink for Reporter<'_> {
             payload,
             tier: self.tier,
         });
+    }
+
+    fn room(&self) -> usize {
+        self.left
+            .map_or(usize::MAX, |left| left.min(self.observer.room()))
     }
 }
 

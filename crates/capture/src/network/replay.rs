@@ -84,7 +84,7 @@ impl<R: BufRead> Replay<R> {
         observer: &mut dyn Observer,
     ) -> Result<Progress, FileError> {
         let tier = self.config.tier;
-        let mut reporter = Reporter { observer, tier };
+        let mut reporter = Reporter::unbounded(observer, tier);
         for _ in 0..count {
             let Some(frame) = self.frames.next()? else {
                 return Ok(Progress::End);
@@ -119,7 +119,8 @@ impl<R: BufRead> Replay<R> {
             self.report_gap(gap, detail.to_owned(), observer);
         }
         let now = self.clock.now;
-        self.flows.finish(now, &mut Reporter { observer, tier });
+        self.flows
+            .finish(now, &mut Reporter::unbounded(observer, tier));
         self.flows.totals()
     }
 

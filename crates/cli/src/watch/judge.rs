@@ -54,4 +54,8 @@ impl Observer for Judge {
         })));
         limits
     }
+
+    fn room(&self) -> usize {
+        self.queue.room()
+    }
 }

@@ -14,7 +14,7 @@ pub(crate) type Key = u64;
 #[derive(Clone)]
 pub(crate) enum Outlet {
     /// To a thread of its own, whose queue is bounded.
-    Own(SyncSender<Entry>),
+    Own(SyncSender<Entry>, Arc<Load>),
     /// To the thread that writes many.
     Shared(Lane),
 }
@@ -43,8 +43,8 @@ pub(crate) struct Lane {
     pub(crate) patient: bool,
 }
 
-/// What of one sandbox waits in the shared queue. Collectors look at it
-/// before they read on, so that the queue is bounded by sandbox and one that
+/// What of one sandbox waits in a queue. Collectors look at it before they
+/// read on, so that a queue that many share is bounded by sandbox and one that
 /// floods fills its own ring, not the others' queue.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
@@ -54,6 +54,9 @@ pub(crate) struct Load {
 
 /// Entries of one sandbox that may wait before its collectors pause.
 const MOST_WAITING: usize = 4096;
+/// Entries of one sandbox that may wait before what can wait in the flow table
+/// does, so that its frames go on being read.
+const MANY_WAITING: usize = 2048;
 
 impl Outlet {
     /// Waits while too much waits already, for those who may.
@@ -65,8 +68,18 @@ impl Outlet {
 
     pub(crate) fn send(&self, entry: Entry) -> Result<(), TrailFailed> {
         match self {
-            Self::Own(queue) => queue.send(entry).map_err(|_| TrailFailed),
+            Self::Own(queue, load) => {
+                load.waiting.fetch_add(1, Ordering::Relaxed);
+                queue.send(entry).map_err(|_| TrailFailed)
+            }
             Self::Shared(lane) => lane.send(entry),
+        }
+    }
+
+    /// How many entries may come without anybody having to wait.
+    pub(crate) fn room(&self) -> usize {
+        match self {
+            Self::Own(_, load) | Self::Shared(Lane { load, .. }) => load.room(),
         }
     }
 }
@@ -93,6 +106,10 @@ impl Load {
     /// Whether more waits than may.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > MOST_WAITING && !self.has_failed()
+    }
+
+    fn room(&self) -> usize {
+        MANY_WAITING.saturating_sub(self.waiting.load(Ordering::Relaxed))
     }
 
     pub(crate) fn taken(&self) {

@@ -17,6 +17,7 @@ use sandtrace_capture::network::{Attached, NetworkCollector};
 use sandtrace_event::{DetachReason, EndReason, QuiesceMethod, Reconciliation, SandboxDetached};
 use sandtrace_output::Fanout;
 use sandtrace_sys::clock;
+use sandtrace_sys::priority::prefer_this_thread;
 use sandtrace_sys::process::Pidfd;
 use std::io::{PipeReader, pipe};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -131,6 +132,8 @@ impl Session {
         stop: BorrowedFd<'_>,
         ready: impl FnOnce(),
     ) -> Result<Finished, Failure> {
+        // Without the right to it packets are read all the same.
+        let _not_permitted = prefer_this_thread();
         let mut ready = Some(ready);
         let reason = loop {
             let next_us = match self.tick() {

@@ -1,7 +1,7 @@
 //! The thread that owns the trail: it alone appends, commits, and then tells the sinks.
 
 use super::moment::{control, now};
-use super::outlet::Outlet;
+use super::outlet::{Load, Outlet};
 use crate::show;
 use crate::witness::{TrailHandle, Witnesses};
 use sandtrace_audit_chain::{Head, Sealed, TrailWriter, WriteError};
@@ -69,11 +69,12 @@ impl TrailThread {
     /// The same with an appender that is set up already.
     pub(crate) fn over(appender: Appender, failed: PipeWriter) -> Self {
         let (queue, entries) = sync_channel(QUEUE);
+        let load = Arc::new(Load::default());
+        let queue = Outlet::Own(queue, Arc::clone(&load));
         let thread = std::thread::spawn(move || {
             let _wakes_the_supervisor_when_dropped = failed;
-            appender.run(&entries)
+            appender.run(&entries, &load)
         });
-        let queue = Outlet::Own(queue);
         Self { queue, thread }
     }
 
@@ -123,11 +124,11 @@ impl Appender {
         self
     }
 
-    fn run(mut self, entries: &Receiver<Entry>) -> Result<Finished, WriteError> {
+    fn run(mut self, entries: &Receiver<Entry>, load: &Load) -> Result<Finished, WriteError> {
         loop {
             match entries.recv_timeout(self.patience()) {
                 Ok(entry) => {
-                    if let Some(end) = self.take(entry, entries)? {
+                    if let Some(end) = self.take(entry, entries, load)? {
                         return self.end(end);
                     }
                 }
@@ -146,9 +147,15 @@ impl Appender {
 
     /// Appends an entry, and those that are there behind it as long as they
     /// may share its commit.
-    fn take(&mut self, first: Entry, more: &Receiver<Entry>) -> Result<Option<End>, WriteError> {
+    fn take(
+        &mut self,
+        first: Entry,
+        more: &Receiver<Entry>,
+        load: &Load,
+    ) -> Result<Option<End>, WriteError> {
         let mut next = Some(first);
         while let Some(entry) = next {
+            load.taken();
             match entry {
                 Entry::Event(judged) => self.append(&judged)?,
                 Entry::End(end) => return Ok(Some(end)),

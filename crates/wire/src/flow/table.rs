@@ -7,6 +7,7 @@ use crate::flow::Totals;
 use crate::flow::aggregate::{Aggregates, Openings};
 use crate::flow::carried::Carried;
 use crate::flow::deadlines::Deadlines;
+use crate::flow::index::Index;
 use crate::flow::one::Flow;
 use crate::flow::recency::Recency;
 use crate::fragments::Fragments;
@@ -16,7 +17,6 @@ use crate::names::NameBook;
 use crate::packet::{Direction, Moment, Packet};
 use crate::tunnel::{Inner, MAX_DEPTH, Tunnels};
 use crate::view::{Bounds, End, FlowView, Phase, Protocol};
-use std::collections::HashMap;
 
 /// Where a table reports to.
 pub trait FlowSink {
@@ -28,6 +28,13 @@ pub trait FlowSink {
     /// Called once for a question: at its matched answer, or when none came in
     /// time. An answer that matches no question is reported too.
     fn dns(&mut self, at: Moment, query: &DnsTransaction);
+
+    /// How many reports it can take now without making the table wait. Opens,
+    /// updates and closes that are due then wait in the table instead, where
+    /// their flows are anyway, so that packets go on being counted.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// All flows of one sandbox.
@@ -35,7 +42,7 @@ pub trait FlowSink {
 pub struct FlowTable {
     pub(super) config: FlowConfig,
     pub(super) totals: Totals,
-    slots: HashMap<FlowKey, u32>,
+    slots: Index,
     /// The flow of the latest packet, which most often has the next one too.
     latest: Option<(FlowKey, u32)>,
     flows: Vec<Option<Flow>>,
@@ -61,7 +68,7 @@ impl FlowTable {
     pub fn new(config: FlowConfig) -> Self {
         Self {
             totals: Totals::default(),
-            slots: HashMap::new(),
+            slots: Index::default(),
             latest: None,
             flows: Vec::new(),
             free: Vec::new(),
@@ -161,7 +168,10 @@ impl FlowTable {
         {
             self.dns(&message, &key, slot, &carried, sink);
         }
-        if let Some(phase) = due {
+        if let Some(phase) = due
+            // A first report may wait for its deadline, a bound may not.
+            && (phase != Phase::Open || sink.room() > 0)
+        {
             self.report(slot, phase, at, sink);
         }
         if due_earlier {
@@ -191,10 +201,10 @@ impl FlowTable {
     /// that answers a known flow is its answer.
     fn key(&self, frame: &Frame<'_>, mut carried: Carried) -> (FlowKey, Carried) {
         let key = FlowKey::new(frame.key, carried.direction, carried.within);
-        if carried.within != 0 && !self.slots.contains_key(&key) {
+        if carried.within != 0 && self.slots.find(&key, &self.flows).is_none() {
             let direction = carried.direction.reversed();
             let answered = FlowKey::new(frame.key, direction, carried.within);
-            if self.slots.contains_key(&answered) {
+            if self.slots.find(&answered, &self.flows).is_some() {
                 carried.direction = direction;
                 return (answered, carried);
             }
@@ -233,9 +243,12 @@ impl FlowTable {
         }
     }
 
-    /// Reports what is due; answers when the next thing will be, in `mono_us`.
+    /// Reports what is due, as far as the sink has room; answers when the next
+    /// thing will be, in `mono_us`.
     pub fn tick(&mut self, now: Moment, sink: &mut dyn FlowSink) -> Option<u64> {
-        while let Some(slot) = self.deadlines.due(now.mono_us) {
+        while sink.room() > 0
+            && let Some(slot) = self.deadlines.due(now.mono_us)
+        {
             self.look_at(slot, now, sink);
         }
         let since_us = now.mono_us.checked_sub(self.config.dns_timeout_us);
@@ -329,7 +342,7 @@ impl FlowTable {
         {
             *place = Some(flow);
         }
-        self.slots.insert(key, slot);
+        self.slots.insert(slot, &self.flows);
         self.latest = Some((key, slot));
         self.recency.add(slot);
         self.arm(slot, at.mono_us);
@@ -340,7 +353,7 @@ impl FlowTable {
         match self.latest {
             Some((latest, slot)) if latest == key => Some(slot),
             _ => {
-                let slot = *self.slots.get(&key)?;
+                let slot = self.slots.find(&key, &self.flows)?;
                 self.latest = Some((key, slot));
                 Some(slot)
             }
@@ -396,7 +409,7 @@ impl FlowTable {
         else {
             return;
         };
-        self.slots.remove(&flow.key);
+        self.slots.remove(&flow.key, slot);
         self.latest = None;
         self.recency.remove(slot);
         self.deadlines.disarm(slot, flow.deadline_us);

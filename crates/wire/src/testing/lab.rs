@@ -37,6 +37,8 @@ pub(crate) struct Recorder {
     pub(crate) bounds: Bounds,
     pub(crate) reports: Vec<Report>,
     pub(crate) dns: Vec<DnsTransaction>,
+    /// It has room for no report.
+    pub(crate) full: bool,
 }
 
 impl FlowSink for Recorder {
@@ -69,6 +71,10 @@ impl FlowSink for Recorder {
 
     fn dns(&mut self, _at: Moment, query: &DnsTransaction) {
         self.dns.push(query.clone());
+    }
+
+    fn room(&self) -> usize {
+        if self.full { 0 } else { usize::MAX }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::watch::reload::Reloaded;
 use rustix::event::{Timespec, epoll};
 use sandtrace_capture::network::Attached;
 use sandtrace_sys::clock;
+use sandtrace_sys::priority::prefer_this_thread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, PipeReader, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -73,6 +74,8 @@ impl Capture {
 
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) -> io::Result<()> {
+        // Without the right to it packets are read all the same.
+        let _not_permitted = prefer_this_thread();
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();

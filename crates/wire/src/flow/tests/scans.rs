@@ -71,6 +71,28 @@ fn a_burst_of_conversations_is_reported_and_then_a_rate_of_them() {
 }
 
 #[test]
+fn while_nobody_can_take_reports_packets_are_counted_and_bounds_told() {
+    let mut lab = Lab::with_call_bound(FlowConfig::default(), 50);
+    lab.sink.full = true;
+    for port in 1..=100 {
+        lab.play(&datagram(FromSandbox, 5000, SERVER, port, &[0; 10]));
+    }
+    lab.wait(200_000);
+    assert!(lab.sink.reports.is_empty(), "{:?}", lab.sink.reports);
+    lab.sink.full = false;
+    lab.wait(1);
+    assert_eq!(lab.sink.reports.len(), 100);
+    assert!(lab.sink.reports.iter().all(|it| it.phase == Phase::Open));
+
+    lab.sink.full = true;
+    lab.play(&datagram(FromSandbox, 5000, SERVER, 1, &[0; 60]));
+    let crossed = lab.sink.reports.last().unwrap();
+    assert_eq!((crossed.phase, crossed.max_call_bytes), (Phase::Update, 70));
+    // The end waits for nobody.
+    check_sums(&mut lab);
+}
+
+#[test]
 fn a_second_source_mac_is_a_finding_where_that_is_asked_for() {
     for check in [false, true] {
         let mut lab = Lab::new(FlowConfig {
