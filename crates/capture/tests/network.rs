@@ -7,7 +7,7 @@
 )]
 
 use sandtrace_capture::Observer;
-use sandtrace_capture::network::{Attached, Backend, NetworkCollector, NetworkTarget};
+use sandtrace_capture::network::{Attached, Backend, NetworkCollector, NetworkHub, NetworkTarget};
 use sandtrace_event::{
     Count, EvidenceTier, Flow, FlowPhase, GapCause, Limits, Observation, Payload, Protocol,
     WallTime,
@@ -79,6 +79,7 @@ impl Pair {
             flows: FlowConfig::default(),
             ring: RingConfig::default(),
             evidence: None,
+            hub: None,
         }
     }
 
@@ -276,10 +277,14 @@ fn a_full_ring_and_a_full_table_lose_no_count_unsaid() {
 
 #[test]
 fn what_comes_after_the_stop_is_another_sandboxs() {
+    BACKENDS.into_iter().for_each(hears_nothing_after_the_stop);
+}
+
+fn hears_nothing_after_the_stop(backend: Backend) {
     let Some(pair) = Pair::new("stop") else {
         return;
     };
-    let mut collector = pair.attach(Backend::AfPacket);
+    let mut collector = pair.attach(backend);
     let mut seen = Seen::default();
     let send = |port: u16| {
         netns::within(Some(&pair.path()), || {
@@ -303,6 +308,60 @@ fn what_comes_after_the_stop_is_another_sandboxs() {
     };
     assert_eq!(flow.src_port, Some(20_000));
     assert_eq!(flow.packets_sent.0, 20);
+}
+
+/// Two interfaces that share programs, tables and a ring.
+#[test]
+fn a_hub_tells_each_interface_what_is_its() {
+    let (Some(one), Some(two)) = (Pair::new("one"), Pair::new("two")) else {
+        return;
+    };
+    let (hub, mut reader) = NetworkHub::open(&FlowConfig::default(), 4096).unwrap();
+    let mut watches: Vec<_> = [&one, &two]
+        .map(|pair| {
+            let target = NetworkTarget {
+                hub: Some(hub.clone()),
+                ..pair.target(Backend::Ebpf)
+            };
+            (NetworkCollector::attach(target).unwrap(), Seen::default())
+        })
+        .into();
+    for (pair, frames) in [(&one, 300), (&two, 500)] {
+        netns::within(Some(&pair.path()), || {
+            let socket = UdpSocket::bind(("10.9.0.2", 20_000)).unwrap();
+            for _ in 0..frames {
+                socket.send_to(b"mine", ("10.9.0.1", 9)).unwrap();
+            }
+        })
+        .unwrap();
+    }
+    for (watch, _) in &mut watches {
+        assert!(watch.readable().is_none());
+        watch.stop();
+    }
+    let read = reader.read(1000, |number, heard| {
+        let watch = watches
+            .iter_mut()
+            .find(|(it, _)| it.number() == Some(number));
+        let (collector, seen) = watch.unwrap();
+        collector.hear(heard, seen);
+    });
+    // Most were only counted.
+    assert!((2..100).contains(&read), "{read}");
+    for ((mut collector, mut seen), frames) in watches.into_iter().zip([300, 500]) {
+        collector.take_last_counts(&mut seen);
+        let result = collector.finish(&mut seen).unwrap();
+        assert!(result.matches, "{result:?}");
+        let flows: Vec<_> = seen.closed(Protocol::Udp).collect();
+        let [flow] = flows.as_slice() else {
+            unreachable!("{flows:?}")
+        };
+        assert_eq!(flow.packets_sent.0, frames);
+    }
+    // Nothing of them is left in the table.
+    reader
+        .read_sums(|number, _| unreachable!("sums of {number}"))
+        .unwrap();
 }
 
 #[test]
@@ -443,6 +502,7 @@ fn names_what_is_missing(backend: Backend) {
         flows: FlowConfig::default(),
         ring: RingConfig::default(),
         evidence: None,
+        hub: None,
     };
     let error = NetworkCollector::attach(target).err().unwrap().to_string();
     assert!(

@@ -104,18 +104,19 @@ fn packet_programs() -> Finding {
         ring: 1 << 16,
         ..BpfFramesConfig::default()
     };
-    let (works, why) = match BpfFrames::attach("lo", None, config) {
-        Ok(_) => (
-            true,
-            "the programs load and attach to tc (tried on lo): `--capture ebpf` can be used; \
+    let (works, why) =
+        match BpfFrames::load(config).and_then(|(programs, _)| programs.attach("lo", None)) {
+            Ok(_) => (
+                true,
+                "the programs load and attach to tc (tried on lo): `--capture ebpf` can be used; \
              `auto` takes the packet ring where that works"
-                .to_owned(),
-        ),
-        Err(error) => (
-            false,
-            format!("{error}; `--capture auto` uses a packet ring"),
-        ),
-    };
+                    .to_owned(),
+            ),
+            Err(error) => (
+                false,
+                format!("{error}; `--capture auto` uses a packet ring"),
+            ),
+        };
     Finding {
         what: "network: eBPF at tc",
         works,

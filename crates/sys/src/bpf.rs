@@ -20,7 +20,7 @@ mod tables;
 pub use events::{BpfEvent, BpfEventKind};
 pub use frames::{
     BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfFramesConfig,
-    BpfFramesError, BpfSums,
+    BpfFramesError, BpfFramesReader, BpfSums, BpfTap,
 };
 pub use nothing::BpfNothing;
 pub use tables::{BpfLosses, BpfTally, BpfThread};

@@ -14,6 +14,17 @@ pub fn boot_us() -> u64 {
     nanos(clock_gettime(ClockId::Boottime)) / 1000
 }
 
+/// How far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, in nanoseconds: the
+/// time for which the machine slept since boot.
+#[must_use]
+pub fn boot_ahead_ns() -> u64 {
+    let monotonic = nanos(clock_gettime(ClockId::Monotonic));
+    let boot = nanos(clock_gettime(ClockId::Boottime));
+    // What is below a millisecond passed between the two readings.
+    let ahead = boot.saturating_sub(monotonic);
+    if ahead < 1_000_000 { 0 } else { ahead }
+}
+
 fn nanos(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

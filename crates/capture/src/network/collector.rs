@@ -2,7 +2,9 @@
 
 use super::clocks::now;
 use super::convert::{Reporter, timestamp};
+use super::counted::Counted;
 use super::evidence::{Evidence, EvidenceConfig};
+use super::hub::NetworkHub;
 use super::reconcile::{Around, reconcile};
 use super::source::{Backend, BackendChosen, Source};
 use crate::Observer;
@@ -14,9 +16,9 @@ use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netdev::{Counters, NetDev};
 use sandtrace_sys::netns::{self, NetnsError};
 use sandtrace_sys::ring::{RingConfig, RingError};
-use sandtrace_wire::{FlowConfig, FlowTable};
+use sandtrace_wire::{FlowConfig, FlowSink, FlowTable};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ const CHECK_INTERVAL_US: u64 = 1_000_000;
 const REPORTS_AT_ONCE: usize = 256;
 
 /// Which interface to watch, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NetworkTarget {
     /// Interface on the host.
     pub interface: String,
@@ -38,6 +40,8 @@ pub struct NetworkTarget {
     pub tier: EvidenceTier,
     /// What captures it.
     pub backend: Backend,
+    /// The programs of many interfaces, where eBPF is to be one of those.
+    pub hub: Option<NetworkHub>,
     /// Flow table settings.
     pub flows: FlowConfig,
     /// Packet ring settings; the ring of the eBPF programs goes by them too.
@@ -188,10 +192,39 @@ impl NetworkCollector {
             attached = self.look_at_interface();
             self.next_check_us = now.mono_us + CHECK_INTERVAL_US;
         }
-        (
-            next.map_or(self.next_check_us, |next| next.min(self.next_check_us)),
-            attached,
-        )
+        let again = self.source.look_again().map(|again| {
+            let micros = u64::try_from(again.as_micros()).unwrap_or(u64::MAX);
+            now.mono_us.saturating_add(micros)
+        });
+        let next = next.into_iter().chain(again).chain([self.next_check_us]);
+        (next.min().unwrap_or(self.next_check_us), attached)
+    }
+
+    /// Readable when there is something to [`read`](Self::read); in error when
+    /// the interface went down. `None`: a hub's reader tells it everything.
+    #[must_use]
+    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
+        self.source.readable()
+    }
+
+    pub(super) fn shared(&self) -> Option<&Counted> {
+        match &self.source {
+            Source::Counted(counted) if counted.reader().is_none() => Some(counted),
+            _ => None,
+        }
+    }
+
+    pub(super) fn with_shared(
+        &mut self,
+        observer: &mut dyn Observer,
+        act: impl FnOnce(&mut Counted, &mut FlowTable, &mut dyn FlowSink) -> io::Result<()>,
+    ) {
+        let tier = self.target.tier;
+        if let Source::Counted(counted) = &mut self.source {
+            let mut reporter = Reporter::patient(observer, tier);
+            // A failure shows in the reconciliation.
+            let _shows_at_the_end = act(counted, &mut self.flows, &mut reporter);
+        }
     }
 
     /// Whether the interface still exists, to be asked when the ring's
@@ -258,6 +291,7 @@ impl NetworkCollector {
         if let Some(around) = self.at_stop {
             std::thread::sleep(retire);
             while self.read(observer) > 0 {}
+            self.take_sums(observer);
             return Some(around);
         }
         let mut around = None;
@@ -359,13 +393,5 @@ impl NetworkCollector {
             payload: gap.into(),
             tier: self.target.tier,
         });
-    }
-}
-
-impl AsFd for NetworkCollector {
-    /// Readable when there is something to [`read`](Self::read); in error
-    /// when the interface went down.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.source.as_fd()
     }
 }

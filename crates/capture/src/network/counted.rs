@@ -8,11 +8,14 @@
 
 use super::clocks::Clocks;
 use sandtrace_sys::bpf::{
-    BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfSums,
+    BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfFramesReader, BpfSums,
+    BpfTap,
 };
 use sandtrace_wire::{Bulk, BulkTcp, Direction, FlowSink, FlowTable, Packet};
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Length of an 802.1Q tag: the kernel took it out, the interface counted it.
 const VLAN_TAG_BYTES: u32 = 4;
@@ -24,11 +27,22 @@ const FORGET_SOON_NS: u64 = 1_000_000_000;
 
 /// The programs on one interface, and what was taken in of their sums.
 pub(super) struct Counted {
-    frames: BpfFrames,
+    tap: BpfTap,
+    hub: Arc<BpfFrames>,
+    /// Where its frames are handed over; `None` where that is shared with other
+    /// interfaces, so that somebody else reads and tells.
+    own: Option<BpfFramesReader>,
+    /// The last look found frames, so more may come without a wake-up.
+    lively: bool,
+    taken: Intake,
+    losses: BpfFrameLosses,
+}
+
+/// What was taken in of each flow.
+struct Intake {
+    flows: HashMap<BpfFlowId, Taken>,
     /// Most flows in the kernel's table.
     room: usize,
-    taken: HashMap<BpfFlowId, Taken>,
-    losses: BpfFrameLosses,
 }
 
 /// What was taken in of one flow.
@@ -52,17 +66,45 @@ pub(super) struct Lost {
 }
 
 impl Counted {
-    pub(super) fn new(frames: BpfFrames, room: u32) -> Self {
+    /// An interface with programs and tables of its own, which have room for
+    /// `room` flows.
+    pub(super) fn alone(tap: BpfTap, reader: BpfFramesReader, room: u32) -> Self {
+        let hub = Arc::clone(reader.hub());
+        Self::new(tap, hub, Some(reader), room)
+    }
+
+    /// One of many that share them.
+    pub(super) fn among_many(tap: BpfTap, hub: Arc<BpfFrames>, room: u32) -> Self {
+        Self::new(tap, hub, None, room)
+    }
+
+    fn new(tap: BpfTap, hub: Arc<BpfFrames>, own: Option<BpfFramesReader>, room: u32) -> Self {
         Self {
-            frames,
-            room: usize::try_from(room).unwrap_or(usize::MAX),
-            taken: HashMap::new(),
+            tap,
+            hub,
+            own,
+            lively: false,
+            taken: Intake {
+                flows: HashMap::new(),
+                room: usize::try_from(room).unwrap_or(usize::MAX),
+            },
             losses: BpfFrameLosses::default(),
         }
     }
 
-    pub(super) fn frames(&self) -> &BpfFrames {
-        &self.frames
+    /// Where its frames are read, unless somebody else does that.
+    pub(super) fn reader(&self) -> Option<&BpfFramesReader> {
+        self.own.as_ref()
+    }
+
+    /// Its number among those that share the tables.
+    pub(super) fn number(&self) -> u32 {
+        self.tap.owner()
+    }
+
+    /// When frames must be looked for again at the latest.
+    pub(super) fn look_again(&self) -> Option<Duration> {
+        self.lively.then_some(BpfFramesReader::LOOK_AGAIN)
     }
 
     /// Reads up to `most` of the frames that were handed over. Answers how many.
@@ -72,15 +114,30 @@ impl Counted {
         flows: &mut FlowTable,
         sink: &mut dyn FlowSink,
     ) -> usize {
+        let Some(reader) = &mut self.own else {
+            return 0;
+        };
         let clocks = Clocks::read();
         let taken = &mut self.taken;
-        self.frames.read(most, |frame| {
-            if let Some(flow) = &frame.flow {
-                announce(taken, flow, clocks, flows, sink);
+        let number = self.tap.owner();
+        let read = reader.read(most, |frame| {
+            if frame.owner == number {
+                taken.hear(frame, clocks, flows, sink);
             }
-            let packet = packet(frame, clocks);
-            flows.packet_in_parts(&packet, u64::from(frame.frames), frame.bytes, sink);
-        })
+        });
+        self.lively = read > 0;
+        read
+    }
+
+    /// Takes in a frame that somebody else has read.
+    pub(super) fn hear(
+        &mut self,
+        frame: &BpfFrame<'_>,
+        clocks: Clocks,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) {
+        self.taken.hear(frame, clocks, flows, sink);
     }
 
     /// Takes in what was only counted since, and forgets flows that are silent.
@@ -89,25 +146,63 @@ impl Counted {
         flows: &mut FlowTable,
         sink: &mut dyn FlowSink,
     ) -> io::Result<()> {
-        if self.taken.is_empty() && self.frames.losses() == self.losses {
+        if self.taken.flows.is_empty() && self.tap.losses() == self.losses {
             return Ok(());
         }
         let clocks = Clocks::read();
-        let now_ns = sandtrace_sys::clock::boot_us().saturating_mul(1000);
-        let crowded = self.taken.len() > self.room / 4 * 3;
-        let silence_ns = if crowded { FORGET_SOON_NS } else { FORGET_NS };
-        let taken = &mut self.taken;
         let mut silent = Vec::new();
-        self.frames.flows(|flow, events| {
-            if !is_read_up_to(taken, &flow, events) {
-                return;
-            }
-            take_in(taken, &flow, clocks, flows, sink);
-            if now_ns.saturating_sub(last_ns(&flow)) > silence_ns {
+        let number = self.tap.owner();
+        let taken = &mut self.taken;
+        let silent_since_ns = taken.silent_since_ns();
+        self.hub.flows(|flow, events| {
+            if flow.owner() == number
+                && taken.take_sums(&flow, events, clocks, flows, sink)
+                && last_ns(&flow) < silent_since_ns
+            {
                 silent.push(flow.id);
             }
         })?;
         for id in silent {
+            self.forget(&id, clocks, flows, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what somebody else has read of the table.
+    pub(super) fn take_sum(
+        &mut self,
+        flow: &BpfFlow,
+        events: u64,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) -> io::Result<()> {
+        let clocks = Clocks::read();
+        let is_whole = self.taken.take_sums(flow, events, clocks, flows, sink);
+        if is_whole && last_ns(flow) < self.taken.silent_since_ns() {
+            return self.forget(&flow.id, clocks, flows, sink);
+        }
+        Ok(())
+    }
+
+    /// Takes in the sums of every flow for the last time, when all frames were
+    /// read and nothing more is counted.
+    pub(super) fn take_last_sums(
+        &mut self,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) -> io::Result<()> {
+        let clocks = Clocks::read();
+        let mut ids: Vec<_> = self.taken.flows.keys().copied().collect();
+        if self.tap.losses().unread > 0 {
+            // Some may have flows of which no frame was ever read.
+            let number = self.tap.owner();
+            self.hub.flows(|flow, _| {
+                if flow.owner() == number && !self.taken.flows.contains_key(&flow.id) {
+                    ids.push(flow.id);
+                }
+            })?;
+        }
+        for id in ids {
             self.forget(&id, clocks, flows, sink)?;
         }
         Ok(())
@@ -121,31 +216,86 @@ impl Counted {
         flows: &mut FlowTable,
         sink: &mut dyn FlowSink,
     ) -> io::Result<()> {
-        let Some((flow, events)) = self.frames.take(id)? else {
+        let Some((flow, events)) = self.tap.take(id)? else {
             return Ok(());
         };
-        if is_read_up_to(&self.taken, &flow, events) {
-            take_in(&mut self.taken, &flow, clocks, flows, sink);
-            self.taken.remove(id);
-            return Ok(());
-        }
-        // It woke up just now: its frames are still to be read.
-        take_in(&mut self.taken, &flow, clocks, flows, sink);
-        if let Some(taken) = self.taken.get_mut(id) {
-            taken.gone_after = Some(events);
-        }
+        self.taken.forget(&flow, events, clocks, flows, sink);
         Ok(())
+    }
+
+    /// Counts and hands over nothing from now on.
+    pub(super) fn stop(&self) {
+        self.tap.close();
     }
 
     /// What was lost since this was last asked.
     pub(super) fn lost(&mut self) -> Lost {
-        let losses = self.frames.losses();
+        let losses = self.tap.losses();
         let before = std::mem::replace(&mut self.losses, losses);
         let frames = |losses: BpfFrameLosses| losses.frames.iter().sum::<u64>();
         Lost {
             frames: frames(losses).saturating_sub(frames(before)),
             unread: losses.unread.saturating_sub(before.unread),
         }
+    }
+}
+
+impl Intake {
+    fn hear(
+        &mut self,
+        frame: &BpfFrame<'_>,
+        clocks: Clocks,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) {
+        if let Some(flow) = &frame.flow {
+            announce(&mut self.flows, flow, clocks, flows, sink);
+        }
+        let packet = packet(frame, clocks);
+        flows.packet_in_parts(&packet, u64::from(frame.frames), frame.bytes, sink);
+    }
+
+    /// Takes a flow's sums in where all its frames were read; whether they were.
+    fn take_sums(
+        &mut self,
+        flow: &BpfFlow,
+        events: u64,
+        clocks: Clocks,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) -> bool {
+        let is_whole = is_read_up_to(&self.flows, flow, events);
+        if is_whole {
+            take_in(&mut self.flows, flow, clocks, flows, sink);
+        }
+        is_whole
+    }
+
+    /// A flow is no longer in the kernel's table; these are its last sums.
+    fn forget(
+        &mut self,
+        flow: &BpfFlow,
+        events: u64,
+        clocks: Clocks,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) {
+        let is_whole = is_read_up_to(&self.flows, flow, events);
+        take_in(&mut self.flows, flow, clocks, flows, sink);
+        if is_whole {
+            self.flows.remove(&flow.id);
+        } else if let Some(taken) = self.flows.get_mut(&flow.id) {
+            // It woke up just now: its frames are still to be read.
+            taken.gone_after = Some(events);
+        }
+    }
+
+    /// Flows that were silent since then are forgotten.
+    fn silent_since_ns(&self) -> u64 {
+        let crowded = self.flows.len() > self.room / 4 * 3;
+        let silence_ns = if crowded { FORGET_SOON_NS } else { FORGET_NS };
+        let now_ns = sandtrace_sys::clock::boot_us().saturating_mul(1000);
+        now_ns.saturating_sub(silence_ns)
     }
 }
 

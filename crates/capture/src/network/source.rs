@@ -7,8 +7,10 @@ use super::evidence::Evidence;
 use super::pcapng::EvidenceFrame;
 use sandtrace_sys::bpf::{BpfFrames, BpfFramesConfig, BpfFramesError};
 use sandtrace_sys::ring::{PacketRing, RawPacket, RingConfig};
-use sandtrace_wire::{Direction, FlowSink, FlowTable, Packet};
+use sandtrace_wire::{Direction, FlowConfig, FlowSink, FlowTable, Packet};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Blocks read in one go, so that timers are not starved by a flood.
 const BLOCKS_AT_ONCE: usize = 32;
@@ -91,7 +93,10 @@ impl Source {
 
     /// Takes in what was only counted. A failure shows in the reconciliation.
     pub(super) fn take_sums(&mut self, flows: &mut FlowTable, sink: &mut dyn FlowSink) {
-        if let Self::Counted(counted) = self {
+        // Those of many are read for all at once.
+        if let Self::Counted(counted) = self
+            && counted.reader().is_some()
+        {
             let _shows_at_the_end = counted.take_sums(flows, sink);
         }
     }
@@ -107,12 +112,31 @@ impl Source {
         }
     }
 
-    /// Whether nothing more is heard from now on. The programs at tc go on
-    /// until they are dropped.
+    /// Whether nothing more is heard from now on.
     pub(super) fn stop(&self) -> bool {
         match self {
             Self::Ring(ring) => ring.stop().is_ok(),
-            Self::Counted(_) => false,
+            Self::Counted(counted) => {
+                counted.stop();
+                true
+            }
+        }
+    }
+
+    /// When frames must be looked for again at the latest, whether anything is
+    /// heard of them or not.
+    pub(super) fn look_again(&self) -> Option<Duration> {
+        match self {
+            Self::Ring(_) => None,
+            Self::Counted(counted) => counted.look_again(),
+        }
+    }
+
+    /// What is readable when there are frames; `None` where somebody else reads.
+    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Ring(ring) => Some(ring.as_fd()),
+            Self::Counted(counted) => counted.reader().map(AsFd::as_fd),
         }
     }
 
@@ -126,22 +150,19 @@ impl Source {
     }
 }
 
-impl AsFd for Source {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Ring(ring) => ring.as_fd(),
-            Self::Counted(counted) => counted.frames().as_fd(),
-        }
-    }
-}
-
 fn counted(target: &NetworkTarget) -> Result<Source, BpfFramesError> {
+    let netns = target.netns.as_deref();
+    if let Some(hub) = &target.hub {
+        let tap = hub.frames().attach(&target.interface, netns)?;
+        let room = hub.flow_share();
+        let counted = Counted::among_many(tap, Arc::clone(hub.frames()), room);
+        return Ok(Source::Counted(Box::new(counted)));
+    }
     let config = frames_config(target);
-    let frames = BpfFrames::attach(&target.interface, target.netns.as_deref(), config)?;
-    Ok(Source::Counted(Box::new(Counted::new(
-        frames,
-        config.flows,
-    ))))
+    let (frames, reader) = BpfFrames::load(config)?;
+    let tap = frames.attach(&target.interface, netns)?;
+    let counted = Counted::alone(tap, reader, config.flows);
+    Ok(Source::Counted(Box::new(counted)))
 }
 
 fn frames_config(target: &NetworkTarget) -> BpfFramesConfig {
@@ -149,15 +170,22 @@ fn frames_config(target: &NetworkTarget) -> BpfFramesConfig {
         block_size, blocks, ..
     } = target.ring;
     let ring = block_size.saturating_mul(blocks) / 4;
+    let ring = ring.max(LEAST_FRAMES_RING).next_power_of_two();
+    let flows = u32::try_from(target.flows.max_flows).unwrap_or(u32::MAX);
     BpfFramesConfig {
-        flows: u32::try_from(target.flows.max_flows).unwrap_or(u32::MAX),
-        ring: ring.max(LEAST_FRAMES_RING).next_power_of_two(),
+        interfaces: 1,
+        flows,
+        flow_share: flows,
+        ring,
+        ring_share: ring,
         snap_length: target.ring.snap_length,
-        pause_ns: target
-            .flows
-            .call_pause_us
-            .map(|pause| pause.saturating_mul(1000)),
+        pause_ns: pause_ns(&target.flows),
     }
+}
+
+/// The silence that ends a call, as the programs take it.
+pub(super) fn pause_ns(flows: &FlowConfig) -> Option<u64> {
+    flows.call_pause_us.map(|pause| pause.saturating_mul(1000))
 }
 
 fn read_ring(

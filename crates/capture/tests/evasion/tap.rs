@@ -112,6 +112,7 @@ impl Ground {
                 netns: Some(self.path()),
                 tier: EvidenceTier::Hypervisor,
                 backend,
+                hub: None,
                 flows: FlowConfig {
                     accepted_resolvers: vec![RESOLVER.into()],
                     sandbox_addresses: vec![GUEST.into()],

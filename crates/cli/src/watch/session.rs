@@ -199,7 +199,7 @@ impl Session {
         waits.extend(
             self.network
                 .iter()
-                .map(|network| (network.as_fd(), Wake::Frames)),
+                .filter_map(|network| Some((network.readable()?, Wake::Frames))),
         );
         let mut fds: Vec<_> = waits
             .iter()

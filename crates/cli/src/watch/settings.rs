@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use sandtrace_audit_chain::note::SigningKey;
 use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
 use sandtrace_capture::filesystem::{Baseline, FsConfig, Source};
-use sandtrace_capture::network::EvidenceConfig;
+use sandtrace_capture::network::{EvidenceConfig, NetworkHub};
 use sandtrace_event::Digest;
 use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
@@ -32,6 +32,8 @@ use std::time::Duration;
 pub(crate) struct Settings {
     /// Where frames are kept as they were, if they are.
     pub(crate) evidence: Option<EvidenceConfig>,
+    /// The programs of many interfaces, where this is one of those.
+    pub(crate) hub: Option<NetworkHub>,
     pub(crate) duration: Option<Duration>,
     pub(crate) identity: TrailIdentity,
     /// Name of the log that the trail is.
@@ -149,6 +151,7 @@ impl Settings {
             policy: request.policy,
             resolvers,
             evidence: None,
+            hub: None,
             sandbox_addresses: Vec::new(),
             ring: RingConfig::default(),
             scan_interval: request.scan_interval,

@@ -26,6 +26,7 @@ pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollecto
             netns: settings.target.netns_path.clone(),
             tier: settings.target.tier(),
             backend: settings.capture.into(),
+            hub: settings.hub.clone(),
             flows: FlowConfig {
                 numbering: Numbering::of(index, taps.len()),
                 accepted_resolvers: settings.resolvers.clone(),

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 /*
- * Counts the frames of one interface by flow, and hands over those that say
- * more than a number: names, states, ends, whatever is not plain TCP or UDP.
+ * Counts the frames of interfaces by flow, and hands over those that say more
+ * than a number: names, states, ends, whatever is not plain TCP or UDP. All
+ * interfaces share the tables and the ring. Each has a place in `slots`, and
+ * two programs of a few instructions that write down which and then call
+ * these (frames/entry.rs).
  *
  * What is only counted is added to sums that never go back. A frame that is
  * handed over brings along the sums of its flow as they stood before it, so
@@ -29,9 +32,13 @@ typedef long long s64;
 /* Numbers of linux/bpf.h. */
 #define MAP_HASH 1
 #define MAP_ARRAY 2
+#define MAP_PROG_ARRAY 3
 #define MAP_RINGBUF 27
 #define NOEXIST 1
 #define NO_PREALLOC 1
+#define MMAPABLE 1024
+#define NO_WAKEUP 1
+#define FORCE_WAKEUP 2
 /* TCX_NEXT: the next program, if any, decides about the frame. */
 #define PASS -1
 
@@ -42,6 +49,7 @@ static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static u64 (*boot_ns)(void) = (void *)125;
 static void *(*ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*ring_submit)(void *data, u64 flags) = (void *)132;
+static u64 (*coarse_ns)(void) = (void *)160;
 
 /* The head of linux/bpf.h's, as far as it is used. */
 struct __sk_buff {
@@ -100,9 +108,19 @@ struct skb_shared_info {
 volatile const u64 pause_ns = 0;
 /* Bytes that are handed over of a frame. */
 volatile const u32 snap_length = 4096;
+/* Bytes of the ring that one interface may fill. */
+volatile const u64 ring_share = 1 << 20;
+/* Flows that one interface may have in the table. */
+volatile const u64 flow_share = 65536;
+
+/* Who reads is woken at most this often, and looks again by itself for as long
+ * as there is something (frames.rs). */
+#define WAKE_NS 1000000
 
 /* Addresses and ports as they stand in frames; IPv4 addresses with zeros behind. */
 struct key {
+	/* The number of the interface's watch, which no other ever has. */
+	u32 owner;
 	u32 sandbox[4];
 	u32 peer[4];
 	u16 sandbox_port;
@@ -118,7 +136,8 @@ struct direction {
 	u64 frames;
 	u64 bytes;
 	u64 payload;
-	/* When the latest of that was seen. */
+	/* When the latest of that was seen, to the tick: CLOCK_MONOTONIC_COARSE,
+	 * as all times here but where another clock is named. */
 	u64 last_ns;
 	/* When the latest payload was seen, counted or handed over. */
 	u64 payload_ns;
@@ -139,7 +158,8 @@ struct direction {
 };
 
 struct flow {
-	/* When it was noted down: tells it from an earlier one of the same key. */
+	/* When it was noted down, by CLOCK_BOOTTIME: tells it from an earlier one
+	 * of the same key. */
 	u64 born_ns;
 	struct direction directions[2];
 	/* Source addresses of the sandbox's first frame. */
@@ -152,6 +172,7 @@ struct flow {
 };
 
 struct event {
+	/* By CLOCK_BOOTTIME. */
 	u64 at_ns;
 	/* Of its flow; 0 where there is none. */
 	u64 born_ns;
@@ -164,18 +185,33 @@ struct event {
 	u16 vlan_tci;
 	u8 tagged;
 	u8 direction;
+	/* The interface's place in `slots`. */
+	u32 slot;
+	/* All zeros but for the owner where the frame belongs to no flow. */
 	struct key key;
 	struct direction directions[2];
 };
 
-struct losses {
+/* One interface. Memory that is shared with who reads. */
+struct slot {
 	/* Frames that were handed over to nobody and are in no sum, by direction. */
 	u64 frames[2];
 	u64 bytes[2];
 	/* Frames that are in the sums but should have been handed over. */
 	u64 unread;
 	/* Frames that found no room for their flow, and were handed over for that. */
-	u64 flows;
+	u64 refused;
+	/* Bytes put into the ring, and, written by who reads, taken out of it. */
+	u64 handed;
+	u64 taken;
+	/* Flows put into the table, and, written by who reads, taken out of it. */
+	u64 created;
+	u64 removed;
+	/* When who reads was woken for it last. */
+	u64 woken_ns;
+	/* Zero: nothing is counted or handed over any more. */
+	u64 open;
+	u64 unused[4];
 };
 
 struct {
@@ -188,10 +224,19 @@ struct {
 
 struct {
 	UINT(type, MAP_ARRAY);
-	UINT(max_entries, 1);
+	UINT(max_entries, 4096);
+	UINT(map_flags, MMAPABLE);
 	TYPE(key, u32);
-	TYPE(value, struct losses);
-} losses SEC(".maps");
+	TYPE(value, struct slot);
+} slots SEC(".maps");
+
+/* `from_sandbox` and `to_sandbox`, for the programs on each interface. */
+struct {
+	UINT(type, MAP_PROG_ARRAY);
+	UINT(max_entries, 2);
+	TYPE(key, u32);
+	TYPE(value, u32);
+} ways SEC(".maps");
 
 struct {
 	UINT(type, MAP_RINGBUF);
@@ -235,6 +280,9 @@ struct parsed {
 	u32 ack;
 	u8 flags;
 	u8 mac[6];
+	/* `start` holds the first bytes of a datagram. */
+	u8 has_start;
+	u16 start[4];
 };
 
 /* How the interface counts a frame. */
@@ -304,6 +352,10 @@ INLINE int transport(struct __sk_buff *skb, struct parsed *parsed, u32 at, u32 e
 		from = udp->from;
 		to = udp->to;
 		header = sizeof(*udp);
+		if ((void *)(udp + 1) + sizeof(parsed->start) <= data_end) {
+			parsed->has_start = 1;
+			__builtin_memcpy(parsed->start, udp + 1, sizeof(parsed->start));
+		}
 	} else {
 		return 0;
 	}
@@ -383,10 +435,11 @@ INLINE int is_read(u16 port)
 INLINE int datagram_says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *parsed,
 			      int is_first)
 {
-	u16 start[4];
-	if (parsed->payload < sizeof(start))
+	u16 *start = parsed->start;
+	if (parsed->payload < sizeof(parsed->start))
 		return 0;
-	if (load_bytes(skb, parsed->payload_at, start, sizeof(start)) < 0)
+	if (!parsed->has_start &&
+	    load_bytes(skb, parsed->payload_at, start, sizeof(parsed->start)) < 0)
 		return 1;
 	u8 first = start[0] & 0xff;
 	if ((first & 0xc0) == 0xc0) {
@@ -499,11 +552,23 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 	return more | flow->whole;
 }
 
-INLINE void fill(struct event *event, struct __sk_buff *skb, struct counted *counted,
-		 int direction, u64 now)
+/* A frame, and the interface that it passes. */
+struct passing {
+	struct __sk_buff *skb;
+	struct slot *slot;
+	struct counted counted;
+	u64 now;
+	int direction;
+};
+
+INLINE void fill(struct event *event, struct __sk_buff *skb, struct counted *counted, u32 owner,
+		 int direction)
 {
-	event->at_ns = now;
+	event->at_ns = boot_ns();
 	event->born_ns = 0;
+	event->slot = skb->cb[0];
+	__builtin_memset(&event->key, 0, sizeof(event->key));
+	event->key.owner = owner;
 	event->bytes = counted->bytes;
 	event->frames = counted->frames;
 	event->length = skb->len;
@@ -515,13 +580,19 @@ INLINE void fill(struct event *event, struct __sk_buff *skb, struct counted *cou
 
 /* Hands a frame over, up to `room` bytes of it, `room` being a constant;
  * whether there was room in the ring. */
-INLINE int hand_over_in(struct __sk_buff *skb, struct counted *counted, struct key *key,
-			struct flow *flow, struct direction *before, int direction, u64 now, u32 room)
+INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *flow,
+			struct direction *before, u32 room)
 {
+	struct __sk_buff *skb = passing->skb;
+	struct slot *slot = passing->slot;
+	u64 size = sizeof(struct event) + room;
+	if ((s64)(slot->handed - slot->taken + size) > (s64)ring_share)
+		return 0;
 	struct event *event = ring_reserve(&frames, sizeof(*event) + room, 0);
 	if (!event)
 		return 0;
-	fill(event, skb, counted, direction, now);
+	__sync_fetch_and_add(&slot->handed, size);
+	fill(event, skb, &passing->counted, key->owner, passing->direction);
 	if (flow) {
 		event->born_ns = flow->born_ns;
 		event->key = *key;
@@ -539,82 +610,89 @@ INLINE int hand_over_in(struct __sk_buff *skb, struct counted *counted, struct k
 		event->captured = length;
 	if (flow)
 		__sync_fetch_and_add(&flow->events, 1);
-	ring_submit(event, 0);
+	u64 flags = NO_WAKEUP;
+	if (passing->now - slot->woken_ns >= WAKE_NS) {
+		slot->woken_ns = passing->now;
+		flags = FORCE_WAKEUP;
+	}
+	ring_submit(event, flags);
 	return 1;
 }
 
-INLINE int hand_over(struct __sk_buff *skb, struct counted *counted, struct key *key,
-		     struct flow *flow, struct direction *before, int direction, u64 now)
+INLINE int hand_over(struct passing *passing, struct key *key, struct flow *flow,
+		     struct direction *before)
 {
-	u32 length = skb->len < snap_length ? skb->len : snap_length;
+	u32 length = passing->skb->len < snap_length ? passing->skb->len : snap_length;
 	if (length <= 128)
-		return hand_over_in(skb, counted, key, flow, before, direction, now, 128);
+		return hand_over_in(passing, key, flow, before, 128);
 	if (length <= 1536)
-		return hand_over_in(skb, counted, key, flow, before, direction, now, 1536);
-	return hand_over_in(skb, counted, key, flow, before, direction, now, 4096);
+		return hand_over_in(passing, key, flow, before, 1536);
+	return hand_over_in(passing, key, flow, before, 4096);
 }
 
-INLINE void lose(struct counted *counted, int direction)
+INLINE void lose(struct passing *passing)
 {
-	u32 zero = 0;
-	struct losses *lost = map_lookup(&losses, &zero);
-	if (!lost)
-		return;
-	__sync_fetch_and_add(&lost->frames[direction], counted->frames);
-	__sync_fetch_and_add(&lost->bytes[direction], counted->bytes);
+	struct slot *slot = passing->slot;
+	__sync_fetch_and_add(&slot->frames[passing->direction], passing->counted.frames);
+	__sync_fetch_and_add(&slot->bytes[passing->direction], passing->counted.bytes);
 }
 
-INLINE struct flow *flow_of(struct key *key, u64 now)
+INLINE struct flow *flow_of(struct slot *slot, struct key *key)
 {
 	struct flow *flow = map_lookup(&flows, key);
 	if (flow)
 		return flow;
-	struct flow begun = {.born_ns = now};
-	map_update(&flows, key, &begun, NOEXIST);
-	flow = map_lookup(&flows, key);
-	if (!flow) {
-		u32 zero = 0;
-		struct losses *lost = map_lookup(&losses, &zero);
-		if (lost)
-			__sync_fetch_and_add(&lost->flows, 1);
+	if (slot->created - slot->removed < flow_share) {
+		struct flow begun = {.born_ns = boot_ns()};
+		if (map_update(&flows, key, &begun, NOEXIST) == 0)
+			__sync_fetch_and_add(&slot->created, 1);
+		flow = map_lookup(&flows, key);
 	}
+	if (!flow)
+		__sync_fetch_and_add(&slot->refused, 1);
 	return flow;
 }
 
 INLINE int frame(struct __sk_buff *skb, int direction)
 {
-	u64 now = boot_ns();
-	struct counted counted = count(skb, direction);
-	struct parsed parsed = {};
+	u32 index = skb->cb[0];
+	struct slot *slot = map_lookup(&slots, &index);
+	if (!slot || !slot->open)
+		return PASS;
+	struct passing passing = {
+		.skb = skb,
+		.slot = slot,
+		.counted = count(skb, direction),
+		.now = coarse_ns(),
+		.direction = direction,
+	};
+	struct parsed parsed = {.key.owner = skb->cb[1]};
 	struct flow *flow = 0;
 	if (parse(skb, &parsed, direction))
-		flow = flow_of(&parsed.key, now);
+		flow = flow_of(slot, &parsed.key);
 	if (!flow) {
-		if (!hand_over(skb, &counted, &parsed.key, 0, 0, direction, now))
-			lose(&counted, direction);
+		if (!hand_over(&passing, &parsed.key, 0, 0))
+			lose(&passing);
 		return PASS;
 	}
 	struct direction *own = &flow->directions[direction];
 	struct direction before[2];
 	u32 next = own->next;
 	u64 payload_ns = own->payload_ns;
-	if (says_more(skb, flow, &parsed, direction, now)) {
+	if (says_more(skb, flow, &parsed, direction, passing.now)) {
 		before[0] = flow->directions[0];
 		before[1] = flow->directions[1];
 		/* As they were before this frame. */
 		before[direction].next = next;
 		before[direction].payload_ns = payload_ns;
-		if (hand_over(skb, &counted, &parsed.key, flow, before, direction, now))
+		if (hand_over(&passing, &parsed.key, flow, before))
 			return PASS;
-		u32 zero = 0;
-		struct losses *lost = map_lookup(&losses, &zero);
-		if (lost)
-			__sync_fetch_and_add(&lost->unread, counted.frames);
+		__sync_fetch_and_add(&slot->unread, passing.counted.frames);
 	}
-	own->last_ns = now;
-	__sync_fetch_and_add(&own->bytes, counted.bytes);
+	own->last_ns = passing.now;
+	__sync_fetch_and_add(&own->bytes, passing.counted.bytes);
 	__sync_fetch_and_add(&own->payload, parsed.payload);
-	__sync_fetch_and_add(&own->frames, counted.frames);
+	__sync_fetch_and_add(&own->frames, passing.counted.frames);
 	return PASS;
 }
 

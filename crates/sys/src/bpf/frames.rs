@@ -5,22 +5,28 @@
 //! ends with its descriptor, whatever ends this process, and leaves neither a
 //! qdisc nor a filter behind. Links at tc need Linux 6.6.
 
+mod entry;
 mod layout;
+mod slots;
 
 pub use layout::{BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfSums};
 
 use super::batch;
 use super::load::in_full;
+use crate::clock;
 use crate::netdev;
 use crate::netns::{self, NetnsError};
-use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, RingBuf};
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError, ProgramArray, RingBuf};
+use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
+use entry::Way;
+use slots::{Place, Slots};
 use std::error::Error;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The compiled programs.
 const OBJECT: &[u8] = aya::include_bytes_aligned!("frames.bpf.o");
@@ -28,10 +34,16 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!("frames.bpf.o");
 /// How large the tables in the kernel are, and what is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BpfFramesConfig {
+    /// Most interfaces at once.
+    pub interfaces: u32,
     /// Most flows at once. Entries are allocated as they are needed.
     pub flows: u32,
+    /// Most flows of one interface.
+    pub flow_share: u32,
     /// Bytes of the ring of frames, a power of two and a multiple of the page size.
     pub ring: u32,
+    /// Bytes of the ring that the frames of one interface may take.
+    pub ring_share: u32,
     /// Bytes that are handed over of a frame, at most 4,096.
     pub snap_length: u32,
     /// A silence this long, in nanoseconds, has the next frame handed over.
@@ -41,8 +53,11 @@ pub struct BpfFramesConfig {
 impl Default for BpfFramesConfig {
     fn default() -> Self {
         Self {
+            interfaces: 1,
             flows: 65_536,
+            flow_share: 65_536,
             ring: 8 << 20,
+            ring_share: 8 << 20,
             snap_length: 4096,
             pause_ns: None,
         }
@@ -79,74 +94,89 @@ pub enum BpfFramesError {
         /// The cause.
         detail: String,
     },
+    /// As many interfaces are watched as there are places for.
+    #[error("attach packet programs: as many interfaces are watched as can be at once")]
+    Full,
     /// The namespace could not be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
 }
 
-/// The programs on one interface. Dropping it detaches them and frees the tables.
+/// The programs and tables that many interfaces share.
 pub struct BpfFrames {
-    // Holds the programs' links.
+    // Holds the shared programs and the table through which they are called.
     _programs: Ebpf,
+    ways: MapData,
     flows: HashMap<MapData, BpfFlowId, [u8; layout::FLOW_BYTES]>,
-    losses: Array<MapData, [u8; layout::LOSSES_BYTES]>,
-    frames: RingBuf<MapData>,
+    slots: Slots,
+}
+
+/// Where frames are handed over, of all interfaces in one order.
+pub struct BpfFramesReader {
+    hub: Arc<BpfFrames>,
+    ring: RingBuf<MapData>,
+}
+
+/// One interface on which the programs are. Dropping it detaches them.
+pub struct BpfTap {
+    hub: Arc<BpfFrames>,
+    place: Place,
+    /// None only while it is dropped.
+    links: Option<[OwnedFd; 2]>,
 }
 
 impl BpfFrames {
+    /// Loads the programs; nothing is watched yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses or lacks what the programs need, its own type
+    /// information for one.
+    pub fn load(config: BpfFramesConfig) -> Result<(Arc<Self>, BpfFramesReader), BpfFramesError> {
+        let mut programs = load(config)?;
+        let ways = ways(&mut programs)?;
+        let slots = programs.take_map("slots");
+        let slots = slots.ok_or_else(|| wrong("slots", &"missing"))?;
+        let slots = Slots::of(slots, config.interfaces).map_err(|error| wrong("slots", &error))?;
+        let ring = map(&mut programs, "frames")?;
+        let hub = Arc::new(Self {
+            ways,
+            flows: map(&mut programs, "flows")?,
+            slots,
+            _programs: programs,
+        });
+        let reader = BpfFramesReader {
+            hub: Arc::clone(&hub),
+            ring,
+        };
+        Ok((hub, reader))
+    }
+
     /// Attaches to `interface` inside `namespace` (`None`: the caller's).
     ///
     /// # Errors
-    /// When the interface does not exist, or the kernel refuses or lacks what
-    /// the programs need: links at tc (6.6) and its own type information.
+    /// When the interface does not exist, as many as can be are watched, or
+    /// the kernel has no links at tc (6.6).
     pub fn attach(
+        self: &Arc<Self>,
         interface: &str,
         namespace: Option<&Path>,
-        config: BpfFramesConfig,
-    ) -> Result<Self, BpfFramesError> {
+    ) -> Result<BpfTap, BpfFramesError> {
         netns::within(namespace, || {
-            let index = netdev::index(interface);
-            if !matches!(index, Ok(Some(_))) {
+            let Ok(Some(index)) = netdev::index(interface) else {
                 return Err(BpfFramesError::NoInterface {
                     interface: interface.to_owned(),
                     namespace: netns::describe(namespace),
                 });
-            }
-            let mut programs = load(config)?;
-            // Before any other program sees what comes from the sandbox, and
-            // after all that may drop what goes to it: as packet sockets do.
-            let ends = [
-                ("from_sandbox", TcAttachType::Ingress, LinkOrder::first()),
-                ("to_sandbox", TcAttachType::Egress, LinkOrder::last()),
-            ];
-            for (name, end, order) in ends {
-                attach(&mut programs, name, interface, end, order)?;
-            }
-            Self::of(programs)
-        })?
-    }
-
-    fn of(mut programs: Ebpf) -> Result<Self, BpfFramesError> {
-        Ok(Self {
-            flows: map(&mut programs, "flows")?,
-            losses: map(&mut programs, "losses")?,
-            frames: map(&mut programs, "frames")?,
-            _programs: programs,
-        })
-    }
-
-    /// Calls `each` with up to `most` frames that were handed over, in their
-    /// order. Answers how many.
-    pub fn read(&mut self, most: usize, mut each: impl FnMut(&BpfFrame<'_>)) -> usize {
-        for read in 0..most {
-            let Some(item) = self.frames.next() else {
-                return read;
             };
-            if let Some(frame) = BpfFrame::parse(&item) {
-                each(&frame);
-            }
-        }
-        most
+            let place = self.slots.take().ok_or(BpfFramesError::Full)?;
+            let mut tap = BpfTap {
+                hub: Arc::clone(self),
+                place,
+                links: None,
+            };
+            tap.links = Some(tap.link(interface, index)?);
+            Ok(tap)
+        })?
     }
 
     /// Calls `each` with every flow and how many of its frames were handed
@@ -156,11 +186,62 @@ impl BpfFrames {
     /// When the table cannot be read.
     pub fn flows(&self, mut each: impl FnMut(BpfFlow, u64)) -> io::Result<()> {
         let fd = self.flows.map().fd();
+        let ahead_ns = clock::boot_ahead_ns();
         batch::read(fd, layout::KEY_BYTES, layout::FLOW_BYTES, |key, value| {
-            if let Some((flow, events)) = BpfFlow::parse(key, value) {
+            if let Some((flow, events)) = BpfFlow::parse(key, value, ahead_ns) {
                 each(flow, events);
             }
         })
+    }
+
+    /// Removes a flow of a watch that is over.
+    ///
+    /// # Errors
+    /// When the kernel refuses; there being no such flow is none.
+    pub fn remove(&self, id: &BpfFlowId) -> io::Result<()> {
+        batch::take::<{ layout::FLOW_BYTES }>(self.flows.map().fd(), id).map(drop)
+    }
+}
+
+impl BpfFramesReader {
+    /// Calls `each` with up to `most` frames that were handed over, in their
+    /// order. Answers how many. Whoever reads some should look again within
+    /// [`Self::LOOK_AGAIN`]: the kernel wakes at most once a millisecond.
+    pub fn read(&mut self, most: usize, mut each: impl FnMut(&BpfFrame<'_>)) -> usize {
+        let ahead_ns = clock::boot_ahead_ns();
+        for read in 0..most {
+            let Some(item) = self.ring.next() else {
+                return read;
+            };
+            if let Some(frame) = BpfFrame::parse(&item, ahead_ns) {
+                each(&frame);
+                self.hub.slots.taken(frame.slot, item.len());
+            }
+        }
+        most
+    }
+
+    /// How long frames may lie in the ring before somebody is woken for them
+    /// who has just read.
+    pub const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+    /// What the frames come from.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<BpfFrames> {
+        &self.hub
+    }
+}
+
+impl BpfTap {
+    /// The number of this watch, which no other has.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        self.place.owner
+    }
+
+    /// Counts and hands over nothing from now on. What was until now stays.
+    pub fn close(&self) {
+        self.hub.slots.close(self.place);
     }
 
     /// Takes a flow out of the table: its sums at the end, and how many of its
@@ -169,58 +250,103 @@ impl BpfFrames {
     /// # Errors
     /// When the kernel refuses; there being no such flow is none.
     pub fn take(&self, id: &BpfFlowId) -> io::Result<Option<(BpfFlow, u64)>> {
-        let value = batch::take::<{ layout::FLOW_BYTES }>(self.flows.map().fd(), id)?;
-        Ok(value.and_then(|value| BpfFlow::parse(id, &value)))
+        let fd = self.hub.flows.map().fd();
+        let Some(value) = batch::take::<{ layout::FLOW_BYTES }>(fd, id)? else {
+            return Ok(None);
+        };
+        self.hub.slots.removed(self.place);
+        Ok(BpfFlow::parse(id, &value, clock::boot_ahead_ns()))
     }
 
     /// What was lost since the programs were attached.
     #[must_use]
     pub fn losses(&self) -> BpfFrameLosses {
-        let value = self.losses.get(&0, 0);
-        value.map_or_else(
-            |_| BpfFrameLosses::default(),
-            |value| BpfFrameLosses::parse(&value),
-        )
+        self.hub.slots.losses(self.place)
+    }
+
+    fn link(&self, interface: &str, index: u32) -> Result<[OwnedFd; 2], BpfFramesError> {
+        let Place { index: slot, owner } = self.place;
+        let link = |way| {
+            let ways = self.hub.ways.fd().as_fd();
+            let program = entry::load(ways, way, slot, owner)?;
+            entry::attach(&program, index, way)
+        };
+        let failed = |source: io::Error| match source.raw_os_error() {
+            Some(libc::EPERM) => BpfFramesError::NotPermitted,
+            _ => BpfFramesError::Attach {
+                interface: interface.to_owned(),
+                detail: source.to_string(),
+            },
+        };
+        Ok([
+            link(Way::FromSandbox).map_err(failed)?,
+            link(Way::ToSandbox).map_err(failed)?,
+        ])
     }
 }
 
-impl AsFd for BpfFrames {
+impl Drop for BpfTap {
+    fn drop(&mut self) {
+        // Nothing is written to the place when the links are gone.
+        drop(self.links.take());
+        self.hub.slots.give_back(self.place);
+    }
+}
+
+impl AsFd for BpfFramesReader {
     /// Readable when there are frames to [`read`](Self::read).
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.frames.as_fd()
+        self.ring.as_fd()
     }
 }
 
 fn load(config: BpfFramesConfig) -> Result<Ebpf, BpfFramesError> {
     let pause_ns = config.pause_ns.unwrap_or(0);
+    let ring_share = u64::from(config.ring_share.min(config.ring));
+    let flow_share = u64::from(config.flow_share.min(config.flows));
     EbpfLoader::new()
         .map_max_entries("flows", config.flows)
         .map_max_entries("frames", config.ring)
+        .map_max_entries("slots", config.interfaces)
         .override_global("pause_ns", &pause_ns, true)
         .override_global("snap_length", &config.snap_length, true)
+        .override_global("ring_share", &ring_share, true)
+        .override_global("flow_share", &flow_share, true)
         .load(OBJECT)
         .map_err(|error| refused(&error))
 }
 
-fn attach(
-    programs: &mut Ebpf,
+/// Loads the programs for both ways and puts them into their table.
+fn ways(programs: &mut Ebpf) -> Result<MapData, BpfFramesError> {
+    let failed = |error: MapError| wrong("ways", &error);
+    let mut map = programs
+        .take_map("ways")
+        .ok_or_else(|| wrong("ways", &"missing"))?;
+    let mut table = ProgramArray::try_from(&mut map).map_err(failed)?;
+    for (name, way) in [
+        ("from_sandbox", Way::FromSandbox),
+        ("to_sandbox", Way::ToSandbox),
+    ] {
+        let program = loaded(programs, name)?;
+        let fd = program.fd().map_err(|error| wrong(name, &error))?;
+        table.set(way.index(), fd, 0).map_err(failed)?;
+    }
+    match map {
+        Map::ProgramArray(ways) => Ok(ways),
+        _ => Err(wrong("ways", &"another kind of table")),
+    }
+}
+
+fn loaded<'a>(
+    programs: &'a mut Ebpf,
     name: &'static str,
-    interface: &str,
-    end: TcAttachType,
-    order: LinkOrder,
-) -> Result<(), BpfFramesError> {
+) -> Result<&'a SchedClassifier, BpfFramesError> {
     let program = programs
         .program_mut(name)
         .ok_or_else(|| wrong(name, &"missing"))?;
     let program: &mut SchedClassifier = program.try_into().map_err(|error| wrong(name, &error))?;
     program.load().map_err(|error| refused(&error))?;
-    let attached = program.attach_with_options(interface, end, TcAttachOptions::TcxOrder(order));
-    attached
-        .map(|_| ())
-        .map_err(|error: ProgramError| BpfFramesError::Attach {
-            interface: interface.to_owned(),
-            detail: in_full(&error),
-        })
+    Ok(program)
 }
 
 fn map<T>(programs: &mut Ebpf, name: &'static str) -> Result<T, BpfFramesError>
@@ -252,6 +378,7 @@ fn refused(error: &dyn Error) -> BpfFramesError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aya::programs::TcAttachType;
 
     fn programs_on_lo() -> [usize; 2] {
         [TcAttachType::Ingress, TcAttachType::Egress]
@@ -270,11 +397,16 @@ mod tests {
             let flags = rustix::thread::UnshareFlags::NEWNET;
             // SAFETY: only this thread's network namespace changes; no descriptors are shared.
             unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
-            let attached = BpfFrames::attach("lo", None, BpfFramesConfig::default()).unwrap();
+            let (hub, _reader) = BpfFrames::load(BpfFramesConfig::default()).unwrap();
+            let attached = hub.attach("lo", None).unwrap();
             assert_eq!(programs_on_lo(), [1, 1]);
+            let full = hub.attach("lo", None);
+            assert!(matches!(full, Err(BpfFramesError::Full)));
+            let owner = attached.owner();
             drop(attached);
             assert_eq!(programs_on_lo(), [0, 0]);
-            let missing = BpfFrames::attach("none-such", None, BpfFramesConfig::default());
+            assert_ne!(hub.attach("lo", None).unwrap().owner(), owner);
+            let missing = hub.attach("none-such", None);
             let error = missing.err().unwrap().to_string();
             assert_eq!(error, "no interface none-such in this network namespace");
         })

@@ -16,6 +16,9 @@ pub(super) struct Mapped {
 // by atomic operations; nothing ties it to a thread.
 unsafe impl Send for Mapped {}
 
+// SAFETY: as above; whoever shares it does atomic operations alone.
+unsafe impl Sync for Mapped {}
+
 impl Mapped {
     /// Maps an array of `count` words.
     pub(super) fn of(map: Map, count: usize) -> io::Result<Self> {

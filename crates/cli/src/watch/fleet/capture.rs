@@ -4,7 +4,7 @@ use super::sandbox::{Sandbox, Stop};
 use crate::watch::outlet::Key;
 use crate::watch::reload::Reloaded;
 use rustix::event::{Timespec, epoll};
-use sandtrace_capture::network::Attached;
+use sandtrace_capture::network::{Attached, NetworkCollector};
 use sandtrace_sys::clock;
 use sandtrace_sys::priority::prefer_this_thread;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +135,10 @@ impl Capture {
             sandbox.judge_by(*number, reloaded);
         }
         let key = sandbox.key;
-        let rings = sandbox.network.iter().map(|network| network.as_fd());
+        let rings = sandbox
+            .network
+            .iter()
+            .filter_map(NetworkCollector::readable);
         let mut watched = Ok(());
         for fd in rings.chain([sandbox.vmm.as_fd()]) {
             let data = epoll::EventData::new_u64(key);
@@ -162,7 +165,10 @@ impl Capture {
         if let Some(before) = self.when.remove(&key) {
             self.due.remove(&(before, key));
         }
-        let rings = sandbox.network.iter().map(|network| network.as_fd());
+        let rings = sandbox
+            .network
+            .iter()
+            .filter_map(NetworkCollector::readable);
         for fd in rings.chain([sandbox.vmm.as_fd()]) {
             // It leaves by itself where it is closed.
             let _gone = epoll::delete(&self.poll, fd);
@@ -192,9 +198,8 @@ impl Capture {
             return self.let_go(key, Stop::VmmExited);
         }
         if flags.contains(epoll::EventFlags::ERR) {
-            let gone = |network: &mut sandtrace_capture::network::NetworkCollector| {
-                network.look_at_interface() == Attached::Gone
-            };
+            let gone =
+                |network: &mut NetworkCollector| network.look_at_interface() == Attached::Gone;
             if sandbox.network.iter_mut().any(gone) {
                 return self.gone(key);
             }
@@ -218,10 +223,14 @@ impl Capture {
         let Some(sandbox) = self.sandboxes.get(&key) else {
             return;
         };
-        for network in &sandbox.network {
+        for ring in sandbox
+            .network
+            .iter()
+            .filter_map(NetworkCollector::readable)
+        {
             let data = epoll::EventData::new_u64(key);
             // It was added with the sandbox.
-            let _unchanged = epoll::modify(&self.poll, network.as_fd(), data, flags);
+            let _unchanged = epoll::modify(&self.poll, ring, data, flags);
         }
     }
 

@@ -4,17 +4,15 @@ use crate::bpf::tables::{long, word};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// `struct key` there.
-pub(super) const KEY_BYTES: usize = 40;
+pub(super) const KEY_BYTES: usize = 44;
 /// `struct flow` there.
 pub(super) const FLOW_BYTES: usize = 152;
-/// `struct losses` there.
-pub(super) const LOSSES_BYTES: usize = 48;
 /// `struct direction` there.
 const DIRECTION_BYTES: usize = 64;
 /// `struct event` there.
-const EVENT_BYTES: usize = 208;
+const EVENT_BYTES: usize = 216;
 
-/// A flow's key as the kernel has it: names the flow within one interface.
+/// A flow's key as the kernel has it, its interface included.
 pub type BpfFlowId = [u8; KEY_BYTES];
 
 /// What a flow's key says.
@@ -34,6 +32,7 @@ impl BpfFlowKey {
     /// Reads a key.
     #[must_use]
     pub fn parse(id: &BpfFlowId) -> Option<Self> {
+        let id = id.get(4..)?;
         let version = *id.get(39)?;
         let address = |at: usize| match version {
             4 => {
@@ -64,7 +63,8 @@ pub struct BpfSums {
     pub bytes: u64,
     /// Bytes of payload.
     pub payload: u64,
-    /// When the latest was seen, in nanoseconds of `CLOCK_BOOTTIME`.
+    /// When the latest was seen, in nanoseconds of `CLOCK_BOOTTIME`, to the
+    /// kernel's tick.
     pub last_ns: u64,
     /// When the latest payload was seen, counted or handed over.
     pub payload_ns: u64,
@@ -75,21 +75,34 @@ pub struct BpfSums {
 }
 
 impl BpfSums {
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    /// `ahead_ns`: how far `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`.
+    fn parse(bytes: &[u8], ahead_ns: u64) -> Option<Self> {
+        let time = |at| {
+            let time = long(bytes, at)?;
+            // Zero is no time.
+            Some(if time == 0 {
+                0
+            } else {
+                time.saturating_add(ahead_ns)
+            })
+        };
         Some(Self {
             frames: long(bytes, 0)?,
             bytes: long(bytes, 8)?,
             payload: long(bytes, 16)?,
-            last_ns: long(bytes, 24)?,
-            payload_ns: long(bytes, 32)?,
+            last_ns: time(24)?,
+            payload_ns: time(32)?,
             next: word(bytes, 48)?,
             ack: word(bytes, 52)?,
         })
     }
 
-    fn both(bytes: &[u8]) -> Option<[Self; 2]> {
+    fn both(bytes: &[u8], ahead_ns: u64) -> Option<[Self; 2]> {
         let second = bytes.get(DIRECTION_BYTES..)?;
-        Some([Self::parse(bytes)?, Self::parse(second)?])
+        Some([
+            Self::parse(bytes, ahead_ns)?,
+            Self::parse(second, ahead_ns)?,
+        ])
     }
 }
 
@@ -107,19 +120,36 @@ pub struct BpfFlow {
 
 impl BpfFlow {
     /// The flow of an entry, and how many of its frames were handed over.
-    pub(super) fn parse(key: &[u8], value: &[u8]) -> Option<(Self, u64)> {
+    pub(super) fn parse(key: &[u8], value: &[u8], ahead_ns: u64) -> Option<(Self, u64)> {
         let flow = Self {
             id: key.try_into().ok()?,
             born_ns: long(value, 0)?,
-            sums: BpfSums::both(value.get(8..)?)?,
+            sums: BpfSums::both(value.get(8..)?, ahead_ns)?,
         };
         Some((flow, long(value, 144)?))
+    }
+}
+
+/// The number of the watch that a flow or frame belongs to.
+pub(super) fn owner(id: &[u8]) -> Option<u32> {
+    word(id, 0)
+}
+
+impl BpfFlow {
+    /// Which watch it belongs to.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        owner(&self.id).unwrap_or_default()
     }
 }
 
 /// A frame that was handed over.
 #[derive(Clone, Copy, Debug)]
 pub struct BpfFrame<'a> {
+    /// Which watch it belongs to.
+    pub owner: u32,
+    /// The interface's place in the table of them.
+    pub(super) slot: u32,
     /// When it was seen, in nanoseconds of `CLOCK_BOOTTIME`.
     pub at_ns: u64,
     /// Its flow as it was before this frame; absent where it belongs to none.
@@ -139,20 +169,22 @@ pub struct BpfFrame<'a> {
 }
 
 impl<'a> BpfFrame<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &'a [u8], ahead_ns: u64) -> Option<Self> {
         let captured = usize::try_from(word(bytes, 32)?).ok()?;
         let born_ns = long(bytes, 8)?;
         let flow = if born_ns == 0 {
             None
         } else {
             Some(BpfFlow {
-                id: bytes.get(40..80)?.try_into().ok()?,
+                id: bytes.get(44..88)?.try_into().ok()?,
                 born_ns,
-                sums: BpfSums::both(bytes.get(80..EVENT_BYTES)?)?,
+                sums: BpfSums::both(bytes.get(88..EVENT_BYTES)?, ahead_ns)?,
             })
         };
         let tci = u16::from_ne_bytes(bytes.get(36..38)?.try_into().ok()?);
         Some(Self {
+            owner: owner(bytes.get(44..)?)?,
+            slot: word(bytes, 40)?,
             at_ns: long(bytes, 0)?,
             flow,
             bytes: long(bytes, 16)?,
@@ -178,46 +210,34 @@ pub struct BpfFrameLosses {
     pub flows: u64,
 }
 
-impl BpfFrameLosses {
-    pub(super) fn parse(bytes: &[u8]) -> Self {
-        let at = |at| long(bytes, at).unwrap_or_default();
-        Self {
-            frames: [at(0), at(8)],
-            bytes: [at(16), at(24)],
-            unread: at(32),
-            flows: at(40),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_frame_is_read_whatever_its_bytes() {
-        let mut bytes = vec![0xff_u8; EVENT_BYTES + 128];
-        assert!(BpfFrame::parse(&bytes).is_none(), "longer than there is");
+        let mut bytes = vec![0x7f_u8; EVENT_BYTES + 128];
+        assert!(BpfFrame::parse(&bytes, 1).is_none(), "longer than there is");
         bytes[32..36].copy_from_slice(&100_u32.to_ne_bytes());
-        let frame = BpfFrame::parse(&bytes).unwrap();
-        assert_eq!((frame.captured.len(), frame.vlan_tci), (100, Some(0xffff)));
+        let frame = BpfFrame::parse(&bytes, 1).unwrap();
+        assert_eq!((frame.captured.len(), frame.vlan_tci), (100, Some(0x7f7f)));
         for length in 0..bytes.len() {
-            let _any = BpfFrame::parse(&bytes[..length]);
+            let _any = BpfFrame::parse(&bytes[..length], 1);
         }
     }
 
     #[test]
     fn keys_have_addresses_of_both_kinds() {
         let mut id = [0_u8; KEY_BYTES];
-        id[..4].copy_from_slice(&[10, 0, 0, 2]);
-        id[16..20].copy_from_slice(&[10, 0, 0, 1]);
-        id[32..36].copy_from_slice(&[0x80, 0, 0, 53]);
-        (id[38], id[39]) = (17, 4);
+        id[4..8].copy_from_slice(&[10, 0, 0, 2]);
+        id[20..24].copy_from_slice(&[10, 0, 0, 1]);
+        id[36..40].copy_from_slice(&[0x80, 0, 0, 53]);
+        (id[42], id[43]) = (17, 4);
         let key = BpfFlowKey::parse(&id).unwrap();
         assert_eq!(key.sandbox, ([10, 0, 0, 2].into(), 32_768));
         assert_eq!(key.peer, ([10, 0, 0, 1].into(), 53));
         assert!(!key.is_tcp);
-        (id[38], id[39]) = (6, 6);
+        (id[42], id[43]) = (6, 6);
         let key = BpfFlowKey::parse(&id).unwrap();
         assert!(key.is_tcp && key.peer.0.is_ipv6());
     }
