@@ -1,7 +1,7 @@
 //! Finding sandboxes: all of them, or one by its id.
 
 use crate::claims::quoted;
-use crate::daytona::{self, DockerError};
+use crate::daytona::{Containers, DockerError};
 use crate::describe::describe;
 use crate::inspect::{Namespaces, Wanted};
 use crate::sighting::Sighting;
@@ -9,8 +9,8 @@ use crate::{DiscoverConfig, FindError, Found, ProcRoot, ProviderKind, Target, is
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Threads that ask APIs at the same time: one that hangs does not hold up
@@ -50,6 +50,31 @@ pub enum Problem {
         /// Why not.
         source: DockerError,
     },
+    /// Docker did not tell of one container, which may be one of Daytona's.
+    #[error("container {} ({}): Docker does not tell of it: {source}", quoted(.name), .id.get(..12).unwrap_or(.id))]
+    Container {
+        /// Docker's id of it.
+        id: String,
+        /// What it is called.
+        name: String,
+        /// Why not.
+        source: Arc<DockerError>,
+    },
+}
+
+impl Problem {
+    /// What it is about, in words that stay the same while it lasts.
+    #[must_use]
+    pub fn topic(&self) -> String {
+        match self {
+            Self::Docker {
+                source: DockerError::Unfinished(_),
+                socket,
+            } => format!("no time for {}", socket.display()),
+            Self::Container { id, .. } => format!("container {id}"),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Every sandbox of the host.
@@ -60,7 +85,8 @@ pub enum Problem {
 pub fn discover(proc: &ProcRoot, config: &DiscoverConfig) -> Discovery {
     let deadline = Instant::now() + config.patience;
     let mut discovery = Discovery::default();
-    let (sightings, problems) = match sightings(proc, config) {
+    let mut containers = Containers::default();
+    let (sightings, problems) = match sightings(proc, config, &mut containers) {
         Ok(found) => found,
         Err(source) => {
             discovery.problems.push(FindError::List { source }.into());
@@ -80,21 +106,23 @@ pub fn discover(proc: &ProcRoot, config: &DiscoverConfig) -> Discovery {
 
 /// Every sandbox of the host, without asking any VMM, in ascending order of
 /// pids, and what could not be looked at. Processes that end meanwhile, or
-/// that may not be looked at at all, are none.
+/// that may not be looked at at all, are none. `containers` is what earlier
+/// looks learnt.
 ///
 /// # Errors
 /// When processes cannot be listed.
 pub fn sightings(
     proc: &ProcRoot,
     config: &DiscoverConfig,
+    containers: &mut Containers,
 ) -> io::Result<(Vec<Sighting>, Vec<Problem>)> {
     let mut problems = Vec::new();
     let sighting = |pid| Sighting::of_process(proc, pid, config).ok()?;
     let mut found: Vec<_> = proc.pids()?.into_iter().filter_map(sighting).collect();
     if config.wants(ProviderKind::Daytona) {
-        let (containers, error) = containers(proc, config);
-        found.extend(containers);
-        problems.extend(error);
+        let (contained, trouble) = look_at_containers(proc, config, containers);
+        found.extend(contained);
+        problems.extend(trouble);
     }
     found.sort_by_key(Sighting::pid);
     Ok((found, problems))
@@ -102,26 +130,29 @@ pub fn sightings(
 
 /// A VMM inside of a container is found as itself; the container then is
 /// another sandbox around it.
-fn containers(proc: &ProcRoot, config: &DiscoverConfig) -> (Vec<Sighting>, Option<Problem>) {
+fn look_at_containers(
+    proc: &ProcRoot,
+    config: &DiscoverConfig,
+    containers: &mut Containers,
+) -> (Vec<Sighting>, Vec<Problem>) {
     // What is left of the time is for the others.
-    let deadline = Instant::now() + config.patience / 2;
-    let (containers, error) = daytona::containers(&config.docker_socket, deadline);
-    let sighting = |container: daytona::Container| {
-        let process = proc.process(container.pid).ok()?;
-        Some(Sighting::of_container(process, container))
-    };
-    let error = error.filter(|error| {
+    let round = containers.look(proc, &config.docker_socket, config.patience / 2);
+    let errors = round.errors.into_iter().filter(|error| {
         // A host without Docker has no containers of Daytona's.
         let absent =
             matches!(error, DockerError::Connect(why) if why.kind() == io::ErrorKind::NotFound);
         !absent || config.providers.contains(&ProviderKind::Daytona)
     });
-    let problem = error.map(|source| Problem::Docker {
+    let general = errors.map(|source| Problem::Docker {
         socket: config.docker_socket.clone(),
         source,
     });
-    let found = containers.into_iter().filter_map(sighting).collect();
-    (found, problem)
+    let failed = round.failed.into_iter();
+    let single = failed.map(|(id, name, source)| Problem::Container { id, name, source });
+    let problems = general.chain(single).collect();
+    let found = round.found.into_iter();
+    let found = found.map(|(process, container)| Sighting::of_container(process, container));
+    (found.collect(), problems)
 }
 
 fn ids_that_are_wrong(sightings: &[Sighting]) -> Vec<Problem> {
@@ -191,7 +222,8 @@ pub fn find(id: &str) -> Result<Target, FindError> {
 /// # Errors
 /// As for [`find`].
 pub fn find_in(proc: &ProcRoot, id: &str, config: &DiscoverConfig) -> Result<Target, FindError> {
-    let (found, _) = sightings(proc, config).map_err(|source| FindError::List { source })?;
+    let found = sightings(proc, config, &mut Containers::default());
+    let (found, _) = found.map_err(|source| FindError::List { source })?;
     let matching: Vec<_> = found.iter().filter(|it| it.answers_to(id)).collect();
     match matching.as_slice() {
         [only] => only.describe(proc, config, Instant::now() + config.patience),

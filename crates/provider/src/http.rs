@@ -2,6 +2,7 @@
 //! need: answers with Content-Length or in chunks, on a connection that stays
 //! open.
 
+use serde_json::error::Category;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -55,6 +56,12 @@ impl Client {
             max_body,
             buffer: Vec::new(),
         }
+    }
+
+    /// Gives the answers from now on another span of time.
+    pub(crate) fn give(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.deadline = Instant::now() + patience;
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Result<Answer, HttpError> {
@@ -216,6 +223,18 @@ fn hexadecimal(digits: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(digits).ok()?.trim_end();
     let is_hexadecimal = |digits: &&str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     usize::from_str_radix(Some(digits).filter(is_hexadecimal)?, 16).ok()
+}
+
+/// Where JSON is not what it should be. What stands there may be a secret, and
+/// the error's own text would quote it.
+pub(crate) fn place_of(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Data => "a value of another kind",
+        Category::Eof => "its end",
+        Category::Io | Category::Syntax => "no JSON",
+    };
+    let (line, column) = (error.line(), error.column());
+    format!("{what} at line {line} column {column}")
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

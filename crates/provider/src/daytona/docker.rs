@@ -2,15 +2,15 @@
 //! (docs.docker.com/reference/api/engine, `ContainerList` and
 //! `ContainerInspect`). Requests without a version get the newest one.
 
-use crate::http::{Client, HttpError};
+use super::environment::Environment;
+use crate::http::{Client, place_of};
 use sandtrace_sys::process::connect_at_once;
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Longest answer: a thousand containers take about 2 MB.
 const MAX_BODY: usize = 32 << 20;
@@ -22,7 +22,7 @@ const MAX_CONTAINERS: usize = 4096;
 const MAX_MOUNTS: usize = 64;
 
 /// A running container of Daytona's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -47,18 +47,34 @@ pub enum DockerError {
     /// Docker refused.
     #[error("GET {0}: status {1}")]
     Status(String, u16),
-    /// The answer is something else.
-    #[error("GET {0}: {1}")]
-    Json(String, serde_json::Error),
+    /// The answer is something else, from this place on.
+    #[error("GET {0}: the answer is malformed: {1}")]
+    Json(String, String),
+    /// Entries of the list that are none.
+    #[error("GET /containers/json: {0} entries are malformed")]
+    Odd(usize),
+    /// More containers than are looked at.
+    #[error("GET /containers/json: {0} containers are more than are looked at")]
+    TooMany(usize),
     /// Time was over before each container was asked for.
     #[error("no time was left to ask for {0} of the containers")]
     Unfinished(usize),
+}
+
+/// One that is odd does not hide the others.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Whole(Listed),
+    Odd(IgnoredAny),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
     id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -120,75 +136,109 @@ struct Mount {
     writable: bool,
 }
 
-/// The two variables that the runner sets. All others may be secrets and are
-/// forgotten while they are read.
-#[derive(Default)]
-struct Environment {
-    sandbox: Option<String>,
-    snapshot: Option<String>,
+/// What Docker says of the containers that run, with nothing asked twice.
+pub(super) struct Docker {
+    socket: PathBuf,
+    client: Client,
+    /// Whether an answer may still be on its way, so that what comes next
+    /// would be taken for another's.
+    spoilt: bool,
 }
 
-/// Every running container of Daytona's that Docker tells of until `deadline`,
-/// and what came in between.
-pub(crate) fn containers(
-    socket: &Path,
-    deadline: Instant,
-) -> (Vec<Container>, Option<DockerError>) {
-    let mut found = Vec::new();
-    let result = collect(socket, deadline, &mut found);
-    (found, result.err())
-}
+impl Docker {
+    pub(super) fn connect(socket: &Path) -> Result<Self, DockerError> {
+        Ok(Self {
+            socket: socket.to_owned(),
+            client: open(socket)?,
+            spoilt: false,
+        })
+    }
 
-fn collect(
-    socket: &Path,
-    deadline: Instant,
-    found: &mut Vec<Container>,
-) -> Result<(), DockerError> {
-    let mut client = client(socket, deadline)?;
-    let listed: Vec<Listed> = get(&mut client, "/containers/json")?;
-    let ids = listed.into_iter().map(|listed| listed.id);
-    let ids: Vec<_> = ids.filter(|id| is_id(id)).take(MAX_CONTAINERS).collect();
-    for (done, id) in ids.iter().enumerate() {
-        match inspect(&mut client, id) {
-            Ok(container) => found.extend(container),
-            // It ended between the two questions.
-            Err(DockerError::Status(_, 404)) => {}
-            Err(_) if Instant::now() >= deadline => {
-                return Err(DockerError::Unfinished(ids.len() - done));
+    /// The containers that run.
+    pub(super) fn list(&mut self, patience: Duration) -> Result<List, DockerError> {
+        let entries: Vec<Entry> = self.get("/containers/json", patience)?;
+        let mut list = List::default();
+        for entry in entries {
+            match entry {
+                Entry::Whole(listed) if is_id(&listed.id) => {
+                    if list.containers.len() < MAX_CONTAINERS {
+                        list.containers.insert(listed.id, first_name(listed.names));
+                    } else {
+                        list.beyond += 1;
+                    }
+                }
+                _ => list.odd += 1,
             }
-            Err(error) => return Err(error),
+        }
+        Ok(list)
+    }
+
+    /// One container; `None` for one of anybody else, one that does not run
+    /// and one that is gone.
+    pub(super) fn inspect(
+        &mut self,
+        id: &str,
+        patience: Duration,
+    ) -> Result<Option<Container>, DockerError> {
+        match self.get::<Inspected>(&format!("/containers/{id}/json"), patience) {
+            Ok(inspected) => Ok(inspected.into_container(id)),
+            Err(DockerError::Status(_, 404)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
-    Ok(())
+
+    fn get<T: for<'a> Deserialize<'a>>(
+        &mut self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<T, DockerError> {
+        if std::mem::replace(&mut self.spoilt, false) {
+            self.client = open(&self.socket)?;
+        }
+        self.client.give(patience);
+        let answer = self.client.get(path).map_err(|error| {
+            self.spoilt = true;
+            DockerError::Http(path.to_owned(), Box::new(error))
+        })?;
+        if answer.status != 200 {
+            return Err(DockerError::Status(path.to_owned(), answer.status));
+        }
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| DockerError::Json(path.to_owned(), place_of(&error)))
+    }
+}
+
+/// The containers that run.
+#[derive(Default)]
+pub(super) struct List {
+    /// Ids, and names for messages.
+    pub(super) containers: BTreeMap<String, String>,
+    /// How many more there are.
+    pub(super) beyond: usize,
+    /// How many entries are malformed.
+    pub(super) odd: usize,
 }
 
 /// Whether the container still runs as the process that it was.
 pub(crate) fn is_same(socket: &Path, container: &Container, deadline: Instant) -> bool {
-    let now = client(socket, deadline).and_then(|mut client| inspect(&mut client, &container.id));
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let now =
+        Docker::connect(socket).and_then(|mut docker| docker.inspect(&container.id, patience));
     matches!(now, Ok(Some(now)) if now.pid == container.pid)
 }
 
-fn client(socket: &Path, deadline: Instant) -> Result<Client, DockerError> {
+pub(super) fn open(socket: &Path) -> Result<Client, DockerError> {
     let stream = connect_at_once(socket).map_err(DockerError::Connect)?;
-    let patience = deadline.saturating_duration_since(Instant::now());
-    Ok(Client::new(stream, patience, MAX_BODY))
+    Ok(Client::new(stream, Duration::ZERO, MAX_BODY))
 }
 
-fn inspect(client: &mut Client, id: &str) -> Result<Option<Container>, DockerError> {
-    let inspected: Inspected = get(client, &format!("/containers/{id}/json"))?;
-    Ok(inspected.into_container(id))
+fn first_name(names: Option<Vec<String>>) -> String {
+    let name = names.unwrap_or_default().into_iter().next();
+    let name = name.unwrap_or_default();
+    name.strip_prefix('/').unwrap_or(&name).to_owned()
 }
 
-fn get<T: for<'a> Deserialize<'a>>(client: &mut Client, path: &str) -> Result<T, DockerError> {
-    let failed = |error: HttpError| DockerError::Http(path.to_owned(), Box::new(error));
-    let answer = client.get(path).map_err(failed)?;
-    if answer.status != 200 {
-        return Err(DockerError::Status(path.to_owned(), answer.status));
-    }
-    serde_json::from_slice(&answer.body).map_err(|error| DockerError::Json(path.to_owned(), error))
-}
-
-fn is_id(id: &str) -> bool {
+pub(super) fn is_id(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
@@ -220,39 +270,6 @@ impl Inspected {
                 .collect(),
             shares_network: mode == "host" || mode.starts_with("container:"),
         })
-    }
-}
-
-impl<'de> Deserialize<'de> for Environment {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Variables;
-
-        impl<'de> Visitor<'de> for Variables {
-            type Value = Environment;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of variables")
-            }
-
-            fn visit_unit<E>(self) -> Result<Environment, E> {
-                Ok(Environment::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Environment, A::Error> {
-                let mut environment = Environment::default();
-                while let Some(variable) = list.next_element::<String>()? {
-                    let (name, value) = variable.split_once('=').unwrap_or_default();
-                    match name {
-                        "DAYTONA_SANDBOX_ID" => environment.sandbox = Some(value.to_owned()),
-                        "DAYTONA_SANDBOX_SNAPSHOT" => environment.snapshot = Some(value.to_owned()),
-                        _ => {}
-                    }
-                }
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(environment)
-            }
-        }
-        deserializer.deserialize_any(Variables)
     }
 }
 

@@ -2,12 +2,15 @@
 //! host's kernel. Docker says which they are; the kernel says what they have.
 
 mod docker;
+mod environment;
 mod root;
+mod rounds;
 mod wires;
 
 pub use docker::DockerError;
-pub(crate) use docker::{Container, containers, is_same};
+pub(crate) use docker::{Container, is_same};
 pub(crate) use root::overlay;
+pub use rounds::Containers;
 pub(crate) use wires::look;
 
 use crate::claims::{Claims, nameable, quoted};

@@ -3,7 +3,8 @@
 
 use super::Shared;
 use super::sandbox::lock;
-use sandtrace_provider::{DiscoverConfig, ProcRoot, Sighting, sightings};
+use super::told::Told;
+use sandtrace_provider::{Containers, DiscoverConfig, ProcRoot, Sighting, sightings};
 use sandtrace_sys::proc_events::{ProcEvent, ProcEvents};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -65,8 +66,11 @@ impl Arrivals {
     /// has a thread of its own.
     pub(super) fn rescan(&self, shared: &Shared, seen: &Sender<Sighting>) {
         let proc = ProcRoot::host();
+        let (mut containers, mut told) = (Containers::default(), Told::default());
         while !self.is_over() {
-            if let Ok((found, _)) = sightings(&proc, shared.edition().discover()) {
+            let edition = shared.edition();
+            if let Ok((found, problems)) = sightings(&proc, edition.discover(), &mut containers) {
+                told.tell(&problems);
                 let alive: Vec<Name> = found
                     .iter()
                     .map(|it| (it.pid(), it.start_ticks()))

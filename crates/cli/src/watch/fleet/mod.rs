@@ -9,6 +9,7 @@ mod limits;
 mod sandbox;
 mod scans;
 mod states;
+mod told;
 mod trails;
 
 use super::evidence::Keeping;
