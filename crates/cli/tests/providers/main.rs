@@ -11,6 +11,8 @@
 
 mod calls;
 mod compliance;
+#[cfg(test)]
+mod containers;
 mod fleet;
 mod hostile;
 mod orders;
