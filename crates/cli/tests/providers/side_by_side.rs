@@ -90,7 +90,10 @@ fn container(lab: &Alone, world: &World, docker: &Docker, id: &str) -> (String, 
             "DAYTONA_SANDBOX_SNAPSHOT=python-3.12".to_owned(),
             format!("OPENAI_API_KEY={CANARY}"),
         ],
-        labels: vec![("agent_id".to_owned(), "coder".to_owned())],
+        labels: vec![
+            ("agent_id".to_owned(), "coder".to_owned()),
+            ("com.example.token".to_owned(), CANARY.to_owned()),
+        ],
     });
     (id.to_owned(), sandbox)
 }

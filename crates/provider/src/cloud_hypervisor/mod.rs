@@ -3,7 +3,7 @@
 mod info;
 
 use crate::claims::{Claims, quoted};
-use crate::http::{Client, HttpError};
+use crate::http::{Client, HttpError, place_of};
 use info::VmInfo;
 use sandtrace_event::Layer;
 use sandtrace_sys::process::Process;
@@ -39,8 +39,8 @@ enum ApiError {
     Http(HttpError),
     #[error("GET vm.info: status {0}; no VM was created yet, or it was deleted")]
     Status(u16),
-    #[error("GET vm.info: {0}")]
-    Json(serde_json::Error),
+    #[error("GET vm.info: the answer is malformed: {0}")]
+    Json(String),
 }
 
 impl Arguments {
@@ -114,7 +114,7 @@ fn ask(process: &Process, socket: &std::path::Path, deadline: Instant) -> Result
     let mut client = Client::new(stream, patience.min(PATIENCE), MAX_BODY);
     let answer = client.get("/api/v1/vm.info").map_err(ApiError::Http)?;
     match answer.status {
-        200 => VmInfo::parse(&answer.body).map_err(ApiError::Json),
+        200 => VmInfo::parse(&answer.body).map_err(|error| ApiError::Json(place_of(&error))),
         status => Err(ApiError::Status(status)),
     }
 }

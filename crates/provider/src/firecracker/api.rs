@@ -6,7 +6,7 @@
 use super::arguments::Arguments;
 use super::config::{VmConfig, agent_id};
 use crate::claims::{Claims, quoted};
-use crate::http::{Answer, Client, HttpError};
+use crate::http::{Answer, Client, HttpError, place_of};
 use sandtrace_sys::process::Process;
 use serde::Deserialize;
 use std::io;
@@ -32,8 +32,8 @@ pub(super) enum ApiError {
     Http(&'static str, HttpError),
     #[error("GET {0}: status {1}")]
     Status(&'static str, u16),
-    #[error("GET {0}: {1}")]
-    Json(&'static str, serde_json::Error),
+    #[error("GET {0}: the answer is malformed: {1}")]
+    Json(&'static str, String),
     #[error("it answers for instance {}", quoted(.0))]
     OtherInstance(String),
 }
@@ -56,8 +56,8 @@ pub(super) fn claims(
     let mut client = connect(process, socket, deadline)?;
     instance(&mut client, arguments)?;
     let config = get(&mut client, "/vm/config")?;
-    let config =
-        VmConfig::parse(&config.body).map_err(|error| ApiError::Json("/vm/config", error))?;
+    let config = VmConfig::parse(&config.body)
+        .map_err(|error| ApiError::Json("/vm/config", place_of(&error)))?;
     let mut claims = config.claims();
     // 400 where there is no metadata; nothing else of it is looked at.
     let metadata = get(&mut client, "/mmds").ok().map(|answer| answer.body);
@@ -92,8 +92,8 @@ fn connect(process: &Process, socket: &Path, deadline: Instant) -> Result<Client
 
 fn instance(client: &mut Client, arguments: &Arguments) -> Result<InstanceInfo, ApiError> {
     let info = get(client, "/")?;
-    let info: InstanceInfo =
-        serde_json::from_slice(&info.body).map_err(|error| ApiError::Json("/", error))?;
+    let info: InstanceInfo = serde_json::from_slice(&info.body)
+        .map_err(|error| ApiError::Json("/", place_of(&error)))?;
     if info.id == arguments.instance_id() {
         Ok(info)
     } else {

@@ -7,6 +7,7 @@ mod config;
 pub(crate) use arguments::Arguments;
 
 use crate::claims::Claims;
+use crate::http::place_of;
 use sandtrace_event::Layer;
 use sandtrace_sys::process::Process;
 use std::path::Path;
@@ -67,7 +68,13 @@ fn from_files(
         bytes.map_err(|error| format!("read {}: {error}", path.display()))
     };
     let config = config::VmConfig::parse(&read(path)?)
-        .map_err(|error| format!("configuration file {}: {error}", path.display()))?;
+        .map_err(|error| place_of(&error))
+        .map_err(|place| {
+            format!(
+                "configuration file {} is malformed: {place}",
+                path.display()
+            )
+        })?;
     let mut claims = config.claims();
     let metadata = arguments.metadata.as_deref();
     let metadata = metadata.and_then(|path| read(path).ok());

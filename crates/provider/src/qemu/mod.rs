@@ -3,7 +3,7 @@
 mod options;
 
 use crate::claims::{Claims, Drive, quoted};
-use options::{Options, filename};
+use options::{Blockdev, Options, filename, protocol};
 use sandtrace_event::Layer;
 use std::path::PathBuf;
 
@@ -72,7 +72,7 @@ impl Arguments {
                 }
                 "uuid" => uuid = uuid.or(Some(value.into_owned())),
                 "drive" => parsed.drive(&Options::parse(&value, "file")),
-                "blockdev" => parsed.drives.extend(options::blockdev(&value)),
+                "blockdev" => parsed.blockdev(options::blockdev(&value)),
                 "hda" | "hdb" | "hdc" | "hdd" | "sd" => parsed.file(&value, true),
                 "netdev" | "nic" | "net" => parsed.network(&Options::parse(&value, "type")),
                 "device" => parsed.device(&Options::parse(&value, "driver")),
@@ -101,6 +101,10 @@ impl Arguments {
         if options.get("if").as_deref() == Some("pflash") {
             return;
         }
+        let driver = options.get("file.driver").or_else(|| options.get("driver"));
+        if let Some(driver) = driver.filter(|driver| options::is_remote(driver)) {
+            return self.no_file(&driver);
+        }
         let Some(file) = options.get("file").or_else(|| options.get("file.filename")) else {
             return;
         };
@@ -116,19 +120,31 @@ impl Arguments {
                 path: PathBuf::from(path),
                 writable,
             }),
-            None => self.missing.push((
-                Layer::Filesystem,
-                format!("drive {} is no file of this host", quoted(name)),
-            )),
+            None => self.no_file(protocol(name)),
         }
+    }
+
+    fn blockdev(&mut self, found: Blockdev) {
+        self.drives.extend(found.drives);
+        for driver in &found.remote {
+            self.no_file(driver);
+        }
+    }
+
+    /// Names the protocol alone: what follows may hold a password.
+    fn no_file(&mut self, protocol: &str) {
+        let protocol = quoted(protocol);
+        let why = format!("a drive by the protocol {protocol} is no file of this host");
+        self.missing.push((Layer::Filesystem, why));
     }
 
     fn network(&mut self, options: &Options) {
         let back_end = options.get("type").unwrap_or_default();
         if !ON_A_TAP.contains(&back_end.as_str()) {
+            let back_end = quoted(options::word(&back_end));
             self.missing.push((
                 Layer::Network,
-                format!("network back end {} is not a tap", quoted(&back_end)),
+                format!("network back end {back_end} is not a tap"),
             ));
         }
     }
@@ -137,8 +153,9 @@ impl Arguments {
         let driver = options.get("driver").unwrap_or_default();
         let aside = ASIDE.iter().find(|(name, _, _)| driver.starts_with(name));
         if let Some((_, layer, why)) = aside {
+            let driver = quoted(options::word(&driver));
             self.missing
-                .push((*layer, format!("device {}: {why}", quoted(&driver))));
+                .push((*layer, format!("device {driver}: {why}")));
         }
     }
 
@@ -252,5 +269,42 @@ mod tests {
         check_missing(&["-device", "virtio-blk-device,drive=d"], &[]);
         check_missing(&["-virtfs", "local,path=/x"], &[Layer::Filesystem]);
         check_missing(&["-drive", "file=rbd:pool/image"], &[Layer::Filesystem]);
+    }
+
+    /// What is said of a line that holds a password, and never that.
+    #[track_caller]
+    fn check_secret(line: &[&str], expected: &str) {
+        const CANARY: &str = "CANARY-41d8";
+        assert!(line.iter().any(|word| word.contains(CANARY)), "{line:?}");
+        let claims = parse(line).claims();
+        let said = format!("{claims:?}");
+        assert!(said.contains(expected), "{said}");
+        assert!(!said.contains(CANARY), "{said}");
+    }
+
+    #[test]
+    fn passwords_are_never_kept() {
+        let rbd = "file=rbd:pool/image:id=admin:key=CANARY-41d8:auth_supported=cephx,if=virtio";
+        check_secret(&["-drive", rbd], r#"protocol \"rbd\""#);
+        let https = "file=https://user:CANARY-41d8@host/disk.raw";
+        check_secret(&["-drive", https], r#"protocol \"https\""#);
+        check_secret(&["-hda", "ssh://u:CANARY-41d8@h/x"], r#"\"ssh\""#);
+        let json = r#"file=json:{"driver":"https",,"url":"https://u:CANARY-41d8@h/x"}"#;
+        check_secret(&["-drive", json], r#"\"json\""#);
+        let dotted = "file.driver=https,file.url=https://h/x?token=CANARY-41d8";
+        check_secret(&["-drive", dotted], r#"\"https\""#);
+        let dotted = "driver=rbd,node-name=d,pool=p,image=CANARY-41d8";
+        check_secret(&["-blockdev", dotted], r#"\"rbd\""#);
+        let json = r#"{"driver":"raw","file":{"driver":"https","url":"https://u:CANARY-41d8@h"}}"#;
+        check_secret(&["-blockdev", json], r#"\"https\""#);
+        let deep = r#"{"driver":"https","filename":"https://CANARY-41d8@h"}"#;
+        check_secret(&["-blockdev", deep], r#"\"https\""#);
+        check_secret(&["-netdev", "CANARY-41d8:x y,id=n"], "is not a tap");
+        check_secret(&["-device", "vfio-pci CANARY-41d8"], "passed through");
+        check_secret(&["-object", "secret,id=s,data=CANARY-41d8"], "");
+        check_secret(&["-vnc", ":1,password=CANARY-41d8"], "");
+        check_secret(&["-append", "token=CANARY-41d8"], "");
+        check_secret(&["-fw_cfg", "name=opt/t,string=CANARY-41d8"], "");
+        check_secret(&["-smbios", "type=1,serial=CANARY-41d8"], "");
     }
 }

@@ -7,6 +7,31 @@ use std::path::PathBuf;
 /// Most members of one option, and most drives of one JSON document.
 const MAX_MEMBERS: usize = 256;
 
+/// Longest word of QEMU's own that is repeated.
+const MAX_WORD: usize = 32;
+
+/// Block drivers whose bytes are elsewhere.
+const REMOTE: [&str; 18] = [
+    "ftp",
+    "ftps",
+    "gluster",
+    "http",
+    "https",
+    "iscsi",
+    "nbd",
+    "nfs",
+    "null-aio",
+    "null-co",
+    "nvme",
+    "nvme-io_uring",
+    "rbd",
+    "ssh",
+    "vvfat",
+    "virtio-blk-vfio-pci",
+    "virtio-blk-vhost-user",
+    "virtio-blk-vhost-vdpa",
+];
+
 /// The members of one option, at its top level.
 pub(super) struct Options(Vec<(String, String)>);
 
@@ -68,48 +93,105 @@ pub(super) fn filename(name: &str) -> Option<&str> {
     if let Some(path) = name.strip_prefix("file:") {
         return Some(path);
     }
-    let is_protocol = |word: &str| {
-        let in_word = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-        !word.is_empty() && word.bytes().all(in_word)
-    };
     match name.split_once(':') {
-        Some((word, _)) if is_protocol(word) => None,
+        Some((word, _)) if is_word(word) => None,
         _ => Some(name),
     }
 }
 
+/// What stands before the first colon.
+pub(super) fn protocol(name: &str) -> &str {
+    word(name.split(':').next().unwrap_or_default())
+}
+
+/// A word of QEMU's own, such as a driver's name; anything else may be a
+/// secret that was put in the wrong place.
+pub(super) fn word(text: &str) -> &str {
+    if is_word(text) && text.len() <= MAX_WORD && !is_odd(text) {
+        text
+    } else {
+        "unknown"
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let in_word = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    !text.is_empty() && text.bytes().all(in_word)
+}
+
+/// No name of QEMU's has capitals.
+fn is_odd(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether a block driver keeps its bytes elsewhere than in a file of this
+/// host (qapi/block-core.json, `BlockdevDriver`).
+pub(super) fn is_remote(driver: &str) -> bool {
+    REMOTE.contains(&driver)
+}
+
+/// What one `-blockdev` names.
+#[derive(Debug, Default)]
+pub(super) struct Blockdev {
+    pub(super) drives: Vec<Drive>,
+    /// Drivers without a file.
+    pub(super) remote: Vec<&'static str>,
+}
+
 /// The files of one `-blockdev`, which may nest them.
-pub(super) fn blockdev(text: &str) -> Vec<Drive> {
+pub(super) fn blockdev(text: &str) -> Blockdev {
+    let mut found = Blockdev::default();
     if text.starts_with('{') {
         let document = serde_json::from_str(text).unwrap_or(Value::Null);
-        let mut drives = Vec::new();
-        collect(&document, true, &mut drives);
-        return drives;
+        found.collect(&document, true);
+        return found;
     }
     let options = Options::parse(text, "driver");
+    let drivers = ["driver", "file.driver"].map(|key| options.get(key));
+    if drivers
+        .iter()
+        .flatten()
+        .any(|driver| found.note_remote(driver))
+    {
+        return found;
+    }
     let writable = options.get("read-only").as_deref() != Some("on");
     let path = options.get("filename");
     let path = path.or_else(|| options.get("file.filename"));
-    path.and_then(|path| drive(&path, writable))
-        .into_iter()
-        .collect()
+    found
+        .drives
+        .extend(path.and_then(|path| drive(&path, writable)));
+    found
 }
 
-/// serde_json bounds the depth of a document to 128.
-fn collect(value: &Value, writable: bool, drives: &mut Vec<Drive>) {
-    let Value::Object(members) = value else {
-        return;
-    };
-    let read_only = members.get("read-only").and_then(Value::as_bool);
-    let writable = writable && !read_only.unwrap_or(false);
-    if let Some(path) = members.get("filename").and_then(Value::as_str)
-        && drives.len() < MAX_MEMBERS
-    {
-        drives.extend(drive(path, writable));
+impl Blockdev {
+    /// serde_json bounds the depth of a document to 128.
+    fn collect(&mut self, value: &Value, writable: bool) {
+        let Value::Object(members) = value else {
+            return;
+        };
+        if self.drives.len() + self.remote.len() >= MAX_MEMBERS {
+            return;
+        }
+        let driver = members.get("driver").and_then(Value::as_str);
+        if driver.is_some_and(|driver| self.note_remote(driver)) {
+            return;
+        }
+        let read_only = members.get("read-only").and_then(Value::as_bool);
+        let writable = writable && !read_only.unwrap_or(false);
+        if let Some(path) = members.get("filename").and_then(Value::as_str) {
+            self.drives.extend(drive(path, writable));
+        }
+        for (key, value) in members {
+            // What a drive falls back on is never written to.
+            self.collect(value, writable && key != "backing");
+        }
     }
-    for (key, value) in members {
-        // What a drive falls back on is never written to.
-        collect(value, writable && key != "backing", drives);
+
+    fn note_remote(&mut self, driver: &str) -> bool {
+        let remote = REMOTE.iter().find(|name| **name == driver);
+        self.remote.extend(remote);
+        remote.is_some()
     }
 }
 

@@ -131,6 +131,7 @@ fn check_bad_api(handle: impl FnMut(&str, &mut UnixStream) + Send + 'static, why
     assert!(started.elapsed() < Duration::from_secs(3));
     let network = missing(&target, Layer::Network);
     assert!(network.contains(why), "{network}");
+    assert!(!network.contains("CANARY"), "{network}");
     assert_eq!((target.taps.len(), target.disks.len()), (1, 1));
     assert_eq!(target.agent_id, None);
 }
@@ -173,6 +174,11 @@ fn sockets_that_answer_garbage() {
     check_bad_api(
         say(b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n[]"),
         "GET /:",
+    );
+    // What stands in the wrong place may be a secret.
+    check_bad_api(
+        say(b"HTTP/1.1 200 \r\nContent-Length: 17\r\n\r\n{\"id\":[\"CANARY\"]}"),
+        "malformed: a value of another kind at line 1",
     );
     check_bad_api(
         say(b"HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n"),

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod by_hand;
 #[cfg(test)]
+mod cloud_hypervisor;
+#[cfg(test)]
 mod docker;
 #[cfg(test)]
 mod fake;
