@@ -27,7 +27,9 @@ impl Default for DiscoverConfig {
 }
 
 impl DiscoverConfig {
-    pub(crate) fn wants(&self, kind: ProviderKind) -> bool {
+    /// Whether this kind is looked for.
+    #[must_use]
+    pub fn wants(&self, kind: ProviderKind) -> bool {
         self.providers.is_empty() || self.providers.contains(&kind)
     }
 }

@@ -2,6 +2,8 @@
 //! need: answers with Content-Length or in chunks, on a connection that stays
 //! open.
 
+mod stream;
+
 use serde_json::error::Category;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -65,14 +67,7 @@ impl Client {
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Result<Answer, HttpError> {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n");
-        let left = self.time_left()?;
-        self.stream.set_write_timeout(Some(left))?;
-        self.stream
-            .write_all(request.as_bytes())
-            .map_err(|error| self.failed(error))?;
-        let head = parse_head(&self.until(b"\r\n\r\n", MAX_HEAD, HttpError::LongHead)?)?;
+        let head = self.ask(path)?;
         let body = match head.body {
             Body::Length(length) => self.exactly(length)?,
             Body::Chunked => self.chunks()?,
@@ -83,13 +78,23 @@ impl Client {
         })
     }
 
+    fn ask(&mut self, path: &str) -> Result<Head, HttpError> {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n");
+        let left = self.time_left()?;
+        self.stream.set_write_timeout(Some(left))?;
+        self.stream
+            .write_all(request.as_bytes())
+            .map_err(|error| self.failed(error))?;
+        parse_head(&self.until(b"\r\n\r\n", MAX_HEAD, HttpError::LongHead)?)
+    }
+
     /// RFC 9112 section 7.1. What follows the last chunk is not looked at.
     fn chunks(&mut self) -> Result<Vec<u8>, HttpError> {
         let mut body = Vec::new();
         loop {
             let line = self.line()?;
-            let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
-            let size = hexadecimal(digits).ok_or(HttpError::Malformed)?;
+            let size = chunk_size(&line)?;
             if size == 0 {
                 while !self.line()?.is_empty() {}
                 return Ok(body);
@@ -217,6 +222,12 @@ fn parse_head(head: &[u8]) -> Result<Head, HttpError> {
 fn number(digits: Option<&str>) -> Option<usize> {
     let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok()
+}
+
+/// The size in the line before a chunk, whose extensions are not looked at.
+fn chunk_size(line: &[u8]) -> Result<usize, HttpError> {
+    let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
+    hexadecimal(digits).ok_or(HttpError::Malformed)
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<usize> {

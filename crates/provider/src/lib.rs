@@ -26,7 +26,7 @@ mod state;
 mod target;
 
 pub use config::DiscoverConfig;
-pub use daytona::{Containers, DockerError};
+pub use daytona::{ContainerEvent, ContainerEvents, Containers, DockerError};
 pub use discover::{Discovery, Problem, discover, find, find_in, sightings};
 pub use error::{FindError, Found};
 pub use ids::is_valid_id;

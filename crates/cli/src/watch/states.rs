@@ -37,6 +37,11 @@ impl Subject {
         }
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.vmm.pid
+    }
+
     /// Looks once. False once the process is gone.
     pub(super) fn look(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;

@@ -1,16 +1,27 @@
 //! Daytona's containers: real namespaces and overlays, and a stand-in for
 //! Docker's API.
 
+use crate::fleet::{Watch, of_type, records};
 use crate::support::{Alone, lab};
+use rustix::process::{Pid, Signal, kill_process};
+use sandtrace_event::WallTime;
 use sandtrace_lab::world::World;
 use sandtrace_lab::{
     Container, Docker, NamespaceConfig, NamespaceSandbox, Network, Scenario, scenario,
 };
 use serde_json::Value;
 use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A container with a link of its own, of which Docker tells.
 fn contained(lab: &Alone, world: &World, docker: &Docker, id: &str, third: u8) -> NamespaceSandbox {
+    let (sandbox, container) = made(lab, world, id, third);
+    docker.add(container);
+    sandbox
+}
+
+/// The same, of which nobody knows yet.
+fn made(lab: &Alone, world: &World, id: &str, third: u8) -> (NamespaceSandbox, Container) {
     let network = Network {
         address: [172, 31, third, 2].into(),
         prefix: 24,
@@ -24,21 +35,43 @@ fn contained(lab: &Alone, world: &World, docker: &Docker, id: &str, third: u8) -
             overlay: lab.overlay(&scenario::base_tree()).unwrap(),
         })
         .unwrap();
-    docker.add(Container {
+    let container = Container {
         name: id.to_owned(),
         pid: sandbox.pid(),
         upper: Some(sandbox.upper().to_owned()),
         env: vec![format!("DAYTONA_SANDBOX_ID={id}")],
         labels: Vec::new(),
-    });
-    sandbox
+    };
+    (sandbox, container)
 }
 
-/// What `list` says, from where the other ends of the links are.
+/// From where the other ends of the links are.
+fn sandtrace(lab: &Alone) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", lab.netns()]);
+    command.arg(env!("CARGO_BIN_EXE_sandtrace"));
+    command
+}
+
+fn watched(lab: &Alone, docker: &Docker, more: &[&str]) -> Watch {
+    let socket = docker.socket().to_str().unwrap();
+    let kinds = ["--provider", "daytona", "--docker-socket", socket];
+    let watch = Watch::over(sandtrace(lab), lab, &[&kinds, more].concat());
+    await_listener(docker);
+    watch
+}
+
+/// Waits until somebody hears Docker's events.
+fn await_listener(docker: &Docker) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while docker.listeners() == 0 {
+        assert!(Instant::now() < deadline, "nobody hears the events");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn listed(lab: &Alone, docker: &Docker) -> Value {
-    let output = Command::new("ip")
-        .args(["netns", "exec", lab.netns()])
-        .arg(env!("CARGO_BIN_EXE_sandtrace"))
+    let output = sandtrace(lab)
         .args(["list", "--json", "--provider", "daytona", "--docker-socket"])
         .arg(docker.socket())
         .output()
@@ -108,4 +141,103 @@ fn forged_indexes_lead_to_no_link_of_another() {
     let after = listed(&lab, &docker);
     assert_eq!(interfaces(&after, &honest), [victim.interface()]);
     assert!(interfaces(&after, &forger).is_empty(), "{after}");
+}
+
+#[test]
+fn containers_are_found_by_events_and_what_is_lost_by_looking() {
+    let Some(lab) = lab("containers_are_found_by_events_and_what_is_lost_by_looking") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let docker = lab.docker().unwrap();
+    let name = |kind: &str| format!("i{}{kind}", lab.id());
+    let (broken, container) = made(&lab, &world, &name("broken"), 1);
+    docker.add(container);
+    docker.break_container(&name("broken"));
+    let watch = watched(&lab, &docker, &[]);
+    // What no list tells of, an event did.
+    let (_event, container) = made(&lab, &world, &name("event"), 2);
+    docker.add_unlisted(container);
+    watch.await_trail(&name("event"), "sandbox_attached");
+    // Docker starts anew.
+    docker.end_events();
+    await_listener(&docker);
+    let (_again, container) = made(&lab, &world, &name("again"), 3);
+    docker.add_unlisted(container);
+    watch.await_trail(&name("again"), "sandbox_attached");
+    // What no event told of, a list does, beside one of which Docker does not tell.
+    let (_silent, container) = made(&lab, &world, &name("silent"), 4);
+    docker.add_silently(container);
+    watch.await_trail(&name("silent"), "sandbox_attached");
+    let said = watch.interrupt();
+    let problem = format!("problem: container \"{}\"", name("broken"));
+    assert_eq!(said.matches(&problem).count(), 1, "{said}");
+    assert!(said.contains("3 sandboxes were watched"), "{said}");
+    drop(broken);
+}
+
+#[test]
+fn an_event_of_a_pause_is_a_look() {
+    let Some(lab) = lab("an_event_of_a_pause_is_a_look") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let docker = lab.docker().unwrap();
+    let id = format!("i{}paused", lab.id());
+    let watch = watched(&lab, &docker, &["--state-interval", "1h"]);
+    let sandbox = contained(&lab, &world, &docker, &id, 1);
+    watch.await_trail(&id, "sandbox_attached");
+    // Its state is followed from a moment after that.
+    let process = Pid::from_raw(i32::try_from(sandbox.pid()).unwrap()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let trail = loop {
+        docker.tell("pause", &id);
+        let trail = watch.await_trail(&id, "sandbox_attached");
+        if !of_type(&records(&trail), "sandbox_state").is_empty() {
+            break trail;
+        }
+        assert!(Instant::now() < deadline, "the pause is not seen");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let records = records(&trail);
+    let state = of_type(&records, "sandbox_state");
+    assert_eq!(state[0]["payload"]["state"], "paused");
+    kill_process(process, Signal::CONT).unwrap();
+    drop(sandbox);
+    watch.await_trail(&id, "trail_end");
+    watch.interrupt();
+}
+
+/// How long it takes from Docker's word that a container runs to the record
+/// that it is watched.
+#[test]
+fn a_container_is_attached_soon_after_its_start() {
+    let Some(lab) = lab("a_container_is_attached_soon_after_its_start") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let docker = lab.docker().unwrap();
+    let watch = watched(&lab, &docker, &[]);
+    let mut sandboxes = Vec::new();
+    let mut took: Vec<u64> = (1..=9)
+        .map(|number| {
+            let id = format!("i{}n{number}", lab.id());
+            let (sandbox, container) = made(&lab, &world, &id, number);
+            sandboxes.push(sandbox);
+            let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let started = u64::try_from(started.as_millis()).unwrap();
+            docker.add(container);
+            let trail = watch.await_trail(&id, "sandbox_attached");
+            let records = records(&trail);
+            let attached = of_type(&records, "sandbox_attached")[0]["wall_time"].clone();
+            let attached: WallTime = serde_json::from_value(attached).unwrap();
+            attached.as_millis().saturating_sub(started)
+        })
+        .collect();
+    took.sort_unstable();
+    println!("attached after (ms): {took:?}");
+    // By looking each second it would take half a second on average.
+    assert!(took[4] < 200, "{took:?}");
+    watch.interrupt();
 }

@@ -3,12 +3,14 @@
 
 mod docker;
 mod environment;
+mod events;
 mod root;
 mod rounds;
 mod wires;
 
 pub use docker::DockerError;
 pub(crate) use docker::{Container, is_same};
+pub use events::{ContainerEvent, ContainerEvents};
 pub(crate) use root::overlay;
 pub use rounds::Containers;
 pub(crate) use wires::look;

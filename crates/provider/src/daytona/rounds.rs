@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for Docker's word on one container: one that hangs must not
 /// use up the time of all.
-const ONE: Duration = Duration::from_millis(500);
+pub(super) const ONE: Duration = Duration::from_millis(500);
 
 /// Containers that are known, whose process lives, and that are asked for
 /// again in a round.

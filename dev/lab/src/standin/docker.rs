@@ -1,6 +1,8 @@
 //! A stand-in for Docker's API over containers that the lab made: answers as
 //! Go's HTTP server sends them, in chunks where they are long.
 
+mod events;
+
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::error::{LabError, doing};
 use crate::lab::Lab;
+use events::Listener;
 
 /// From this length on Go's server does not know the length beforehand.
 const CHUNKED_FROM: usize = 2048;
@@ -35,9 +38,20 @@ pub struct Container {
 #[derive(Debug)]
 pub struct Docker {
     socket: PathBuf,
-    containers: Arc<Mutex<Vec<Container>>>,
+    daemon: Arc<Mutex<Daemon>>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the connections share.
+#[derive(Debug, Default)]
+struct Daemon {
+    containers: Vec<Container>,
+    /// Ids of which it answers with status 500.
+    broken: Vec<String>,
+    /// Ids that the list lacks.
+    unlisted: Vec<String>,
+    listeners: Vec<Listener>,
 }
 
 impl Lab {
@@ -49,15 +63,15 @@ impl Lab {
         let socket = self.dir().join("docker.sock");
         let listener = UnixListener::bind(&socket);
         let listener = listener.map_err(doing(format!("listen at {}", socket.display())))?;
-        let containers = Arc::new(Mutex::new(Vec::new()));
+        let daemon = Arc::new(Mutex::new(Daemon::default()));
         let ends = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let (containers, ends) = (Arc::clone(&containers), Arc::clone(&ends));
-            move || serve(&listener, &containers, &ends)
+            let (daemon, ends) = (Arc::clone(&daemon), Arc::clone(&ends));
+            move || serve(&listener, &daemon, &ends)
         });
         Ok(Docker {
             socket,
-            containers,
+            daemon,
             ends,
             thread: Some(thread),
         })
@@ -71,15 +85,60 @@ impl Docker {
         &self.socket
     }
 
-    /// Adds a container.
+    /// Adds a container, and tells of its start.
     pub fn add(&self, container: Container) {
-        lock(&self.containers).push(container);
+        let mut daemon = lock(&self.daemon);
+        for action in ["create", "start"] {
+            daemon.tell(action, &container);
+        }
+        daemon.containers.push(container);
+    }
+
+    /// Adds a container without a word, as one that starts while nobody hears
+    /// Docker's events.
+    pub fn add_silently(&self, container: Container) {
+        lock(&self.daemon).containers.push(container);
+    }
+
+    /// Adds a container that the list lacks: only events tell of it.
+    pub fn add_unlisted(&self, container: Container) {
+        lock(&self.daemon).unlisted.push(id_of(&container));
+        self.add(container);
+    }
+
+    /// Tells of something that became of a container, such as `pause`.
+    pub fn tell(&self, action: &str, name: &str) {
+        let mut daemon = lock(&self.daemon);
+        let known = daemon.containers.iter().find(|it| it.name == name);
+        if let Some(container) = known.cloned() {
+            daemon.tell(action, &container);
+        }
+    }
+
+    /// From now on it answers for this container with an error of its own.
+    pub fn break_container(&self, name: &str) {
+        let mut daemon = lock(&self.daemon);
+        let known = daemon.containers.iter().find(|it| it.name == name);
+        let id = known.map(id_of);
+        daemon.broken.extend(id);
+    }
+
+    /// Ends every answer about events, as when Docker is started anew.
+    pub fn end_events(&self) {
+        lock(&self.daemon).listeners.clear();
+    }
+
+    /// How many connections hear its events.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        lock(&self.daemon).listeners.len()
     }
 }
 
 impl Drop for Docker {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
+        self.end_events();
         // Wakes the thread.
         let _ = UnixStream::connect(&self.socket);
         if let Some(thread) = self.thread.take() {
@@ -88,19 +147,33 @@ impl Drop for Docker {
     }
 }
 
-fn serve(listener: &UnixListener, containers: &Arc<Mutex<Vec<Container>>>, ends: &AtomicBool) {
+impl Daemon {
+    fn list(&self) -> Value {
+        let is_listed = |it: &&Container| !self.unlisted.contains(&id_of(it));
+        let listed_ones = self.containers.iter().filter(is_listed);
+        Value::Array(listed_ones.map(listed).collect())
+    }
+
+    fn tell(&mut self, action: &str, container: &Container) {
+        let event = events::event(action, container);
+        self.listeners
+            .retain_mut(|listener| listener.tell(action, &event));
+    }
+}
+
+fn serve(listener: &UnixListener, daemon: &Arc<Mutex<Daemon>>, ends: &AtomicBool) {
     for stream in listener.incoming() {
         if ends.load(Ordering::Relaxed) {
             return;
         }
         let Ok(stream) = stream else { continue };
-        let containers = Arc::clone(containers);
+        let daemon = Arc::clone(daemon);
         // Ends with its connection.
-        std::thread::spawn(move || converse(stream, &containers));
+        std::thread::spawn(move || converse(stream, &daemon));
     }
 }
 
-fn converse(mut stream: UnixStream, containers: &Mutex<Vec<Container>>) -> io::Result<()> {
+fn converse(mut stream: UnixStream, daemon: &Mutex<Daemon>) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         let end = buffer.windows(4).position(|window| window == b"\r\n\r\n");
@@ -115,28 +188,42 @@ fn converse(mut stream: UnixStream, containers: &Mutex<Vec<Container>>) -> io::R
         let head: Vec<u8> = buffer.drain(..end + 4).collect();
         let head = String::from_utf8_lossy(&head).into_owned();
         let path = head.split(' ').nth(1).unwrap_or_default();
-        let answer = answer(path, &lock(containers));
+        if let Some(query) = path.strip_prefix("/events") {
+            let mut daemon = lock(daemon);
+            daemon.listeners.push(Listener::begin(stream, query)?);
+            return Ok(());
+        }
+        let answer = answer(path, &lock(daemon));
         stream.write_all(&answer)?;
     }
 }
 
-fn answer(path: &str, containers: &[Container]) -> Vec<u8> {
-    let body = match path {
-        "/containers/json" => Some(Value::Array(containers.iter().map(listed).collect())),
-        _ => path
-            .strip_prefix("/containers/")
-            .and_then(|rest| rest.strip_suffix("/json"))
-            .and_then(|id| containers.iter().find(|it| id_of(it) == id))
-            .map(inspected),
+/// Head of an answer, without what tells its length.
+fn head(status: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nApi-Version: 1.47\r\nContent-Type: application/json\r\n\
+         Docker-Experimental: false\r\nOstype: linux\r\nServer: Docker/27.3.1 (linux)\r\n"
+    )
+}
+
+fn answer(path: &str, daemon: &Daemon) -> Vec<u8> {
+    let containers = &daemon.containers;
+    let one = path.strip_prefix("/containers/");
+    let one = one.and_then(|rest| rest.strip_suffix("/json"));
+    let is_broken = one.is_some_and(|id| daemon.broken.iter().any(|broken| broken == id));
+    let body = match one {
+        None => (path == "/containers/json").then(|| daemon.list()),
+        Some(id) => containers.iter().find(|it| id_of(it) == id).map(inspected),
     };
     let (status, body) = match body {
+        Some(_) if is_broken => (
+            "500 Internal Server Error",
+            json!({"message": "layer does not exist"}),
+        ),
         Some(body) => ("200 OK", body),
         None => ("404 Not Found", json!({"message": "No such container"})),
     };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nApi-Version: 1.47\r\nContent-Type: application/json\r\n\
-         Ostype: linux\r\nServer: Docker/27.3.1 (linux)\r\n"
-    );
+    let head = head(status);
     let body = format!("{body}\n");
     let length = body.len();
     let text = if length < CHUNKED_FROM {
@@ -152,12 +239,11 @@ fn id_of(container: &Container) -> String {
     format!("{:064x}", container.pid)
 }
 
-fn labels(container: &Container) -> Value {
+fn labels(container: &Container) -> serde_json::Map<String, Value> {
     let pairs = container.labels.iter();
     pairs
         .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+        .collect()
 }
 
 fn listed(container: &Container) -> Value {
@@ -184,6 +270,6 @@ fn inspected(container: &Container) -> Value {
     })
 }
 
-fn lock(containers: &Mutex<Vec<Container>>) -> MutexGuard<'_, Vec<Container>> {
-    containers.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(daemon: &Mutex<Daemon>) -> MutexGuard<'_, Daemon> {
+    daemon.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -46,12 +46,12 @@ impl Arrivals {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
     /// Whether nobody saw it before.
-    fn is_new(&self, sighting: &Sighting) -> bool {
+    pub(super) fn is_new(&self, sighting: &Sighting) -> bool {
         let name = (sighting.pid(), sighting.start_ticks());
         lock(&self.known).insert(name, ()).is_none()
     }
@@ -61,9 +61,8 @@ impl Arrivals {
         lock(&self.known).remove(&name);
     }
 
-    /// Looks at everything now and then: the net below the events, and the
-    /// only way by which containers are found. Docker may be slow, so this
-    /// has a thread of its own.
+    /// Looks at everything now and then: the net below the events. Docker may
+    /// be slow, so this has a thread of its own.
     pub(super) fn rescan(&self, shared: &Shared, seen: &Sender<Sighting>) {
         let proc = ProcRoot::host();
         let (mut containers, mut told) = (Containers::default(), Told::default());

@@ -4,6 +4,7 @@
 mod arrivals;
 mod calls;
 mod capture;
+mod containers;
 mod earlier;
 mod limits;
 mod sandbox;
@@ -266,7 +267,10 @@ impl Fleet {
         let (seen, found) = channel();
         let rescan = Arc::clone(&state);
         let watch = Arc::clone(&state);
+        let hear = Arc::clone(&state);
+        let heard = ready.clone();
         let looking = vec![
+            spawn("containers", move || containers::follow(&hear, &heard))?,
             spawn("rescan", move || {
                 rescan.arrivals.rescan(&rescan.shared, &seen);
             })?,

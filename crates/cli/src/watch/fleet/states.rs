@@ -37,6 +37,17 @@ impl States {
         }
     }
 
+    /// Has the sandbox of this process looked at now.
+    pub(super) fn hurry(&self, pid: u32) {
+        let now = Instant::now();
+        let mut asked = lock(&self.asked);
+        let subjects = asked.subjects.iter_mut();
+        for (at, _) in subjects.filter(|(_, subject)| subject.pid() == pid) {
+            *at = now;
+        }
+        self.changed.notify_all();
+    }
+
     pub(super) fn stop(&self) {
         lock(&self.asked).over = true;
         self.changed.notify_all();
