@@ -218,16 +218,27 @@ fn recognise(process: &Process, name: &str, rest: &[Vec<u8>]) -> Option<(Form, O
         let arguments = cloud_hypervisor::Arguments::parse(rest);
         let id = arguments.id();
         Some((Form::CloudHypervisor(arguments), id))
-    } else if name
-        .strip_prefix("qemu-system-")
-        .is_some_and(|rest| !rest.is_empty())
-    {
+    } else if is_qemu(name) || (QEMU_TOO.contains(&name) && runs_qemu(process)) {
         let arguments = qemu::Arguments::parse(rest);
         let id = arguments.id.clone();
         Some((Form::Qemu(arguments), id))
     } else {
         None
     }
+}
+
+/// What QEMU is called too: by RHEL (`/usr/libexec/qemu-kvm`) and by Debian and
+/// Proxmox. Anything else may bear these names, so its program counts as well.
+const QEMU_TOO: [&str; 2] = ["qemu-kvm", "kvm"];
+
+fn is_qemu(name: &str) -> bool {
+    let machine = name.strip_prefix("qemu-system-");
+    machine.is_some_and(|machine| !machine.is_empty())
+}
+
+fn runs_qemu(process: &Process) -> bool {
+    let program = process.program();
+    program.is_ok_and(|program| is_qemu(&program) || program == "qemu-kvm")
 }
 
 pub(crate) fn base_name(argument: &[u8]) -> String {

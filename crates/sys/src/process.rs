@@ -176,6 +176,18 @@ impl Process {
         Ok(PathBuf::from(OsString::from_vec(link.into_bytes())))
     }
 
+    /// Base name of the program that it runs, by whatever name it was started;
+    /// also where that file was replaced meanwhile.
+    ///
+    /// # Errors
+    /// When the process is gone, or may not be looked into (`CAP_SYS_PTRACE`).
+    pub fn program(&self) -> io::Result<String> {
+        let link = rustix::fs::readlinkat(&self.dir, "exe", Vec::new())?;
+        let link = link.to_string_lossy();
+        let path = link.strip_suffix(" (deleted)").unwrap_or(&link);
+        Ok(path.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
     /// What is mounted where it runs (`/proc/PID/mountinfo`), of which a
     /// monstrous one is cut off.
     ///

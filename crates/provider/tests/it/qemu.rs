@@ -1,7 +1,11 @@
 //! A real QEMU in a real network namespace, stopped before its first instruction.
 
-use sandtrace_provider::{DiscoverConfig, ProcRoot, ProviderKind, Target, discover, find};
+use sandtrace_provider::{
+    DiscoverConfig, ProcRoot, ProviderKind, Sighting, Target, discover, find,
+};
 use sandtrace_sys::process::Pidfd;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +47,124 @@ fn a_real_qemu_is_found_with_tap_namespace_and_disk() {
     drop(lab);
     assert!(pidfd.has_ended().unwrap());
     assert!(find(&name).is_err());
+}
+
+/// Ended with the test, however that ends.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// A QEMU without anything, under another name.
+fn called(argv0: &str, id: &str) -> Guard {
+    let qemu = Command::new("qemu-system-x86_64")
+        .arg0(argv0)
+        .args(NOTHING)
+        .args(["-name", id])
+        .stdin(Stdio::null())
+        .spawn();
+    Guard(qemu.unwrap())
+}
+
+const NOTHING: [&str; 8] = [
+    "-M",
+    "none",
+    "-S",
+    "-accel",
+    "tcg",
+    "-display",
+    "none",
+    "-nodefaults",
+];
+
+fn await_found(id: &str) -> u32 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match find(id) {
+            Ok(target) => {
+                assert_eq!(target.provider, ProviderKind::Qemu);
+                return target.vmm.unwrap().pid;
+            }
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn runs(test: &str) -> bool {
+    let why = match Command::new("qemu-system-x86_64").arg("--version").output() {
+        Ok(output) if output.status.success() => return true,
+        other => format!("qemu-system-x86_64 does not run: {other:?}"),
+    };
+    assert!(std::env::var_os("CI").is_none(), "{test}: {why}");
+    println!("skipped: {test}: {why}");
+    false
+}
+
+#[test]
+fn qemu_by_its_other_names() {
+    if !runs("qemu_by_its_other_names") {
+        return;
+    }
+    for argv0 in ["/usr/libexec/qemu-kvm", "/usr/bin/kvm"] {
+        let id = format!("st-{}-{}", argv0.len(), std::process::id());
+        let qemu = called(argv0, &id);
+        assert_eq!(await_found(&id), qemu.0.id(), "{argv0}");
+    }
+}
+
+#[test]
+fn another_program_by_the_name_of_qemu_is_none() {
+    let id = format!("st-no-qemu-{}", std::process::id());
+    let mut other = Command::new("sh")
+        .arg0("kvm")
+        .args(["-c", "echo; read line", "sh", "-name", &id])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Once it speaks it has the arguments that it will have.
+    let mut said = [0];
+    other
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    let sighting = Sighting::of_process(&ProcRoot::host(), other.id(), &DiscoverConfig::default());
+    assert!(sighting.unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+/// It goes on in a fork of itself, which starts no program.
+#[test]
+fn a_qemu_that_became_a_daemon_is_found() {
+    if !runs("a_qemu_that_became_a_daemon_is_found") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pid_file = dir.path().join("pid");
+    let id = format!("st-daemon-{}", std::process::id());
+    let mut first = Command::new("qemu-system-x86_64")
+        .args(NOTHING)
+        .args(["-daemonize", "-name", &id, "-pidfile"])
+        .arg(&pid_file)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(first.wait().unwrap().success());
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    let pid: u32 = pid.trim().parse().unwrap();
+    let found = await_found(&id);
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.unwrap().success());
+    assert_eq!(found, pid);
+    assert_ne!(found, first.id());
 }
 
 /// A namespace with a tap, a disk image, and a QEMU that has both.
