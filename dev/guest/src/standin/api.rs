@@ -1,6 +1,7 @@
 //! The HTTP server of Firecracker's `micro_http`, as far as a client can
 //! tell: no reason phrase, connections kept alive, ten of them at most.
 
+use serde::Serialize;
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -20,13 +21,23 @@ const MAX_REQUEST: usize = 51_200;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) body: Option<Value>,
+    /// JSON as it is sent: the order of members counts.
+    pub(super) body: Option<String>,
 }
 
 impl Answer {
-    pub(super) fn json(body: Value) -> Self {
-        let body = Some(body);
-        Self { status: 200, body }
+    pub(super) fn json(body: &impl Serialize) -> Self {
+        Self::with(200, body)
+    }
+
+    pub(super) fn with(status: u16, body: &impl Serialize) -> Self {
+        match serde_json::to_string(body) {
+            Ok(body) => Self {
+                status,
+                body: Some(body),
+            },
+            Err(error) => Self::fault(&error.to_string()),
+        }
     }
 
     pub(super) fn done(result: Result<(), String>) -> Self {
@@ -42,17 +53,16 @@ impl Answer {
     pub(super) fn fault(why: &str) -> Self {
         Self {
             status: 400,
-            body: Some(serde_json::json!({ "fault_message": why })),
+            body: Some(serde_json::json!({ "fault_message": why }).to_string()),
         }
     }
 
-    fn bytes(&self, server: &str) -> Vec<u8> {
+    pub(super) fn bytes(&self, server: &str) -> Vec<u8> {
         let mut text = format!(
             "HTTP/1.1 {} \r\nServer: {server}\r\nConnection: keep-alive\r\n",
             self.status
         );
         if let Some(body) = &self.body {
-            let body = body.to_string();
             let length = body.len();
             text += &format!(
                 "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -149,7 +159,7 @@ mod tests {
     fn answers_are_firecrackers_to_the_byte() {
         let info = json!({"id": "vm-001"});
         assert_eq!(
-            Answer::json(info).bytes("Firecracker API"),
+            Answer::json(&info).bytes("Firecracker API"),
             b"HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\
               Content-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"id\":\"vm-001\"}"
         );

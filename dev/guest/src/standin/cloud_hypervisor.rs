@@ -30,17 +30,17 @@ impl Vm {
     fn answer(&mut self, request: &Request) -> Answer {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/api/v1/vm.info") => match &self.config {
-                Some(config) => Answer::json(json!({
+                Some(config) => Answer::json(&json!({
                     "config": config, "state": self.state, "memory_actual_size": 134_217_728,
                 })),
-                None => Answer {
-                    status: 500,
-                    body: Some(json!([
+                None => Answer::with(
+                    500,
+                    &[
                         "Error from API",
                         "The VM info is not available",
-                        "VM is not created"
-                    ])),
-                },
+                        "VM is not created",
+                    ],
+                ),
             },
             ("PUT", "/api/v1/vm.create") => {
                 self.config = Some(request.body.clone());

@@ -1,9 +1,11 @@
 //! Firecracker's API and configuration file (src/firecracker/swagger).
 
 use super::api::{Answer, Request, serve};
+use super::config::{BootSource, Drive, FileConfig, InstanceInfo, Interface, VmConfig};
 use super::machine::Machine;
 use super::option;
-use serde_json::{Map, Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::os::unix::net::UnixListener;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,8 +18,7 @@ const VERSION: &str = "1.17.0-dev";
 struct Vm {
     id: String,
     state: &'static str,
-    /// `GET /vm/config`.
-    config: Map<String, Value>,
+    config: VmConfig,
     mmds: Option<Value>,
     machine: Machine,
 }
@@ -28,7 +29,7 @@ pub(super) fn run(args: &[String]) -> Result<(), String> {
         vm.mmds = Some(read(path)?);
     }
     if let Some(path) = option(args, "--config-file") {
-        vm.configure(&read(path)?)?;
+        vm.configure(read(path)?)?;
     }
     if args.iter().any(|arg| arg == "--no-api") {
         loop {
@@ -45,79 +46,70 @@ pub(super) fn run(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn read(path: &str) -> Result<Value, String> {
+fn read<T: DeserializeOwned>(path: &str) -> Result<T, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
     serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}"))
 }
 
 impl Vm {
     fn new(id: &str) -> Self {
-        let machine = json!({
-            "vcpu_count": 1, "mem_size_mib": 128, "smt": false,
-            "track_dirty_pages": false, "huge_pages": "None",
-        });
-        let config = json!({
-            "balloon": null, "drives": [],
-            "boot-source": {"kernel_image_path": "", "initrd_path": null, "boot_args": null},
-            "cpu-config": null, "logger": null, "machine-config": machine, "metrics": null,
-            "mmds-config": null, "network-interfaces": [], "vsock": null, "entropy": null,
-            "pmem": [], "memory-hotplug": null,
-        });
         Self {
             id: id.to_owned(),
             state: "Not started",
-            config: config.as_object().cloned().unwrap_or_default(),
+            config: VmConfig::default(),
             mmds: None,
             machine: Machine::default(),
         }
     }
 
     /// A configuration file starts the VM.
-    fn configure(&mut self, config: &Value) -> Result<(), String> {
-        let list = |name: &str| config.get(name).and_then(Value::as_array).cloned();
-        for drive in list("drives").unwrap_or_default() {
+    fn configure(&mut self, config: FileConfig) -> Result<(), String> {
+        for drive in config.drives {
             self.add_drive(drive)?;
         }
-        for interface in list("network-interfaces").unwrap_or_default() {
+        for interface in config.interfaces {
             self.add_interface(interface)?;
         }
-        for name in ["boot-source", "mmds-config", "vsock"] {
-            if let Some(value) = config.get(name).filter(|value| !value.is_null()) {
-                self.set(name, value.clone());
-            }
-        }
+        self.set_boot_source(config.boot_source);
+        self.config.mmds = config.mmds;
+        self.config.vsock = config.vsock;
         self.start()
     }
 
     fn answer(&mut self, request: &Request) -> Answer {
         let body = request.body.clone();
         match (request.method.as_str(), request.path.as_str()) {
-            ("GET", "/") => Answer::json(json!({
-                "id": self.id, "state": self.state, "vmm_version": VERSION,
-                "app_name": "Firecracker",
-            })),
-            ("GET", "/version") => Answer::json(json!({ "firecracker_version": VERSION })),
-            ("GET", "/vm/config") => Answer::json(Value::Object(self.config.clone())),
-            ("GET", "/machine-config") => Answer::json(
-                self.config
-                    .get("machine-config")
-                    .cloned()
-                    .unwrap_or_default(),
-            ),
+            ("GET", "/") => Answer::json(&InstanceInfo {
+                id: &self.id,
+                state: self.state,
+                vmm_version: VERSION,
+                app_name: "Firecracker",
+            }),
+            ("GET", "/version") => Answer::json(&json!({ "firecracker_version": VERSION })),
+            ("GET", "/vm/config") => Answer::json(&self.config),
+            ("GET", "/machine-config") => Answer::json(&self.config.machine),
             ("GET", "/mmds") => match &self.mmds {
-                Some(metadata) => Answer::json(metadata.clone()),
+                Some(metadata) => Answer::json(metadata),
                 None => Answer::fault("The MMDS resource does not exist."),
             },
             ("PUT", "/mmds") => {
                 self.mmds = Some(body);
                 Answer::done(Ok(()))
             }
-            ("PUT", "/mmds/config") => self.set("mmds-config", body),
-            ("PUT", "/boot-source") => self.set("boot-source", body),
-            ("PUT", "/vsock") => self.set("vsock", body),
-            ("PUT", path) if path.starts_with("/drives/") => Answer::done(self.add_drive(body)),
+            ("PUT", "/mmds/config") => {
+                Answer::done(given(body).map(|mmds| self.config.mmds = Some(mmds)))
+            }
+            ("PUT", "/boot-source") => {
+                Answer::done(given(body).map(|boot| self.set_boot_source(boot)))
+            }
+            ("PUT", "/vsock") => {
+                Answer::done(given(body).map(|vsock| self.config.vsock = Some(vsock)))
+            }
+            ("PUT", path) if path.starts_with("/drives/") => {
+                Answer::done(given(body).and_then(|drive| self.add_drive(drive)))
+            }
             ("PUT", path) if path.starts_with("/network-interfaces/") => {
-                Answer::done(self.add_interface(body))
+                Answer::done(given(body).and_then(|interface| self.add_interface(interface)))
             }
             ("PUT", "/actions") if body == json!({"action_type": "InstanceStart"}) => {
                 Answer::done(self.start())
@@ -130,31 +122,22 @@ impl Vm {
         }
     }
 
-    fn add_drive(&mut self, drive: Value) -> Result<(), String> {
-        let path = text(&drive, "path_on_host")?;
-        let read_only = drive.get("is_read_only") == Some(&Value::Bool(true));
-        self.machine.open_drive(&path, read_only)?;
-        self.push("drives", drive)
-    }
-
-    fn add_interface(&mut self, interface: Value) -> Result<(), String> {
-        let tap = text(&interface, "host_dev_name")?;
-        self.machine.open_tap(&tap)?;
-        self.push("network-interfaces", interface)
-    }
-
-    fn push(&mut self, name: &str, value: Value) -> Result<(), String> {
-        let list = self.config.get_mut(name).and_then(Value::as_array_mut);
-        list.ok_or_else(|| name.to_owned())?.push(value);
+    fn add_drive(&mut self, drive: Drive) -> Result<(), String> {
+        let read_only = drive.is_read_only == Some(true);
+        self.machine.open_drive(&drive.path_on_host, read_only)?;
+        self.config.drives.push(drive);
         Ok(())
     }
 
-    fn set(&mut self, name: &str, value: Value) -> Answer {
-        if let Some(arguments) = value.get("boot_args").and_then(Value::as_str) {
-            self.machine.boot_args = arguments.to_owned();
-        }
-        self.config.insert(name.to_owned(), value);
-        Answer::done(Ok(()))
+    fn add_interface(&mut self, interface: Interface) -> Result<(), String> {
+        self.machine.open_tap(&interface.host_dev_name)?;
+        self.config.interfaces.push(interface);
+        Ok(())
+    }
+
+    fn set_boot_source(&mut self, boot: BootSource) {
+        self.machine.boot_args = boot.boot_args.clone().unwrap_or_default();
+        self.config.boot_source = boot;
     }
 
     fn start(&mut self) -> Result<(), String> {
@@ -177,10 +160,11 @@ impl Vm {
     }
 }
 
-fn text(value: &Value, name: &str) -> Result<String, String> {
-    let text = value.get(name).and_then(Value::as_str);
-    text.map(str::to_owned)
-        .ok_or_else(|| format!("missing field `{name}`"))
+/// A body as Firecracker takes it.
+fn given<T: DeserializeOwned>(body: Value) -> Result<T, String> {
+    serde_json::from_value(body).map_err(|error| {
+        format!("An error occurred when deserializing the json body of a request: {error}.")
+    })
 }
 
 #[cfg(test)]
@@ -198,17 +182,107 @@ mod tests {
     #[test]
     fn life_of_a_vm() {
         let mut vm = Vm::new("vm-001");
-        let info = ask(&mut vm, "GET", "/", Value::Null).body.unwrap();
-        assert_eq!(info["state"], "Not started");
+        let state = |vm: &mut Vm| {
+            let info = ask(vm, "GET", "/", Value::Null).body.unwrap();
+            serde_json::from_str::<Value>(&info).unwrap()["state"].clone()
+        };
+        assert_eq!(state(&mut vm), "Not started");
         let start = json!({"action_type": "InstanceStart"});
         assert_eq!(ask(&mut vm, "PUT", "/actions", start.clone()).status, 204);
         assert_eq!(ask(&mut vm, "PUT", "/actions", start).status, 400);
         let paused = json!({"state": "Paused"});
         assert_eq!(ask(&mut vm, "PATCH", "/vm", paused).status, 204);
-        let info = ask(&mut vm, "GET", "/", Value::Null).body.unwrap();
-        assert_eq!(info["state"], "Paused");
+        assert_eq!(state(&mut vm), "Paused");
         let no_route = ask(&mut vm, "GET", "/network-interfaces", Value::Null);
         let fault = "Invalid request method and/or path: GET network-interfaces.";
         assert_eq!(no_route, Answer::fault(fault));
+    }
+
+    /// JSON without what people put between its parts, its members in order.
+    fn compact(json: &str) -> String {
+        let (mut inside, mut compact) = (false, String::new());
+        for c in json.chars() {
+            inside ^= c == '"';
+            if inside || !c.is_whitespace() {
+                compact.push(c);
+            }
+        }
+        compact
+    }
+
+    #[track_caller]
+    fn check(vm: &mut Vm, path: &str, recorded: &str) {
+        let answer = ask(vm, "GET", path, Value::Null);
+        assert_eq!(answer.body.unwrap(), compact(recorded), "{path}");
+    }
+
+    /// Only the drive's file and the tap are not opened.
+    #[test]
+    fn answers_are_the_recorded_ones_to_the_byte() {
+        const RAW: &str =
+            include_str!("../../../../crates/provider/tests/fixtures/firecracker/raw_response.txt");
+        let mut vm = Vm::new("vm-001");
+        let info = ask(&mut vm, "GET", "/", Value::Null);
+        assert_eq!(info.bytes("Firecracker API"), RAW.as_bytes());
+        let drive = json!({
+            "drive_id": "rootfs", "path_on_host": "/var/lib/vm/rootfs.ext4",
+            "is_root_device": true, "is_read_only": false,
+        });
+        vm.config.drives.push(given(drive).unwrap());
+        let interface = json!({
+            "iface_id": "eth0", "guest_mac": "06:00:ac:10:00:02", "host_dev_name": "fctap0",
+        });
+        vm.config.interfaces.push(given(interface).unwrap());
+        let boot = json!({
+            "kernel_image_path": "/var/lib/vm/vmlinux",
+            "boot_args": "console=ttyS0 reboot=k panic=1",
+        });
+        let vsock = json!({"guest_cid": 3, "uds_path": "/var/lib/vm/v.sock"});
+        let mmds = json!({"version": "V2", "network_interfaces": ["eth0"]});
+        let metadata = json!({"instanceID": "sbx-1", "agent": "billing"});
+        for (path, body) in [
+            ("/boot-source", boot),
+            ("/vsock", vsock),
+            ("/mmds/config", mmds),
+            ("/mmds", metadata),
+        ] {
+            assert_eq!(ask(&mut vm, "PUT", path, body).status, 204, "{path}");
+        }
+        check(
+            &mut vm,
+            "/",
+            include_str!(
+                "../../../../crates/provider/tests/fixtures/firecracker/instance_info.json"
+            ),
+        );
+        check(
+            &mut vm,
+            "/version",
+            include_str!("../../../../crates/provider/tests/fixtures/firecracker/version.json"),
+        );
+        check(
+            &mut vm,
+            "/machine-config",
+            include_str!(
+                "../../../../crates/provider/tests/fixtures/firecracker/machine_config.json"
+            ),
+        );
+        check(
+            &mut vm,
+            "/vm/config",
+            include_str!("../../../../crates/provider/tests/fixtures/firecracker/vm_config.json"),
+        );
+        check(
+            &mut vm,
+            "/mmds",
+            include_str!("../../../../crates/provider/tests/fixtures/firecracker/mmds.json"),
+        );
+        check(
+            &mut vm,
+            "/network-interfaces",
+            include_str!(
+                "../../../../crates/provider/tests/fixtures/firecracker/fault_bad_route.json"
+            ),
+        );
     }
 }

@@ -3,6 +3,7 @@
 
 mod api;
 mod cloud_hypervisor;
+mod config;
 mod firecracker;
 mod machine;
 
