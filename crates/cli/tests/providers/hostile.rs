@@ -6,7 +6,10 @@ use crate::support::{CANARY, config, lab, started};
 use rustix::process::{Pid, Signal, kill_process};
 use sandtrace_lab::{Lab, StandIn, StandInConfig, StandInForm};
 use sandtrace_provider::{DiscoverConfig, FindError, ProcRoot, Sighting, find_in};
+use sandtrace_sys::unshare;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -100,14 +103,59 @@ fn what_is_wrong_with_one_sandbox_concerns_no_other() {
     }
 }
 
-/// A process whose arguments are those of a VMM; it ends with its input.
-fn named(id: &str) -> Child {
-    Command::new("/bin/sh")
-        .arg0("firecracker")
-        .args(["-c", "read line", "sh", "--no-api", "--id", id])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap()
+/// A client of a VMM's API that was served and stays.
+fn client(socket: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let asked = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(asked).unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    stream
+}
+
+/// What it says of its API is in the coverage; what the kernel says is all there.
+#[test]
+fn a_vmm_that_takes_no_more_clients() {
+    let Some(lab) = lab("a_vmm_that_takes_no_more_clients") else {
+        return;
+    };
+    let id = format!("i{}busy", lab.id());
+    let vmm = started(&lab, &config(&lab, StandInForm::Firecracker, &id));
+    let find = || find_in(&ProcRoot::host(), &id, &DiscoverConfig::default()).unwrap();
+    let mut clients: Vec<_> = (0..10).map(|_| client(vmm.socket())).collect();
+    let target = find();
+    assert_eq!((target.taps.len(), target.disks.len()), (1, 1));
+    assert_eq!(target.agent_id, None);
+    let busy = target.coverage.iter();
+    let busy = busy.filter(|it| it.missing.contains("as many clients as it takes"));
+    assert_eq!(busy.count(), 2, "{:?}", target.coverage);
+    clients.pop();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while find().agent_id.as_deref() != Some("billing") {
+        assert!(Instant::now() < deadline, "it is never asked again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A process whose arguments are those of a VMM, in a PID namespace of its own
+/// as all of the lab's are; it ends with its input. With `pid`, it is the next
+/// after that to be given, unless another process is.
+fn named(id: &str, pid: Option<u32>) -> Child {
+    let start = || {
+        unshare::mounts_and_children().unwrap();
+        if let Some(pid) = pid {
+            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        }
+        Command::new("/bin/sh")
+            .arg0("firecracker")
+            .args(["-c", "read line", "sh", "--no-api", "--id", id])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // The thread's next child would be in that namespace too.
+    std::thread::scope(|scope| scope.spawn(start).join().unwrap())
 }
 
 fn end(mut child: Child) {
@@ -131,8 +179,7 @@ fn sighting(proc: &ProcRoot, pid: u32, config: &DiscoverConfig) -> Sighting {
 fn named_with_pid(id: &str, pid: u32) -> Child {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
-        let child = named(id);
+        let child = named(id, Some(pid));
         if child.id() == pid {
             return child;
         }
@@ -148,8 +195,10 @@ fn a_pid_that_is_used_again_is_another_sandbox() {
     };
     let [old, new] = ["old", "new"].map(|name| format!("i{}{name}", lab.id()));
     let (proc, config) = (ProcRoot::host(), DiscoverConfig::default());
-    let first = named(&old);
+    let first = named(&old, None);
     let pid = first.id();
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    assert_ne!(namespace(&pid.to_string()), namespace("self"));
     let before = sighting(&proc, pid, &config);
     assert_eq!(before.sandbox_id(), old);
     end(first);

@@ -30,6 +30,8 @@ pub(super) enum ApiError {
     OtherListener(u32),
     #[error("GET {0}: {1}")]
     Http(&'static str, HttpError),
+    #[error("it has as many clients as it takes (ten)")]
+    Busy,
     #[error("GET {0}: status {1}")]
     Status(&'static str, u16),
     #[error("GET {0}: the answer is malformed: {1}")]
@@ -105,9 +107,9 @@ fn get(client: &mut Client, path: &'static str) -> Result<Answer, ApiError> {
     let answer = client
         .get(path)
         .map_err(|error| ApiError::Http(path, error))?;
-    if answer.status == 200 {
-        Ok(answer)
-    } else {
-        Err(ApiError::Status(path, answer.status))
+    match answer.status {
+        200 => Ok(answer),
+        503 => Err(ApiError::Busy),
+        status => Err(ApiError::Status(path, status)),
     }
 }

@@ -150,6 +150,12 @@ impl StandIn {
         &self.plan.disk
     }
 
+    /// Its API as this host names it.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.plan.socket
+    }
+
     /// Gives it its drive, its tap and its metadata.
     ///
     /// # Errors
