@@ -24,6 +24,9 @@ use crate::tree::{self, TreeEntry};
 /// Where the guest program is in the sandbox.
 const PROGRAM: &str = "/usr/local/bin/agent";
 
+/// Where containerd keeps its snapshots, below its root.
+const SNAPSHOTS: &str = "io.containerd.snapshotter.v1.overlayfs/snapshots";
+
 /// The directories of an overlay. A second sandbox over the same ones goes on where the first
 /// stopped, as a second microVM over the same disk does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,14 +80,30 @@ impl Lab {
     /// # Errors
     /// When the guest program is missing or a file cannot be written.
     pub fn overlay(&self, tree: &[TreeEntry]) -> Result<Overlay, LabError> {
+        self.overlay_of(tree, ["lower", "upper", "work"])
+    }
+
+    /// The same with directories as containerd's snapshotter names them: the image's layer is
+    /// snapshot 1, the container's own snapshot 2.
+    ///
+    /// # Errors
+    /// As for [`Lab::overlay`].
+    pub fn snapshot(&self, tree: &[TreeEntry]) -> Result<Overlay, LabError> {
+        let below = |name: &str| format!("{SNAPSHOTS}/{name}");
+        let names = ["1/fs", "2/fs", "2/work"].map(below);
+        self.overlay_of(tree, names.each_ref().map(String::as_str))
+    }
+
+    fn overlay_of(&self, tree: &[TreeEntry], names: [&str; 3]) -> Result<Overlay, LabError> {
         let dir = self.inner.make_dir(&self.inner.name("overlay"))?;
         let make = |name: &str| {
             let path = dir.join(name);
-            fs::create_dir(&path).map_err(doing(format!("create {}", path.display())))?;
+            fs::create_dir_all(&path).map_err(doing(format!("create {}", path.display())))?;
             Ok::<PathBuf, LabError>(path)
         };
-        let (lower, upper) = (make("lower")?, make("upper")?);
-        let (work, merged) = (make("work")?, make("merged")?);
+        let [lower, upper, work] = names;
+        let (lower, upper) = (make(lower)?, make(upper)?);
+        let (work, merged) = (make(work)?, make("merged")?);
         tree::write(&lower, tree).map_err(doing("write the files of the lower layer"))?;
         install_program(&lower)?;
         Ok(Overlay {

@@ -241,3 +241,47 @@ fn a_container_is_attached_soon_after_its_start() {
     assert!(took[4] < 200, "{took:?}");
     watch.interrupt();
 }
+
+/// With containerd's image store Docker names no upper dir: the container's
+/// own root mount does.
+#[test]
+fn an_upper_dir_by_the_containers_own_mount() {
+    let Some(lab) = lab("an_upper_dir_by_the_containers_own_mount") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let docker = lab.docker().unwrap();
+    let id = format!("i{}store", lab.id());
+    let sandbox = lab
+        .namespace(&NamespaceConfig {
+            sandbox_id: id.clone(),
+            script: scenario::script(
+                Scenario::StripeExfil,
+                &world,
+                Network::behind_tap(world.resolver()),
+            ),
+            overlay: lab.snapshot(&scenario::base_tree()).unwrap(),
+        })
+        .unwrap();
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    docker.add(Container {
+        name: id.clone(),
+        pid: sandbox.pid(),
+        upper: None,
+        env: Vec::new(),
+        labels: vec![
+            label("daytona.sandbox_name", "blue"),
+            label("daytona.organization_name", "org"),
+        ],
+    });
+    let listed = listed(&lab, &docker);
+    let [target] = listed["sandboxes"].as_array().unwrap().as_slice() else {
+        panic!("{listed}")
+    };
+    let found = &target["found"];
+    assert_eq!(found["disks"][0]["kind"], "overlay", "{listed}");
+    assert_eq!(found["disks"][0]["path"], sandbox.upper().to_str().unwrap());
+    assert_eq!(found["labels"]["daytona.sandbox_name"], "blue");
+    assert_eq!(found["labels"]["daytona.organization_name"], "org");
+    assert_eq!(found["taps"][0]["interface"], sandbox.interface());
+}
