@@ -20,8 +20,8 @@ pub struct StateWord {
     pub source: &'static str,
 }
 
-/// Where the unified hierarchy is mounted.
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where the unified hierarchy is mounted: alone, or beside the older ones.
+const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// Looks at a sandbox's process, and asks its API until `deadline` at most.
 /// Where the API does not answer, what the kernel says stands alone.
@@ -84,7 +84,9 @@ fn is_frozen(process: &Process) -> bool {
     if relative.as_os_str().is_empty() || !relative.components().all(inside) {
         return false;
     }
-    let events = Path::new(CGROUPS).join(relative).join("cgroup.events");
-    let events = std::fs::read_to_string(events).unwrap_or_default();
-    events.lines().any(|line| line == "frozen 1")
+    CGROUPS.iter().any(|root| {
+        let events = Path::new(root).join(relative).join("cgroup.events");
+        let events = std::fs::read_to_string(events).unwrap_or_default();
+        events.lines().any(|line| line == "frozen 1")
+    })
 }

@@ -2,11 +2,14 @@
 //! cannot see, and records no secret.
 
 use crate::support::{CANARY, config, lab, started};
+use sandtrace_event::RunState;
 use sandtrace_lab::world::World;
 use sandtrace_lab::{
     Container, NamespaceConfig, Network, Scenario, StandIn, StandInForm, scenario,
 };
-use sandtrace_provider::{DiscoverConfig, FindError, ProcRoot, ProviderKind, Target, find_in};
+use sandtrace_provider::{
+    DiscoverConfig, FindError, ProcRoot, ProviderKind, Target, find_in, run_state,
+};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -113,6 +116,38 @@ fn an_id_that_is_used_again_is_told_by_its_run() {
     let new = find(&id);
     assert_eq!(new.vmm.as_ref().unwrap().pid, second.pid());
     assert_ne!(run(&new), run(&old));
+}
+
+/// What the orchestrators' own cgroups say: E2B's, and the jailer's.
+#[test]
+fn a_frozen_cgroup_is_a_pause() {
+    let Some(lab) = lab("a_frozen_cgroup_is_a_pause") else {
+        return;
+    };
+    for form in [StandInForm::E2b, StandInForm::Jailed] {
+        let id = format!("i{}{form:?}", lab.id()).to_lowercase();
+        let vmm = started(&lab, &config(&lab, form, &id));
+        let identity = find(&id).vmm.unwrap();
+        let state = || {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            run_state(&ProcRoot::host(), &identity, deadline).unwrap()
+        };
+        let await_state = |expected, source| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while (state().state, state().source) != (expected, source) {
+                assert!(Instant::now() < deadline, "{form:?}: {:?}", state());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        await_state(RunState::Running, "firecracker_api");
+        if !vmm.freeze(true).unwrap() {
+            println!("skipped: {form:?}: no cgroup of its own on this host");
+            continue;
+        }
+        await_state(RunState::Paused, "cgroup");
+        vmm.freeze(false).unwrap();
+        await_state(RunState::Running, "firecracker_api");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! each orchestrator starts the real one. Where the environment names the
 //! real program, that runs instead.
 
+mod cgroup;
 mod command;
 mod docker;
 mod http;
@@ -25,6 +26,7 @@ use crate::error::{LabError, doing};
 use crate::lab::{Inner, Lab};
 use crate::run::check_id;
 use crate::{Network, netns};
+use cgroup::Cgroup;
 use command::Plan;
 
 /// A secret in the environment of every stand-in that has one: nothing that
@@ -92,6 +94,7 @@ pub struct StandIn {
     child: Child,
     netns: String,
     plan: Plan,
+    cgroup: Option<Cgroup>,
 }
 
 impl Lab {
@@ -122,12 +125,20 @@ impl Lab {
         let child = within(Some(&path_of(&netns)), || spawn(&plan))?
             .map_err(doing(format!("start {}", plan.program.display())))?;
         lab.adopt(child.id())?;
-        Ok(StandIn {
+        let cgroup = Cgroup::of(config.form, &config.sandbox_id, &plan.socket);
+        let stand_in = StandIn {
             lab,
             child,
             netns,
             plan,
-        })
+            cgroup,
+        };
+        if let Some(cgroup) = &stand_in.cgroup {
+            cgroup
+                .add(stand_in.pid())
+                .map_err(doing("move the VMM into its cgroup"))?;
+        }
+        Ok(stand_in)
     }
 }
 
@@ -148,6 +159,19 @@ impl StandIn {
     #[must_use]
     pub fn disk(&self) -> &Path {
         &self.plan.disk
+    }
+
+    /// Freezes its cgroup, or lets it go on; false where it has none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn freeze(&self, frozen: bool) -> Result<bool, LabError> {
+        let Some(cgroup) = &self.cgroup else {
+            return Ok(false);
+        };
+        let freeze = cgroup.freeze(frozen);
+        freeze.map_err(doing("freeze the VMM's cgroup"))?;
+        Ok(true)
     }
 
     /// Its API as this host names it.
