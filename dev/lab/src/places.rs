@@ -20,7 +20,7 @@ pub(crate) fn guest_from_environment() -> Option<PathBuf> {
     env::var_os(GUEST_VARIABLE).map(PathBuf::from)
 }
 
-/// A real VMM to run instead of its stand-in: `SANDTRACE_TEST_FIRECRACKER`,
+/// A real VMM to run beside its stand-in: `SANDTRACE_TEST_FIRECRACKER`,
 /// `SANDTRACE_TEST_CLOUD_HYPERVISOR`.
 pub(crate) fn vmm_from_environment(name: &str) -> Option<PathBuf> {
     let name = name.to_uppercase().replace('-', "_");

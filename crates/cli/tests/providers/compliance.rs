@@ -5,7 +5,7 @@ use crate::support::{CANARY, config, lab, started};
 use sandtrace_event::RunState;
 use sandtrace_lab::world::World;
 use sandtrace_lab::{
-    Container, NamespaceConfig, Network, Scenario, StandIn, StandInForm, scenario,
+    Container, NamespaceConfig, Network, Scenario, StandIn, StandInConfig, StandInForm, scenario,
 };
 use sandtrace_provider::{
     DiscoverConfig, FindError, ProcRoot, ProviderKind, Target, find_in, run_state,
@@ -67,15 +67,28 @@ fn every_form_side_by_side_with_the_same_tap_name() {
     let Some(lab) = lab("every_form_side_by_side_with_the_same_tap_name") else {
         return;
     };
-    let names = StandInForm::ALL.map(|form| {
-        let unique = format!("{form:?}").to_lowercase();
+    let name = |form: StandInForm, kind: &str| {
+        let unique = format!("{form:?}{kind}").to_lowercase();
         (form, format!("i{}{unique}", lab.id()))
-    });
-    let vmms: Vec<_> = names
-        .iter()
-        .map(|(form, id)| (*form, id, started(&lab, &config(&lab, *form, id))))
+    };
+    let mut vmms: Vec<_> = StandInForm::ALL
+        .into_iter()
+        .map(|form| name(form, ""))
+        .map(|(form, id)| (form, started(&lab, &config(&lab, form, &id)), id))
         .collect();
-    for (form, id, vmm) in &vmms {
+    // In addition the real ones that there are. In the lab's jail there is no
+    // kernel for one.
+    let reals = StandInForm::ALL.into_iter();
+    let reals = reals.filter(|form| form.real().is_some() && *form != StandInForm::Jailed);
+    vmms.extend(reals.map(|form| name(form, "real")).map(|(form, id)| {
+        let config = StandInConfig {
+            real: true,
+            boot_args: "console=ttyS0 reboot=k panic=1".to_owned(),
+            ..config(&lab, form, &id)
+        };
+        (form, started(&lab, &config), id)
+    }));
+    for (form, vmm, id) in &vmms {
         check(*form, id, vmm);
     }
     let output = Command::new(env!("CARGO_BIN_EXE_sandtrace"))
@@ -87,7 +100,7 @@ fn every_form_side_by_side_with_the_same_tap_name() {
     assert!(!text.contains(CANARY));
     let json: Value = serde_json::from_str(&text).unwrap();
     let listed = json["sandboxes"].as_array().unwrap();
-    for (form, id, _) in &vmms {
+    for (form, _, id) in &vmms {
         let ours = listed.iter().filter(|it| it["sandbox_id"] == id.as_str());
         let ours: Vec<_> = ours.collect();
         assert_eq!(ours.len(), 1, "{id}: {text}");

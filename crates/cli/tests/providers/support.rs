@@ -56,6 +56,7 @@ pub(crate) fn config(lab: &Lab, form: StandInForm, id: &str) -> StandInConfig {
             "accessTokenHash": CANARY, "address": CANARY,
         }),
         boot_args: "standin.frames=5 standin.gap_ms=20 standin.delay_ms=100".to_owned(),
+        real: false,
     }
 }
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::{StandInConfig, StandInForm, copy_or_link};
 use crate::error::{LabError, doing};
 use crate::guest_binary::guest_binary;
+use crate::kernel;
 use crate::lab::Inner;
-use crate::{kernel, places};
 
 /// Everything about one start.
 #[derive(Debug)]
@@ -37,11 +37,9 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn make(lab: &Inner, config: &StandInConfig) -> Result<Self, LabError> {
         let dir = lab.make_dir(&lab.name("vm"))?;
-        let name = match config.form {
-            StandInForm::CloudHypervisor => "cloud-hypervisor",
-            _ => "firecracker",
-        };
-        let (program, kernel) = match places::vmm_from_environment(name) {
+        let name = config.form.program_name();
+        let real = config.form.real().filter(|_| config.real);
+        let (program, kernel) = match real {
             Some(real) => (real, kernel::locate()?.vmlinuz),
             None => (guest_binary()?, PathBuf::new()),
         };

@@ -1,7 +1,7 @@
 //! Stand-ins for VMMs whose binaries no registry has: the guest program under
 //! their name, with a real tap, image, API socket and namespaces, started as
 //! each orchestrator starts the real one. Where the environment names the
-//! real program, that runs instead.
+//! real program, that can run instead.
 
 mod cgroup;
 mod command;
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use crate::error::{LabError, doing};
 use crate::lab::{Inner, Lab};
 use crate::run::check_id;
-use crate::{Network, netns};
+use crate::{Network, netns, places};
 use cgroup::Cgroup;
 use command::Plan;
 
@@ -61,6 +61,20 @@ impl StandInForm {
         Self::CloudHypervisor,
     ];
 
+    /// The real program that the environment names for it:
+    /// `SANDTRACE_TEST_FIRECRACKER`, `SANDTRACE_TEST_CLOUD_HYPERVISOR`.
+    #[must_use]
+    pub fn real(self) -> Option<PathBuf> {
+        places::vmm_from_environment(self.program_name())
+    }
+
+    fn program_name(self) -> &'static str {
+        match self {
+            Self::CloudHypervisor => "cloud-hypervisor",
+            _ => "firecracker",
+        }
+    }
+
     /// Whether files of the lab are named by the sandbox's id. Where it is but
     /// an argument it may be anything, as a hostile VMM's would.
     fn names_files(self) -> bool {
@@ -84,6 +98,9 @@ pub struct StandInConfig {
     /// Command line of its kernel; the stand-in sends by it
     /// (`standin.frames=5 standin.gap_ms=100 standin.delay_ms=50`).
     pub boot_args: String,
+    /// Whether the real program runs that the environment names for this form
+    /// ([`StandInForm::real`]), rather than the stand-in.
+    pub real: bool,
 }
 
 /// A running stand-in in its own PID, mount and network namespaces. Dropped,
