@@ -5,8 +5,9 @@ use super::changed::{Ranges, in_parallel};
 use super::{Blocks, pieces};
 use sha2::{Digest as _, Sha256};
 use std::io;
+use std::ops::Range;
 
-/// Bytes of a piece of a small disk.
+/// Bytes of a piece of a small disk, and of what is read of one in one go.
 const PIECE: u64 = 64 << 10;
 /// Most pieces: of a larger disk they are larger.
 const MOST: u64 = 1 << 20;
@@ -34,15 +35,7 @@ impl Sums {
         let count = usize::try_from(size.div_ceil(piece)).unwrap_or(usize::MAX);
         let sums = in_parallel(count, |index, buffer: &mut Vec<u8>| {
             let start = index as u64 * piece;
-            let range = start..(start + piece).min(size);
-            let mut is_zero = true;
-            pieces(disk, range.clone(), &mut |_, zero| is_zero &= zero)?;
-            if is_zero {
-                return Ok(ZEROS);
-            }
-            buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
-            disk.read_exact_at(buffer, start)?;
-            Ok(sum(buffer))
+            sum(disk, start..(start + piece).min(size), buffer)
         })?;
         Ok(Self { piece, size, sums })
     }
@@ -67,14 +60,40 @@ impl Sums {
     }
 }
 
-fn sum(bytes: &[u8]) -> Sum {
-    if bytes.iter().all(|byte| *byte == 0) {
-        return ZEROS;
+/// Sum of a piece: of what is not zero in it, and where that is. However
+/// large the piece, little of it is in memory at a time.
+fn sum(disk: &dyn Blocks, piece: Range<u64>, buffer: &mut Vec<u8>) -> io::Result<Sum> {
+    let mut hash = Sha256::new();
+    let mut is_zero = true;
+    let mut done = piece.start;
+    let mut result = Ok(());
+    pieces(disk, piece.clone(), &mut |range, zero| {
+        if zero || result.is_err() {
+            return;
+        }
+        // In whole parts, so that it does not matter how the bytes are kept.
+        let start = range.start - (range.start - piece.start) % PIECE;
+        let mut at = done.max(start);
+        while at < range.end {
+            let end = at.saturating_add(PIECE).min(piece.end);
+            buffer.resize(usize::try_from(end - at).unwrap_or(0), 0);
+            result = disk.read_exact_at(buffer, at);
+            if result.is_err() {
+                break;
+            }
+            if buffer.iter().any(|byte| *byte != 0) {
+                is_zero = false;
+                hash.update((at - piece.start).to_le_bytes());
+                hash.update(&*buffer);
+            }
+            at = end;
+        }
+        done = done.max(at);
+    })?;
+    result?;
+    if is_zero {
+        return Ok(ZEROS);
     }
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    let mut sum = ZEROS;
-    for (to, from) in sum.iter_mut().zip(digest) {
-        *to = from;
-    }
-    sum
+    let digest: [u8; 32] = hash.finalize().into();
+    Ok(digest.first_chunk().copied().unwrap_or_default())
 }

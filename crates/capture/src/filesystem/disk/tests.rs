@@ -346,3 +346,73 @@ fn damaged_qcow2_ends() {
         super::super::fuzzing::qcow2(&bad);
     }
 }
+
+/// A disk of a pebibyte of which one byte is not zero.
+#[derive(Debug)]
+struct Thin {
+    at: u64,
+    byte: u8,
+    largest: std::sync::atomic::AtomicU64,
+}
+
+impl Blocks for Thin {
+    fn size(&self) -> u64 {
+        1 << 50
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let len = buffer.len() as u64;
+        self.largest
+            .fetch_max(len, std::sync::atomic::Ordering::Relaxed);
+        // What is not there to be had is not asked for.
+        assert!(len <= 1 << 20, "{len} bytes in one go");
+        buffer.fill(0);
+        let at = self.at.checked_sub(offset);
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        if let Some(byte) = at.and_then(|at| buffer.get_mut(at)) {
+            *byte = self.byte;
+        }
+        Ok(())
+    }
+
+    fn place(&self, offset: u64) -> io::Result<(Place, u64)> {
+        let cluster = self.at - self.at % 4096;
+        Ok(match offset {
+            _ if offset < cluster => (Place::Zeros, cluster - offset),
+            _ if offset < cluster + 4096 => (Place::Unknown, cluster + 4096 - offset),
+            _ => (Place::Zeros, self.size() - offset),
+        })
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        None
+    }
+
+    fn as_raw(&self) -> Option<&Raw> {
+        None
+    }
+
+    fn again(&self) -> io::Result<Arc<dyn Blocks>> {
+        panic!("nobody asks for it")
+    }
+}
+
+#[test]
+fn sums_of_a_vast_thin_disk_take_little_memory() {
+    let thin = |at, byte| Thin {
+        at,
+        byte,
+        largest: 0.into(),
+    };
+    let at = (700 << 40) + 5_000;
+    let sums = |thin: &Thin| Sums::of(thin).unwrap();
+    let disk = thin(at, 1);
+    let first = sums(&disk);
+    assert!(disk.largest.into_inner() > 0);
+    assert!(first.changed(&sums(&thin(at, 1))).is_empty());
+    for other in [thin(at, 2), thin(at, 0), thin(at + 4096, 1)] {
+        let changed = sums(&other).changed(&first);
+        assert!(changed.touch(&(at..at + 1)));
+        assert!(!changed.touch(&(0..at - (1 << 31))));
+    }
+}
