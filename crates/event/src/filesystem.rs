@@ -59,6 +59,11 @@ pub enum ChangeSource {
 pub enum QuiesceMethod {
     /// The sandbox was running: its page cache may hide what it has not flushed.
     Live,
+    /// The sandbox was running and wrote while its disk was read, each time it
+    /// was tried: the records of this scan may mix several moments, so that
+    /// what was moved meanwhile may be told as deleted. The next scan compares
+    /// with what this one saw.
+    Moving,
     /// A snapshot of the running sandbox's disk was read: nothing moved, but
     /// the sandbox's page cache may hide what it had not flushed.
     Snapshot,

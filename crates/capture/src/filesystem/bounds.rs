@@ -40,11 +40,17 @@ impl Problems {
         *first = format!("{first}; {text}");
     }
 
-    /// Files whose content nobody looked at.
-    pub(crate) fn count_unhashed(&mut self, budget: &Budget) {
-        if budget.unhashed > 0 {
+    /// Files whose content or attributes nobody looked at.
+    pub(crate) fn count_unread(&mut self, budget: &mut Budget) {
+        let attributes = std::mem::take(&mut budget.unread_attributes);
+        if attributes.count > 0 {
+            self.unreadable(|| attributes.first);
+            self.unreadable.count += attributes.count - 1;
+        }
+        let unhashed = std::mem::take(&mut budget.unhashed);
+        if unhashed > 0 {
             self.bounded(|| "bound on hashing reached".to_owned());
-            self.bounded.count += budget.unhashed - 1;
+            self.bounded.count += unhashed - 1;
         }
     }
 
@@ -57,7 +63,23 @@ impl Problems {
     }
 }
 
-/// What one scan may still spend.
+/// Bytes of attributes that one scan reads: what four million files have.
+const MOST_ATTRIBUTE_BYTES: u64 = 4 << 30;
+/// Bytes of attributes that an index keeps for each path it may hold, on average.
+const MEAN_ATTRIBUTES: u64 = 64;
+
+/// Beyond what a disk has, this many bytes of holes are hashed, so that a small
+/// disk cannot cost much time.
+const HOLES: u64 = 1 << 30;
+
+/// What one file system of a disk may not spend of a budget.
+#[derive(Debug)]
+pub(crate) struct HeldBack {
+    hash_bytes: u64,
+    attribute_bytes: u64,
+}
+
+/// What one scan of a disk may still spend.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     /// Most bytes of one file.
@@ -70,6 +92,13 @@ pub(crate) struct Budget {
     pub(crate) unhashed: u64,
     /// Most paths in the index.
     pub(crate) max_paths: usize,
+    /// Bytes of attributes left to read, each counted with what it takes to
+    /// handle it.
+    pub(crate) attribute_bytes: u64,
+    /// Bytes of attributes that the index may still keep one by one.
+    pub(crate) attribute_room: u64,
+    /// Files whose attributes could not be read.
+    pub(crate) unread_attributes: Tally,
     /// What looks like secrets in what was hashed; `None`: it is not looked for.
     pub(crate) secrets: Option<Findings>,
 }
@@ -82,6 +111,9 @@ impl Budget {
             hashed: 0,
             unhashed: 0,
             max_paths: config.max_paths,
+            attribute_bytes: MOST_ATTRIBUTE_BYTES,
+            attribute_room: MEAN_ATTRIBUTES.saturating_mul(config.max_paths as u64),
+            unread_attributes: Tally::default(),
             secrets: None,
         }
     }
@@ -93,9 +125,41 @@ impl Budget {
         self
     }
 
-    /// Leaves at most `bytes` to hash.
-    pub(crate) fn cap(&mut self, bytes: u64) {
-        self.hash_bytes = self.hash_bytes.min(bytes);
+    /// Leaves no more than reading `size` bytes can take, twice over and with
+    /// some holes: files cannot hold more than their disk.
+    pub(crate) fn hold_back(&mut self, size: u64) -> HeldBack {
+        let most = size.saturating_mul(2).saturating_add(HOLES);
+        let held = HeldBack {
+            hash_bytes: self.hash_bytes.saturating_sub(most),
+            attribute_bytes: self.attribute_bytes.saturating_sub(most),
+        };
+        self.hash_bytes -= held.hash_bytes;
+        self.attribute_bytes -= held.attribute_bytes;
+        held
+    }
+
+    /// Makes the rest available again.
+    pub(crate) fn give_back(&mut self, held: &HeldBack) {
+        self.hash_bytes += held.hash_bytes;
+        self.attribute_bytes += held.attribute_bytes;
+    }
+
+    /// Takes an index's paths from what others may hold.
+    pub(crate) fn take_paths(&mut self, count: usize) {
+        self.max_paths = self.max_paths.saturating_sub(count);
+    }
+
+    /// Takes an attribute's bytes from what is left to read of attributes;
+    /// false if that is less.
+    pub(crate) fn spend_on_attribute(&mut self, bytes: usize) -> bool {
+        let left = self.attribute_bytes.checked_sub(bytes as u64);
+        self.attribute_bytes = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    /// Notes that a file's attributes could not be read.
+    pub(crate) fn attributes_unread(&mut self, detail: impl FnOnce() -> String) {
+        self.unread_attributes.add(detail);
     }
 
     /// Takes `bytes` from what is left to hash; false, and nothing taken, if

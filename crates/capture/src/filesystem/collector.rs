@@ -4,6 +4,7 @@ mod base;
 mod disk;
 mod view;
 
+use super::bounds::Budget;
 use super::config::{Baseline, FsConfig, FsError, Source};
 use super::image::{Moment, parts};
 use super::record::Frame;
@@ -80,8 +81,9 @@ impl FsCollector {
             (_, Disk::Image(image)) => {
                 let moment = image.first(None);
                 let lazy = moment.is_frozen;
+                let mut budget = Budget::new(&self.config);
                 for part in parts(&moment.disk) {
-                    let view = View::of_part(&part, lazy, &self.key, &self.config);
+                    let view = View::of_part(&part, lazy, &self.key, &mut budget);
                     self.views.push(view);
                 }
                 image.settle(moment);
@@ -95,13 +97,15 @@ impl FsCollector {
         let (base, _) = Disk::open(source, &self.config)?;
         match base {
             Disk::Overlay(layers) | Disk::Directory(layers) => {
-                self.views.push(View::of_layers(&layers, &self.config));
+                self.views
+                    .push(View::of_other_layers(&layers, &self.config));
             }
             Disk::Image(base) => {
                 let disk = base.into_disk();
                 let lazy = matches!(self.disk, Disk::Image(_));
+                let mut budget = Budget::new(&self.config);
                 for part in parts(&disk) {
-                    let view = View::of_part(&part, lazy, &self.key, &self.config);
+                    let view = View::of_part(&part, lazy, &self.key, &mut budget);
                     self.views.push(view);
                 }
                 self.disk.compare_with(disk);
@@ -145,8 +149,9 @@ impl FsCollector {
         let mut summary = ScanSummary::default();
         match &mut self.disk {
             Disk::Overlay(layers) | Disk::Directory(layers) => {
+                let mut budget = Budget::new(&self.config).look_for_secrets(&self.config);
                 for view in &mut self.views {
-                    let mut scan = Scan::new(&frame, &self.config, sink);
+                    let mut scan = Scan::new(&frame, &self.config, &mut budget, sink);
                     view.scan_layers(layers, is_last, now, &mut scan);
                     summary.add(&scan.summary);
                 }
@@ -184,10 +189,17 @@ impl FsCollector {
             true => Vec::new(),
             false => parts(&moment.disk),
         };
+        let mut budget = Budget::new(&self.config).look_for_secrets(&self.config);
+        for view in &self.views {
+            // What is gone is kept: it may come back.
+            if !found.iter().any(|part| view.is_of(&part.id)) {
+                budget.take_paths(view.paths());
+            }
+        }
         for view in &mut self.views {
             let place = found.iter().position(|part| view.is_of(&part.id));
             let frame = view.frame(frame, &self.identity.path);
-            let mut scan = Scan::new(&frame, &self.config, sink);
+            let mut scan = Scan::new(&frame, &self.config, &mut budget, sink);
             match place.map(|place| found.swap_remove(place)) {
                 Some(part) => view.scan_part(&part, base, moment, &self.key, &mut scan),
                 None if moment.is_idle() => view.report_idle(&mut scan),
@@ -200,7 +212,7 @@ impl FsCollector {
         for part in found {
             let mut view = View::new_part(part.id);
             let frame = view.frame(frame, &self.identity.path);
-            let mut scan = Scan::new(&frame, &self.config, sink);
+            let mut scan = Scan::new(&frame, &self.config, &mut budget, sink);
             view.scan_part(&part, base, moment, &self.key, &mut scan);
             summary.add(&scan.summary);
             self.views.push(view);

@@ -107,6 +107,7 @@ fn feed(
 
 #[cfg(test)]
 mod tests {
+    use super::super::FsConfig;
     use super::*;
 
     impl ReadAt for &[u8] {
@@ -119,14 +120,11 @@ mod tests {
     }
 
     fn budget(hash_bound: u64, hash_bytes: u64) -> Budget {
-        Budget {
+        Budget::new(&FsConfig {
             hash_bound,
-            hash_bytes,
-            hashed: 0,
-            unhashed: 0,
-            max_paths: 0,
-            secrets: None,
-        }
+            hash_budget: hash_bytes,
+            ..FsConfig::default()
+        })
     }
 
     #[track_caller]

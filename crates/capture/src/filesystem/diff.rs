@@ -14,6 +14,9 @@ pub(crate) trait Base {
     fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, Failed>;
     /// Reads content that [`Content::Lower`] or [`Content::InBase`] only point at.
     fn content(&mut self, of: &Content) -> Content;
+    /// Whether a file whose mark is not what it was may have been written to:
+    /// both indexes are of the same layers.
+    fn marks_tell(&self) -> bool;
 }
 
 /// One path that changed.
@@ -112,9 +115,9 @@ impl Differ<'_> {
     }
 
     fn compare_entries(&mut self, before: &Entry, after: &Entry) -> Option<FileOp> {
-        if !same_content(before, after, self.base) {
+        if !same_content(before, after, self.base.marks_tell(), self.base) {
             Some(FileOp::Modified)
-        } else if (before.attributes, &before.xattrs) == (after.attributes, &after.xattrs) {
+        } else if before.attributes == after.attributes && before.xattrs.is_same(&after.xattrs) {
             None
         } else {
             Some(FileOp::Metadata)
@@ -122,16 +125,17 @@ impl Differ<'_> {
     }
 }
 
-/// Whether two entries hold the same, as far as can be told: where content was
-/// not read for lack of budget, its size and time of modification decide.
-fn same_content(before: &Entry, after: &Entry, base: &mut dyn Base) -> bool {
+/// Whether two entries hold the same, as far as can be told: where not all
+/// content was read, its size and time of modification decide, and its mark if
+/// `marks_tell`. The sandbox can set the former, not the time of change.
+fn same_content(before: &Entry, after: &Entry, marks_tell: bool, base: &mut dyn Base) -> bool {
     if (before.kind, before.size) != (after.kind, after.size) {
         return false;
     }
     if before.content == after.content && !is_partial(&before.content) {
         return true;
     }
-    let same_time = before.modified == after.modified;
+    let same_time = before.modified == after.modified && (!marks_tell || before.mark == after.mark);
     if after.kind != FileKind::File {
         return matches!(before.content, Content::Unreadable(_)) && before.content == after.content;
     }

@@ -23,6 +23,7 @@ pub(super) use directory::{DirEntry, Step};
 pub(super) use inode::{Inode, InodeKind};
 pub(super) use layout::Touched;
 pub(super) use volume::Volume;
+pub(super) use xattr::Shared as SharedXattrs;
 
 /// Why something of a file system could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +37,9 @@ pub(super) enum Ext4Error {
     /// Features that this reader does not know.
     #[error("ext4 feature not supported: {0}")]
     Unsupported(String),
+    /// What would take more than one scan may spend.
+    #[error("{0}")]
+    Bound(&'static str),
     /// A structure that contradicts itself.
     #[error("{0}")]
     Corrupt(&'static str),

@@ -5,11 +5,13 @@
 //! resolved outside its layer: `openat2` with RESOLVE_IN_ROOT, no symbolic
 //! link, no other mount.
 
+use super::bounds::Budget;
 use super::config::OverlayXattrs;
-use super::tree::Xattr;
+use super::tree::{Xattr, Xattrs};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 
@@ -70,6 +72,25 @@ pub(crate) type Failed = String;
 pub(crate) struct Layers {
     roots: Vec<OwnedFd>,
     xattrs: OverlayXattrs,
+}
+
+impl OverlayXattrs {
+    /// What an attribute of a layer is called in the sandbox; `None` for one
+    /// that OverlayFS keeps for itself. Since Linux 6.7 an attribute of the
+    /// sandbox that has such a name is stored with `overlay.` inserted
+    /// (fs/overlayfs/xattrs.c, `ovl_own_xattr_set`).
+    fn as_seen_inside(self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let own: &[u8] = match self {
+            Self::Trusted => b"trusted.overlay.",
+            Self::User => b"user.overlay.",
+            Self::Ignored => return Some(name.into()),
+        };
+        let Some(mark) = name.strip_prefix(own) else {
+            return Some(name.into());
+        };
+        let escaped = mark.strip_prefix(b"overlay.")?;
+        Some([own, escaped].concat().into())
+    }
 }
 
 const IN_LAYER: ResolveFlags = ResolveFlags::IN_ROOT
@@ -255,30 +276,49 @@ impl Layers {
     }
 
     /// A file's attributes, without those that OverlayFS keeps for itself.
-    pub(crate) fn xattrs(&self, at: &Located) -> Result<Box<[Xattr]>, Errno> {
+    /// [`Xattrs::NotRead`], and a note of it in `budget`, where they cannot be
+    /// read: some file systems take more names than the kernel lists.
+    pub(crate) fn xattrs(&self, at: &Located, budget: &mut Budget) -> Result<Xattrs, Errno> {
         let fd = self.open_path(at)?;
-        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let own: &[u8] = match self.xattrs {
-            OverlayXattrs::Trusted => b"trusted.overlay.",
-            OverlayXattrs::User => b"user.overlay.",
-            OverlayXattrs::Ignored => b"\0",
+        let reason = match self.list_xattrs(&fd, budget) {
+            Ok(Some(list)) => return Ok(Xattrs::of(list, &mut budget.attribute_room)),
+            Ok(None) => "more than one scan reads".to_owned(),
+            // It went away.
+            Err(Errno::NOENT) => return Err(Errno::NOENT),
+            Err(errno) => errno.to_string(),
         };
+        budget.attributes_unread(|| failed("read the attributes of", at, reason));
+        Ok(Xattrs::NotRead)
+    }
+
+    /// `None` where the budget does not suffice.
+    fn list_xattrs(&self, fd: &OwnedFd, budget: &mut Budget) -> Result<Option<Vec<Xattr>>, Errno> {
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let list = match growing(|buffer| rustix::fs::listxattr(&link, buffer)) {
-            Err(Errno::OPNOTSUPP) => return Ok(Box::default()),
+            Err(Errno::OPNOTSUPP) => return Ok(Some(Vec::new())),
             list => list?,
         };
-        let names = list.split(|byte| *byte == 0);
         let mut xattrs = Vec::new();
-        for name in names.filter(|name| !name.is_empty() && !name.starts_with(own)) {
+        for name in list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
+            let Some(seen) = self.xattrs.as_seen_inside(name) else {
+                continue;
+            };
             match growing(|buffer| rustix::fs::getxattr(&link, name, buffer)) {
-                Ok(value) => xattrs.push(Xattr::new(name, &value)),
+                Ok(value) => {
+                    if !budget.spend_on_attribute(name.len() + value.len()) {
+                        return Ok(None);
+                    }
+                    xattrs.push(Xattr::new(&seen, &value));
+                }
                 // Removed since it was listed, or not for us to read.
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        xattrs.sort_unstable();
-        Ok(xattrs.into())
+        Ok(Some(xattrs))
     }
 
     fn mark_of(&self, fd: &OwnedFd, at: &Located, mark: &str) -> Result<Option<Vec<u8>>, Failed> {
@@ -461,13 +501,13 @@ fn parent(at: &Located) -> Located {
     }
 }
 
-fn failed(doing: &str, at: &Located, errno: Errno) -> Failed {
+fn failed(doing: &str, at: &Located, reason: impl std::fmt::Display) -> Failed {
     let layer = match at.layer {
         0 => "upper dir".to_owned(),
         number => format!("lower layer {number}"),
     };
     let path = super::tree::shown(&at.path);
-    format!("cannot {doing} /{path} in the {layer}: {errno}")
+    format!("cannot {doing} /{path} in the {layer}: {reason}")
 }
 
 #[cfg(test)]

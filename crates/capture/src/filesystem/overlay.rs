@@ -72,9 +72,11 @@ impl Overlay {
         walk.run()
     }
 
-    /// The lower layers' view, for the differ.
-    pub(crate) fn base<'a>(&'a self, budget: &'a mut Budget) -> LowerView<'a> {
+    /// The lower layers' view, for the differ. `is_foreign`: the index before
+    /// is of other directories, whose times tell nothing of these.
+    pub(crate) fn base<'a>(&'a self, is_foreign: bool, budget: &'a mut Budget) -> LowerView<'a> {
         LowerView {
+            is_foreign,
             layers: &self.layers,
             reader: Reader::new(&self.layers, None),
             stacks: HashMap::new(),
@@ -159,7 +161,9 @@ impl<'a> Walk<'a, '_> {
     fn add_root(&mut self, at: &Located, fd: &OwnedFd) -> Result<(), Failed> {
         let stat = super::layers::stat_fd(fd).map_err(|errno| errno.to_string())?;
         let known = self.known(b"/").flatten();
-        let entry = self.reader.directory(at, &stat, known.as_ref(), None)?;
+        let entry = self
+            .reader
+            .directory(at, &stat, known.as_ref(), None, self.budget)?;
         self.tree.insert((*b"/").into(), Some(entry));
         Ok(())
     }
@@ -317,9 +321,9 @@ impl<'a> Walk<'a, '_> {
         };
         let origin = redirected.as_ref().and_then(|stack| stack.first());
         let known = self.known(view).flatten();
-        let directory = self
-            .reader
-            .directory(&entry.at, stat, known.as_ref(), origin)?;
+        let directory =
+            self.reader
+                .directory(&entry.at, stat, known.as_ref(), origin, self.budget)?;
         self.tree.insert(view.clone(), Some(directory));
         let elsewhere = marks.opaque || redirected.is_some();
         if elsewhere && !visit.whole && !plain.is_empty() {
@@ -357,7 +361,7 @@ impl<'a> Walk<'a, '_> {
         let found = self.layers.child(&visit.below, name);
         let found = found.and_then(|found| {
             let read = |found: Found| {
-                let entry = self.reader.lower_entry(&found, &visit.below)?;
+                let entry = self.reader.lower_entry(&found, &visit.below, self.budget)?;
                 Ok((found, entry))
             };
             found.map(read).transpose()
@@ -465,6 +469,7 @@ impl InUpper<'_> {
 
 /// What the lower layers alone show.
 pub(crate) struct LowerView<'a> {
+    is_foreign: bool,
     layers: &'a Layers,
     reader: Reader<'a>,
     /// Merged directories that were looked up, `None` where there is none.
@@ -498,7 +503,7 @@ impl LowerView<'_> {
 impl Base for LowerView<'_> {
     fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, Failed> {
         let Some(dir) = parent(path) else {
-            return self.reader.root();
+            return self.reader.root(self.budget);
         };
         let name = path.rsplit(|byte| *byte == b'/').next();
         let name = name.unwrap_or_default();
@@ -506,7 +511,7 @@ impl Base for LowerView<'_> {
             return Ok(None);
         };
         let found = self.layers.child(&stack, name)?;
-        let read = |found| self.reader.lower_entry(&found, &stack);
+        let read = |found| self.reader.lower_entry(&found, &stack, self.budget);
         found.map(read).transpose()
     }
 
@@ -515,5 +520,9 @@ impl Base for LowerView<'_> {
             Content::Lower(at) => self.reader.hash(at, self.budget),
             _ => Content::Unreadable("there is no copy of the disk".into()),
         }
+    }
+
+    fn marks_tell(&self) -> bool {
+        !self.is_foreign
     }
 }

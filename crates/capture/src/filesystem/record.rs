@@ -4,7 +4,7 @@ use super::bounds::{Problems, Tally};
 use super::content::Content;
 use super::diff::Change;
 use super::secrets::Findings;
-use super::tree::{Attributes, Entry, Xattr};
+use super::tree::{Attributes, Entry, Xattr, Xattrs};
 use sandtrace_event::{
     Bytes64, CaptureGap, ChangeSource, Count, EvidenceTier, FileChange, FileKind, FileOp, GapCause,
     GapUnit, Layer, Observation, Payload, QuiesceMethod, Timestamp,
@@ -125,17 +125,23 @@ impl Frame {
 /// into a record.
 fn xattrs_changed(change: &Change) -> Vec<String> {
     const MOST_BYTES: usize = 2048;
-    let of = |entry: &Option<Entry>| -> BTreeSet<Xattr> {
-        let xattrs = entry.as_ref().map(|entry| entry.xattrs.iter().cloned());
-        xattrs.into_iter().flatten().collect()
-    };
     if change.op == FileOp::Deleted {
         return Vec::new();
     }
-    let (was, is) = (of(&change.before), of(&change.after));
+    let nothing = Xattrs::default();
+    let of = |entry: &'_ Option<Entry>| entry.as_ref().map(|entry| entry.xattrs.clone());
+    let was = of(&change.before).unwrap_or_else(|| nothing.clone());
+    let is = of(&change.after).unwrap_or(nothing);
+    if was.is_same(&is) {
+        return Vec::new();
+    }
+    let (Xattrs::Listed(was), Xattrs::Listed(is)) = (was, is) else {
+        return vec!["too many to be told apart".to_owned()];
+    };
+    let [was, is] = [was, is].map(BTreeSet::from_iter);
     let names: BTreeSet<_> = was
         .symmetric_difference(&is)
-        .map(|xattr| &xattr.name)
+        .map(|xattr: &Xattr| &xattr.name)
         .collect();
     let mut room = MOST_BYTES;
     let count = names.len();

@@ -8,14 +8,15 @@ mod delta;
 mod leaf;
 #[cfg(test)]
 mod tests;
+mod xattrs;
 
 pub(crate) use delta::{Delta, Difference, Step};
+pub(crate) use xattrs::{Xattr, Xattrs};
 
 use super::content::Content;
 use super::layers::Located;
 use leaf::Leaf;
 use sandtrace_event::FileKind;
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -51,23 +52,6 @@ pub(crate) enum Identity {
     Lower(Arc<Located>),
 }
 
-/// An extended attribute: its name, and half a SHA-256 of its value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Xattr {
-    pub(crate) name: Box<[u8]>,
-    pub(crate) sum: [u8; 16],
-}
-
-impl Xattr {
-    pub(crate) fn new(name: &[u8], value: &[u8]) -> Self {
-        let digest: [u8; 32] = Sha256::digest(value).into();
-        Self {
-            name: name.into(),
-            sum: digest.first_chunk().copied().unwrap_or_default(),
-        }
-    }
-}
-
 /// What a path was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -87,8 +71,7 @@ pub(crate) struct Entry {
     /// after its last change, by a clock that ticks in milliseconds.
     pub(crate) settled: bool,
     pub(crate) content: Content,
-    /// In the order of names.
-    pub(crate) xattrs: Box<[Xattr]>,
+    pub(crate) xattrs: Xattrs,
 }
 
 impl Entry {

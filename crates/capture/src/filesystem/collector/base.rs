@@ -25,4 +25,10 @@ impl Base for Copy<'_> {
             _ => Content::Unreadable("there is no copy of the disk as it was".into()),
         }
     }
+
+    /// A file may be moved on its disk; that something of it was written is
+    /// told by its blocks.
+    fn marks_tell(&self) -> bool {
+        false
+    }
 }

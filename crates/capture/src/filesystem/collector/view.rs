@@ -12,7 +12,7 @@ use super::super::secrets::Findings;
 use super::super::tree::{Delta, Step, Tree, shown};
 use super::ScanSummary;
 use super::base::Copy;
-use sandtrace_event::Observation;
+use sandtrace_event::{Observation, QuiesceMethod};
 use std::collections::BTreeSet;
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) struct View {
     tree: Option<Tree>,
     /// Blocks that came from the journal at the last scan.
     journaled: BTreeSet<u64>,
+    /// The index is of other directories than those under watch.
+    is_foreign: bool,
     /// The last scan did not see all that is in the index: what was written
     /// then counts as written still.
     pub(super) is_behind: bool,
@@ -39,6 +41,8 @@ pub(super) struct View {
 pub(super) struct Scan<'a> {
     frame: &'a Frame,
     config: &'a FsConfig,
+    /// Of the whole disk.
+    budget: &'a mut Budget,
     sink: &'a mut dyn FnMut(Observation),
     pub(super) summary: ScanSummary,
 }
@@ -47,21 +51,27 @@ impl<'a> Scan<'a> {
     pub(super) fn new(
         frame: &'a Frame,
         config: &'a FsConfig,
+        budget: &'a mut Budget,
         sink: &'a mut dyn FnMut(Observation),
     ) -> Self {
         Self {
             frame,
             config,
+            budget,
             sink,
             summary: ScanSummary::default(),
         }
     }
 
     /// Reports.
-    fn changes(&mut self, changes: &[Change], budget: &Budget, problems: &mut Problems) {
+    fn changes(&mut self, changes: &[Change], problems: &mut Problems) {
         let max_paths = self.config.max_paths;
         let nothing = Findings::default();
-        let secrets = budget.secrets.as_ref().unwrap_or(&nothing);
+        let secrets = self.budget.secrets.as_ref().unwrap_or(&nothing);
+        let mut frame = self.frame.clone();
+        if self.summary.moved {
+            frame.quiesce = QuiesceMethod::Moving;
+        }
         for change in changes {
             if self.summary.changes >= max_paths as u64 {
                 problems
@@ -69,7 +79,7 @@ impl<'a> Scan<'a> {
                 continue;
             }
             self.summary.changes += 1;
-            (self.sink)(self.frame.observe(self.frame.change(change, secrets)));
+            (self.sink)(frame.observe(frame.change(change, secrets)));
         }
     }
 }
@@ -81,6 +91,7 @@ impl View {
             part: None,
             tree: Some(Tree::default()),
             journaled: BTreeSet::new(),
+            is_foreign: false,
             is_behind: false,
             baseline_problems: None,
             known_problems: Problems::default(),
@@ -104,16 +115,30 @@ impl View {
         let step = layers
             .walk(found, true, None, &mut budget, &mut problems)
             .step();
-        problems.count_unhashed(&budget);
+        problems.count_unread(&mut budget);
         let mut view = Self::empty();
         view.tree = Some(Tree::of(step));
         view.baseline_problems = Some(problems);
         view
     }
 
+    /// As other layers are now.
+    pub(super) fn of_other_layers(layers: &Overlay, config: &FsConfig) -> Self {
+        Self {
+            is_foreign: true,
+            ..Self::of_layers(layers, config)
+        }
+    }
+
     /// As a part of a disk is now.
-    pub(super) fn of_part(part: &Part, lazy: bool, key: &RandomState, config: &FsConfig) -> Self {
-        let mut budget = Budget::new(config);
+    pub(super) fn of_part(part: &Part, lazy: bool, key: &RandomState, budget: &mut Budget) -> Self {
+        if part.is_crowded {
+            return Self {
+                tree: None,
+                baseline_problems: Some(crowded()),
+                ..Self::new_part(part.id)
+            };
+        }
         let mut problems = Problems::default();
         let nothing = Tree::default();
         let journaled = BTreeSet::new();
@@ -124,15 +149,16 @@ impl View {
             key,
             lazy,
         };
-        let read = walk(&*part.disk, old, &mut budget, &mut problems);
-        problems.count_unhashed(&budget);
+        let held = budget.hold_back(part.disk.size());
+        let read = walk(&*part.disk, old, budget, &mut problems);
+        problems.count_unread(budget);
+        budget.give_back(&held);
+        budget.take_paths(read.tree.as_ref().map_or(0, Delta::len));
         Self {
-            part: Some(part.id),
             tree: read.tree.map(|found| Tree::of(found.step())),
             journaled: read.journaled,
-            is_behind: false,
             baseline_problems: Some(problems),
-            known_problems: Problems::default(),
+            ..Self::new_part(part.id)
         }
     }
 
@@ -161,21 +187,21 @@ impl View {
         now: i64,
         scan: &mut Scan<'_>,
     ) {
-        let mut budget = Budget::new(scan.config).look_for_secrets(scan.config);
         let mut problems = Problems::default();
         let before = self.tree.take();
         let nothing = Tree::default();
         let found = Delta::new(before.as_ref().unwrap_or(&nothing));
-        let mut found = layers.walk(found, afresh, Some(now), &mut budget, &mut problems);
+        let mut found = layers.walk(found, afresh, Some(now), scan.budget, &mut problems);
         if before.is_some() {
-            let max_paths = scan.config.max_paths;
-            let mut base = layers.base(&mut budget);
+            let max_paths = scan.budget.max_paths;
+            let is_foreign = std::mem::take(&mut self.is_foreign);
+            let mut base = layers.base(is_foreign, scan.budget);
             let changes = diff(&mut found, max_paths, &mut base, &mut problems);
             drop(base);
-            scan.changes(&changes, &budget, &mut problems);
+            scan.changes(&changes, &mut problems);
         }
         let step = found.step();
-        self.end(before, Some(step), &mut problems, &budget, scan);
+        self.end(before, Some(step), &mut problems, scan);
     }
 
     /// Reads a part of a disk and reports. `base`: the disk as it was.
@@ -187,8 +213,11 @@ impl View {
         key: &RandomState,
         scan: &mut Scan<'_>,
     ) {
-        let mut budget = Budget::new(scan.config).look_for_secrets(scan.config);
+        if part.is_crowded {
+            return self.report(&crowded(), scan);
+        }
         let mut problems = Problems::default();
+        let held = scan.budget.hold_back(part.disk.size());
         let before = self.tree.take();
         let journaled_before = std::mem::take(&mut self.journaled);
         let nothing = Tree::default();
@@ -206,18 +235,19 @@ impl View {
             mut tree,
             moved,
             journaled,
-        } = walk(&*part.disk, old, &mut budget, &mut problems);
+        } = walk(&*part.disk, old, scan.budget, &mut problems);
         scan.summary.moved |= moved;
         if let (Some(_), Some(found)) = (&before, &mut tree) {
             let window = base.map(|base| Window::of(base, self.part.unwrap_or(part.id)));
             let volume = window.as_ref().map(|window| Volume::open(window));
             let mut copy = Copy {
                 volume: volume.and_then(Result::ok),
-                budget: &mut budget,
+                budget: scan.budget,
             };
-            let changes = diff(found, scan.config.max_paths, &mut copy, &mut problems);
+            let max_paths = copy.budget.max_paths;
+            let changes = diff(found, max_paths, &mut copy, &mut problems);
             drop(copy);
-            scan.changes(&changes, &budget, &mut problems);
+            scan.changes(&changes, &mut problems);
         }
         if let (None, Some(ranges)) = (&tree, &changed) {
             problems.note(&written(ranges));
@@ -232,22 +262,31 @@ impl View {
         };
         self.part = self.part.map(|_| part.id);
         let step = tree.map(Delta::step);
-        self.end(before, step, &mut problems, &budget, scan);
+        scan.budget.give_back(&held);
+        self.end(before, step, &mut problems, scan);
     }
 
     /// Nothing was written: only what the baseline could not see is news.
     pub(super) fn report_idle(&mut self, scan: &mut Scan<'_>) {
-        let problems = self.known_problems.clone();
-        self.report_gaps(&problems, scan);
-        scan.summary.paths = self.tree.as_ref().map_or(0, |tree| tree.len() as u64);
+        self.report(&self.known_problems.clone(), scan);
     }
 
     /// The part is no longer there.
     pub(super) fn report_gone(&mut self, scan: &mut Scan<'_>) {
         let mut problems = Problems::default();
         problems.unreadable(|| "the partition is no longer there".to_owned());
-        self.report_gaps(&problems, scan);
-        scan.summary.paths = self.tree.as_ref().map_or(0, |tree| tree.len() as u64);
+        self.report(&problems, scan);
+    }
+
+    /// What of the index before stays as it is.
+    fn report(&mut self, problems: &Problems, scan: &mut Scan<'_>) {
+        self.report_gaps(problems, scan);
+        scan.summary.paths = self.paths() as u64;
+    }
+
+    /// Paths in the index.
+    pub(super) fn paths(&self) -> usize {
+        self.tree.as_ref().map_or(0, Tree::len)
     }
 
     fn end(
@@ -255,10 +294,9 @@ impl View {
         before: Option<Tree>,
         step: Option<Step>,
         problems: &mut Problems,
-        budget: &Budget,
         scan: &mut Scan<'_>,
     ) {
-        problems.count_unhashed(budget);
+        problems.count_unread(scan.budget);
         // The first readable state is the baseline; an unreadable one is none.
         self.tree = match (before, step) {
             (Some(mut tree), Some(step)) => {
@@ -268,9 +306,9 @@ impl View {
             (None, Some(step)) => Some(Tree::of(step)),
             (before, None) => before,
         };
-        self.report_gaps(problems, scan);
-        scan.summary.hashed_bytes = budget.hashed;
-        scan.summary.paths = self.tree.as_ref().map_or(0, |tree| tree.len() as u64);
+        scan.budget.take_paths(self.paths());
+        self.report(problems, scan);
+        scan.summary.hashed_bytes = std::mem::take(&mut scan.budget.hashed);
     }
 
     /// A gap that stays the same is said once.
@@ -288,6 +326,14 @@ impl View {
             }
         }
     }
+}
+
+fn crowded() -> Problems {
+    let mut problems = Problems::default();
+    problems.unreadable(|| {
+        "the partition is not read: others of the same bytes are already".to_owned()
+    });
+    problems
 }
 
 /// What is left to say of a file system that cannot be read.

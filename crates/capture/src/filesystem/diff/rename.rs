@@ -139,7 +139,8 @@ fn join(
     let Some(change) = changes.get_mut(new) else {
         return;
     };
-    let same = |after: &Entry| same_content(&before, after, base);
+    // Renaming a file changes its mark.
+    let same = |after: &Entry| same_content(&before, after, false, base);
     if change.after.as_ref().is_some_and(same) {
         change.op = FileOp::Renamed;
         change.from = Some(path);

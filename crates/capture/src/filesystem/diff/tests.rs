@@ -1,7 +1,7 @@
 //! Differences of two trees.
 
 use super::*;
-use crate::filesystem::tree::{Attributes, Identity, Tree};
+use crate::filesystem::tree::{Attributes, Identity, Tree, Xattrs};
 use sandtrace_event::Digest;
 
 fn file(ino: u64, content: u8) -> Entry {
@@ -25,7 +25,7 @@ fn file(ino: u64, content: u8) -> Entry {
             scope: HashScope::Whole,
             writes: 0,
         },
-        xattrs: Box::default(),
+        xattrs: Xattrs::default(),
     }
 }
 
@@ -41,6 +41,10 @@ fn tree(nodes: &[(&str, Entry)]) -> Tree {
 struct Nothing;
 
 impl Base for Nothing {
+    fn marks_tell(&self) -> bool {
+        false
+    }
+
     fn lookup(&mut self, _path: &[u8]) -> Result<Option<Entry>, Failed> {
         Ok(None)
     }

@@ -13,10 +13,16 @@ pub(crate) struct Partition {
     pub(crate) start: u64,
     /// Bytes; may reach beyond the disk's end.
     pub(crate) len: u64,
+    /// It is not to be read: others of the same bytes are already.
+    pub(crate) is_crowded: bool,
 }
 
 /// More are not looked at: a GPT has 128 by default.
 const MOST: usize = 256;
+/// Partitions that may hold the same bytes. Two tables may tell of the same
+/// place in two ways, but nobody has a use for a disk that is read hundreds of
+/// times.
+const MOST_OF_SAME: usize = 4;
 /// Logical partitions chained in a ring must end somewhere.
 const MOST_LOGICAL: u32 = 60;
 /// Largest entry of a GPT that is taken for one.
@@ -50,7 +56,22 @@ pub(crate) fn partitions(disk: &dyn Blocks) -> io::Result<Vec<Partition>> {
     let mut starts = std::collections::HashSet::new();
     found.retain(|partition| starts.insert((partition.start, partition.len)));
     found.truncate(MOST);
+    crowd(&mut found);
     Ok(found)
+}
+
+/// Marks partitions of bytes that enough others before them hold.
+fn crowd(found: &mut [Partition]) {
+    let mut kept: Vec<Partition> = Vec::new();
+    for partition in found {
+        let end = |of: &Partition| of.start.saturating_add(of.len);
+        let overlaps =
+            |other: &&Partition| other.start < end(partition) && partition.start < end(other);
+        partition.is_crowded = kept.iter().filter(overlaps).count() >= MOST_OF_SAME;
+        if !partition.is_crowded {
+            kept.push(*partition);
+        }
+    }
 }
 
 fn is_table(sector: &[u8; 512]) -> bool {
@@ -118,6 +139,7 @@ fn partition(number: u32, first: u64, sectors: u64) -> Partition {
         number,
         start: first.saturating_mul(SECTOR),
         len: sectors.saturating_mul(SECTOR),
+        is_crowded: false,
     }
 }
 
@@ -163,6 +185,7 @@ fn gpt_entries(
                 number,
                 start: first.saturating_mul(sector),
                 len: (last - first).saturating_add(1).saturating_mul(sector),
+                is_crowded: false,
             });
         }
     }

@@ -5,7 +5,7 @@ use super::checksum::crc32c;
 use super::fields::{Fields, wide};
 use super::inode::Inode;
 use super::volume::Volume;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -48,6 +48,9 @@ const HEADER: usize = 12;
 /// Four times the largest journal that mke2fs makes.
 const MAX_BLOCKS: u32 = 1 << 20;
 
+/// Revocations that are kept: more than a thousand blocks of them.
+const MAX_REVOKED: usize = 1 << 20;
+
 const DESCRIPTOR: u32 = 1;
 const COMMIT: u32 = 2;
 const SUPERBLOCK_V1: u32 = 3;
@@ -80,11 +83,14 @@ pub(super) fn replay(volume: &Volume<'_>, journal: &Inode) -> Result<Replay, Ext
         return Ok(Replay::default());
     };
     let mut replay = Replay::default();
-    let mut revoked = HashMap::new();
+    let mut revoked = BTreeMap::new();
     let mut logged = Vec::new();
     while let Some(transaction) = log.transaction()? {
         for block in transaction.revoked {
             revoked.insert(block, transaction.sequence);
+        }
+        if revoked.len() > MAX_REVOKED {
+            return Err(TOO_MANY_REVOKED);
         }
         for (block, copied) in transaction.blocks {
             logged.push((transaction.sequence, block, copied));
@@ -104,11 +110,14 @@ pub(super) fn replay(volume: &Volume<'_>, journal: &Inode) -> Result<Replay, Ext
     Ok(replay)
 }
 
+const TOO_MANY_REVOKED: Ext4Error =
+    Ext4Error::Bound("the journal revokes more blocks than this reader keeps");
+
 #[derive(Default)]
 struct Transaction {
     sequence: u32,
     blocks: Vec<(u64, Copied)>,
-    revoked: Vec<u64>,
+    revoked: HashSet<u64>,
 }
 
 /// A block of the journal, and where on disk it is.
@@ -126,6 +135,9 @@ struct Log<'a> {
     next: u32,
     /// Blocks of the ring that were not visited yet.
     left: u32,
+    /// Where on disk those are that were: a forged map would have one block
+    /// stand for all of them.
+    visited: HashSet<u64>,
     sequence: u32,
 }
 
@@ -142,6 +154,7 @@ impl<'a> Log<'a> {
             fast: 0..0,
             next: 0,
             left: 1,
+            visited: HashSet::new(),
             sequence: 0,
         };
         let (bytes, _) = log.block_at(0)?;
@@ -212,6 +225,9 @@ impl<'a> Log<'a> {
             return Ok(None);
         };
         let block = self.block_at(self.next)?;
+        if !self.visited.insert(block.1) {
+            return Err(Ext4Error::Corrupt("a block that is in the journal twice"));
+        }
         self.left = left;
         self.next += 1;
         if self.next >= self.ring.end {
@@ -339,8 +355,11 @@ impl<'a> Log<'a> {
             } else {
                 block.be32(at)?.into()
             };
-            transaction.revoked.push(number);
+            transaction.revoked.insert(number);
             at += size;
+        }
+        if transaction.revoked.len() > MAX_REVOKED {
+            return Err(TOO_MANY_REVOKED);
         }
         Ok(true)
     }

@@ -1,5 +1,7 @@
 //! Reading ext4 structures.
 
+mod hostile;
+
 use super::super::bounds::{Budget, Problems};
 use super::super::content::Content;
 use super::super::image::{self, Old};

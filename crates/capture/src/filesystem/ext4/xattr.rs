@@ -6,6 +6,8 @@ use super::Ext4Error;
 use super::fields::Fields;
 use super::inode::Inode;
 use super::volume::Volume;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 const MAGIC: u32 = 0xea02_0000;
 /// As Linux bounds a value and a list of names.
@@ -26,9 +28,33 @@ const PREFIXES: [(u8, &str); 8] = [
     (8, "system.richacl"),
 ];
 
+/// What handling an attribute counts for, in bytes, beside its value.
+const HANDLING: u64 = 64;
+const BOUND: Ext4Error = Ext4Error::Bound("more extended attributes than one scan reads");
+/// Attributes, and values, that are kept for the files that share them.
+const MOST_SHARED: usize = 1 << 16;
+
+/// Attributes that a scan has read and many files may share, so that each is
+/// read once.
+#[derive(Debug, Default)]
+pub(in super::super) struct Shared {
+    /// Those in blocks of their own, by block.
+    blocks: HashMap<u64, Rc<[Xattr]>>,
+    /// How many these are.
+    count: usize,
+    /// Halves of SHA-256 of values in inodes of their own, by inode and length.
+    values: HashMap<(u32, usize), [u8; 16]>,
+}
+
 impl Volume<'_> {
-    /// All of a file's attributes, in the order of names.
-    pub(in super::super) fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>, Ext4Error> {
+    /// All of a file's attributes. `left`: bytes of attributes that may still
+    /// be handled, which are counted down.
+    pub(in super::super) fn xattrs(
+        &self,
+        inode: &Inode,
+        shared: &mut Shared,
+        left: &mut u64,
+    ) -> Result<Vec<Xattr>, Ext4Error> {
         let mut found = Vec::new();
         let (block, at) = self.inode_place(inode.number)?;
         let size = usize::from(self.superblock.inode_size);
@@ -38,18 +64,44 @@ impl Volume<'_> {
             let body = Fields(body).from(inode.extra_end)?;
             if body.0.len() > 8 && body.le32(0)? == MAGIC {
                 let values = body.from(4)?;
-                self.list_xattrs(values, values, &mut found)?;
+                let mut list = List { shared, left };
+                self.list_xattrs(values, values, &mut list, &mut found)?;
             }
         }
         if inode.xattr_block != 0 {
-            let bytes = self.block(inode.xattr_block)?;
-            let block = Fields(&bytes);
-            if block.le32(0)? != MAGIC {
-                return Err(BAD);
-            }
-            self.list_xattrs(block.from(HEADER_IN_BLOCK)?, block, &mut found)?;
+            let list = self.xattrs_of_block(inode.xattr_block, shared, left)?;
+            spend(left, HANDLING.saturating_mul(list.len() as u64))?;
+            found.extend(list.iter().cloned());
         }
-        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn xattrs_of_block(
+        &self,
+        number: u64,
+        shared: &mut Shared,
+        left: &mut u64,
+    ) -> Result<Rc<[Xattr]>, Ext4Error> {
+        if let Some(list) = shared.blocks.get(&number) {
+            return Ok(Rc::clone(list));
+        }
+        spend(left, self.block_size())?;
+        let bytes = self.block(number)?;
+        let block = Fields(&bytes);
+        if block.le32(0)? != MAGIC {
+            return Err(BAD);
+        }
+        let mut found = Vec::new();
+        let mut list = List { shared, left };
+        self.list_xattrs(block.from(HEADER_IN_BLOCK)?, block, &mut list, &mut found)?;
+        let found: Rc<[Xattr]> = found.into();
+        // An empty list counts as well.
+        if shared.count + found.len() >= MOST_SHARED {
+            shared.blocks.clear();
+            shared.count = 0;
+        }
+        shared.count += found.len() + 1;
+        shared.blocks.insert(number, Rc::clone(&found));
         Ok(found)
     }
 
@@ -58,6 +110,7 @@ impl Volume<'_> {
         &self,
         mut entries: Fields<'_>,
         values: Fields<'_>,
+        list: &mut List<'_>,
         found: &mut Vec<Xattr>,
     ) -> Result<(), Ext4Error> {
         const ENTRY: usize = 16;
@@ -74,23 +127,47 @@ impl Volume<'_> {
             if len > MAX_VALUE {
                 return Err(BAD);
             }
-            let elsewhere;
-            let value = match holder {
-                0 => values.bytes(at, len)?,
-                inode => {
-                    elsewhere = self.value_in_inode(inode, len)?;
-                    &elsewhere
-                }
-            };
             let known = PREFIXES.iter().find(|(number, _)| *number == prefix);
             let prefix = known.map_or_else(|| format!("{prefix}."), |(_, text)| (*text).to_owned());
+            let name = [prefix.as_bytes(), name].concat();
+            let xattr = match holder {
+                0 => {
+                    spend(list.left, HANDLING.saturating_add(len as u64))?;
+                    Xattr::new(&name, values.bytes(at, len)?)
+                }
+                inode => Xattr {
+                    name: name.into(),
+                    sum: self.sum_in_inode(inode, len, list)?,
+                },
+            };
             // Content of small files, not an attribute.
-            if !(prefix == "system." && name == b"data") {
-                found.push(Xattr::new(&[prefix.as_bytes(), name].concat(), value));
+            if *xattr.name != *b"system.data" {
+                found.push(xattr);
             }
             entries = entries.from((ENTRY + name_len).next_multiple_of(4))?;
         }
         Ok(())
+    }
+
+    fn sum_in_inode(
+        &self,
+        number: u32,
+        len: usize,
+        list: &mut List<'_>,
+    ) -> Result<[u8; 16], Ext4Error> {
+        let place = (number, len);
+        if let Some(sum) = list.shared.values.get(&place) {
+            spend(list.left, HANDLING)?;
+            return Ok(*sum);
+        }
+        spend(list.left, self.block_size().saturating_add(len as u64))?;
+        let value = self.value_in_inode(number, len)?;
+        let Xattr { sum, .. } = Xattr::new(b"", &value);
+        if list.shared.values.len() >= MOST_SHARED {
+            list.shared.values.clear();
+        }
+        list.shared.values.insert(place, sum);
+        Ok(sum)
     }
 
     fn value_in_inode(&self, number: u32, len: usize) -> Result<Vec<u8>, Ext4Error> {
@@ -108,4 +185,15 @@ impl Volume<'_> {
         }
         Ok(value)
     }
+}
+
+/// What listing attributes needs.
+struct List<'a> {
+    shared: &'a mut Shared,
+    left: &'a mut u64,
+}
+
+fn spend(left: &mut u64, bytes: u64) -> Result<(), Ext4Error> {
+    *left = left.checked_sub(bytes).ok_or(BOUND)?;
+    Ok(())
 }

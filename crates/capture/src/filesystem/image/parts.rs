@@ -19,6 +19,8 @@ pub(crate) struct PartId {
 pub(crate) struct Part {
     pub(crate) id: PartId,
     pub(crate) disk: Arc<dyn Blocks>,
+    /// Others of the same bytes are read already.
+    pub(crate) is_crowded: bool,
 }
 
 /// Both the whole disk and its partitions where both can be: the guest knows
@@ -32,15 +34,24 @@ pub(crate) fn parts(disk: &Arc<dyn Blocks>) -> Vec<Part> {
             start: 0,
             len: u64::MAX,
         };
-        let disk = Arc::clone(disk);
-        parts.push(Part { id, disk });
+        parts.push(Part {
+            id,
+            disk: Arc::clone(disk),
+            is_crowded: false,
+        });
     }
     parts.extend(table.into_iter().map(|partition| {
-        let Partition { number, start, len } = partition;
+        let Partition {
+            number,
+            start,
+            len,
+            is_crowded,
+        } = partition;
         let window = Window::new(Arc::clone(disk), start, len);
         Part {
             id: PartId { number, start, len },
             disk: Arc::new(window),
+            is_crowded,
         }
     }));
     parts

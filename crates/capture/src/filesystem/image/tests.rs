@@ -1,6 +1,7 @@
 //! Scans of images that mkfs.ext4 made and debugfs changed.
 
 mod mounted;
+mod moving;
 
 use super::super::testing::{Report, corpora, has_program, run};
 use super::super::{Baseline, FsCollector, FsConfig, ImageFormat, Source};
@@ -212,6 +213,53 @@ fn every_partition_is_read() {
     assert_eq!(report.lines(), ["Deleted File /secret"]);
     let disk = report.changes[0].disk.as_deref().unwrap();
     assert!(disk.ends_with("whole.img#3"), "{disk}");
+}
+
+/// A forged table in which all partitions are the same one: few are read, the
+/// others are gaps, and all share what one scan may spend.
+#[test]
+fn partitions_of_the_same_bytes_are_not_all_read() {
+    let made = Made::new(&[], |root| {
+        for number in 0..50 {
+            fs::write(root.join(format!("file{number}")), [number; 100]).unwrap();
+        }
+    });
+    let disk = made.dir.path().join("whole.img");
+    let file = fs::File::create(&disk).unwrap();
+    file.set_len(20 << 20).unwrap();
+    file.write_all_at(&fs::read(made.path()).unwrap(), 1 << 20)
+        .unwrap();
+    let mut header = [0; 92];
+    header[..8].copy_from_slice(b"EFI PART");
+    for (at, number) in [(24, 1_u32), (72, 2), (80, 256), (84, 128)] {
+        header[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    file.write_all_at(&header, 512).unwrap();
+    for number in 0..256_u32 {
+        let mut entry = [0; 128];
+        entry[0] = 1;
+        let last = 2048 + 32_767 + number;
+        for (at, sector) in [(32, 2048_u32), (40, last)] {
+            entry[at..at + 4].copy_from_slice(&sector.to_le_bytes());
+        }
+        let at = 1024 + 128 * u64::from(number);
+        file.write_all_at(&entry, at).unwrap();
+    }
+    let config = FsConfig {
+        max_paths: 100,
+        ..FsConfig::default()
+    };
+    let mut collector = FsCollector::attach(source(disk), config).unwrap();
+    let report = scan(&mut collector);
+    // A root costs nothing.
+    assert!(report.summary.paths <= 104, "{:?}", report.summary);
+    assert!(report.summary.paths > 50, "{:?}", report.summary);
+    let with = |text: &str| {
+        let gaps = report.gaps.iter();
+        gaps.filter(|gap| gap.detail.contains(text)).count()
+    };
+    assert_eq!(with("others of the same bytes"), 252);
+    assert!(with("too many") >= 2, "{:?}", report.gaps);
 }
 
 /// A guest image over a shared one, as QEMU makes it: what differs from the

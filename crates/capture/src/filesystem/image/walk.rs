@@ -3,18 +3,19 @@
 use super::super::bounds::{Budget, Problems};
 use super::super::content::{self, Content, ReadAt};
 use super::super::disk::{Blocks, Ranges};
-use super::super::ext4::{DirEntry, Ext4Error, Inode, InodeKind, Step, Touched, Volume};
-use super::super::tree::{Attributes, Delta, Entry, Identity, PathBytes, Tree, Xattr, join, shown};
+use super::super::ext4::{
+    DirEntry, Ext4Error, Inode, InodeKind, SharedXattrs, Step, Touched, Volume,
+};
+use super::super::tree::{
+    Attributes, Delta, Entry, Identity, PathBytes, Tree, Xattrs, join, shown,
+};
 use sandtrace_event::{FileKind, HashScope};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::RandomState;
 
-/// How often a file system is read again that was both moving and unsound.
+/// How often a file system is read that moved meanwhile, or seemed to be none.
 const ATTEMPTS: usize = 3;
 const ROOT: u32 = 2;
-/// Files cannot hold more than the disk: beyond twice that, this many bytes
-/// of holes are hashed, so that a small disk cannot cost much time.
-const HOLES: u64 = 1 << 30;
 /// Blocks of all directories together: as the disk has, and at most these.
 const MAX_DIRECTORY_BLOCKS: u64 = 1 << 24;
 
@@ -37,7 +38,8 @@ pub(crate) struct Old<'a> {
 pub(crate) struct ReadPart<'a> {
     /// `None` if nothing could be read at all.
     pub(crate) tree: Option<Delta<'a>>,
-    /// Whether the guest committed something meanwhile.
+    /// Whether the guest wrote meanwhile, each time: what was found may mix
+    /// several moments.
     pub(crate) moved: bool,
     pub(crate) journaled: BTreeSet<u64>,
 }
@@ -53,9 +55,8 @@ pub(crate) fn walk<'a>(
     loop {
         let (mut spent, mut found) = (budget.clone(), Problems::default());
         let walked = walk_once(disk, old, &mut spent, &mut found);
-        let moved = walked.as_ref().is_ok_and(|walked| walked.moved);
-        let is_sound = walked.is_ok() && found.unreadable.count == 0;
-        if attempts < ATTEMPTS && !is_sound && (moved || walked.is_err()) {
+        let is_still = walked.as_ref().is_ok_and(|walked| !walked.moved);
+        if attempts < ATTEMPTS && !is_still {
             attempts += 1;
             continue;
         }
@@ -77,14 +78,13 @@ fn walk_once<'a>(
     budget: &mut Budget,
     problems: &mut Problems,
 ) -> Result<ReadPart<'a>, Ext4Error> {
+    let stamp = disk.stamp();
     let volume = Volume::open(disk)?;
     let before = volume.generation()?;
     let root = volume.inode(ROOT)?;
     if let Some(left_out) = volume.unreplayed() {
         problems.unreadable(|| left_out.to_owned());
     }
-    let size = volume.blocks().saturating_mul(volume.block_size());
-    budget.cap(size.saturating_mul(2).saturating_add(HOLES));
     let touched = old.changed.map(|ranges| Touched {
         ranges,
         journaled: old.journaled,
@@ -100,13 +100,17 @@ fn walk_once<'a>(
         touched,
         visited: HashSet::new(),
         linked: HashMap::new(),
+        shared: SharedXattrs::default(),
         visits: Vec::new(),
     };
     let tree = walk.run(&root);
     let after = Volume::open(disk).and_then(|volume| volume.generation());
+    // Not all that is written is committed to a journal: the image's own times
+    // tell of the rest, where it is a file.
+    let moved = after.map_or(true, |after| after != before) || disk.stamp() != stamp;
     Ok(ReadPart {
         tree: Some(tree),
-        moved: after.map_or(true, |after| after != before),
+        moved,
         journaled: volume.journaled(),
     })
 }
@@ -136,6 +140,7 @@ struct Walk<'a, 'v> {
     visited: HashSet<u32>,
     /// Content of files with several names.
     linked: HashMap<u32, (Content, i64)>,
+    shared: SharedXattrs,
     visits: Vec<(PathBytes, Inode)>,
     /// All directories together cannot have more blocks than the disk.
     blocks_left: u64,
@@ -241,20 +246,27 @@ impl<'a> Walk<'a, '_> {
             identity: Identity::Unknown,
             settled: false,
             content: Content::Unreadable(error.to_string().into()),
-            xattrs: Box::default(),
+            xattrs: Xattrs::NotRead,
         };
         self.tree.insert(path, Some(entry));
     }
 
-    fn xattrs(&mut self, path: &PathBytes, inode: &Inode) -> Box<[Xattr]> {
-        match self.volume.xattrs(inode) {
-            Ok(found) => found.into(),
-            Err(error) => {
-                self.problems
-                    .unreadable(|| format!("{}: {error}", shown(path)));
-                Box::default()
-            }
+    /// Where they cannot be read, what was known of them holds: a later scan
+    /// that can compares with that.
+    fn xattrs(&mut self, path: &PathBytes, inode: &Inode) -> Xattrs {
+        let budget = &mut *self.budget;
+        let left = &mut budget.attribute_bytes;
+        let error = match self.volume.xattrs(inode, &mut self.shared, left) {
+            Ok(found) => return Xattrs::of(found, &mut budget.attribute_room),
+            Err(error) => error,
+        };
+        let detail = || format!("{}: {error}", shown(path));
+        match error {
+            Ext4Error::Bound(_) => self.problems.bounded(detail),
+            _ => self.problems.unreadable(detail),
         }
+        let known = self.old.tree.get(path).flatten();
+        known.map_or(Xattrs::NotRead, |known| known.xattrs)
     }
 
     /// Reads what the inode holds into its entry.
@@ -290,15 +302,14 @@ impl<'a> Walk<'a, '_> {
             Ok(layout) => {
                 entry.mark = layout.mark;
                 let known = self.old.tree.get(path).flatten();
-                let same = |known: &Entry| {
-                    let size = (known.kind, known.size, known.mark);
-                    known.identity == entry.identity
-                        && size == (entry.kind, entry.size, entry.mark)
+                let known = known.filter(|known| known.identity == entry.identity);
+                let is_same = |known: &Entry| {
+                    (known.kind, known.size, known.mark) == (entry.kind, entry.size, entry.mark)
                         && !matches!(known.content, Content::Skipped | Content::Unreadable(_))
                 };
-                let known = known.filter(same).map(|known| known.content);
-                entry.content = match known {
-                    Some(content) if !layout.is_touched => content,
+                let is_same = known.as_ref().is_some_and(is_same);
+                entry.content = match known.map(|known| known.content) {
+                    Some(content) if is_same && !layout.is_touched => content,
                     known => {
                         let mut content = self.file_content(inode);
                         count_write(&mut content, known.as_ref(), layout.is_written);

@@ -3,7 +3,7 @@
 use super::super::bounds::Budget;
 use super::super::content::{self, Content, ReadAt};
 use super::super::layers::{Found, Layers, Located, is_dir, kind, stat_fd};
-use super::super::tree::{Attributes, Entry, Identity};
+use super::super::tree::{Attributes, Entry, Identity, Xattrs};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Statx, StatxFlags, StatxTimestamp};
 use sandtrace_event::FileKind;
@@ -39,21 +39,31 @@ impl<'a> Reader<'a> {
     }
 
     /// The root of the merged view, which is the upper dir's at all times.
-    pub(super) fn root(&mut self) -> Result<Option<Entry>, String> {
+    pub(super) fn root(&mut self, budget: &mut Budget) -> Result<Option<Entry>, String> {
         let root = Located {
             layer: 0,
             path: Box::default(),
         };
         let stat = self.layers.open_path(&root).and_then(|fd| stat_fd(&fd));
         let stat = stat.map_err(|errno| errno.to_string())?;
-        Ok(Some(self.with_xattrs(&root, &stat)?))
+        Ok(Some(self.with_xattrs(&root, &stat, None, budget)?))
     }
 
-    /// What `stat` says, and the attributes.
-    fn with_xattrs(&mut self, at: &Located, stat: &Statx) -> Result<Entry, String> {
+    /// What `stat` says, and the attributes; where these cannot be read, those
+    /// that were known.
+    fn with_xattrs(
+        &mut self,
+        at: &Located,
+        stat: &Statx,
+        known: Option<&Entry>,
+        budget: &mut Budget,
+    ) -> Result<Entry, String> {
         let mut entry = self.entry(stat);
-        let xattrs = self.layers.xattrs(at).map_err(|errno| errno.to_string());
-        entry.xattrs = xattrs?;
+        let xattrs = self.layers.xattrs(at, budget);
+        entry.xattrs = match (xattrs.map_err(|errno| errno.to_string())?, known) {
+            (Xattrs::NotRead, Some(known)) => known.xattrs.clone(),
+            (xattrs, _) => xattrs,
+        };
         Ok(entry)
     }
 
@@ -65,6 +75,7 @@ impl<'a> Reader<'a> {
         stat: &Statx,
         known: Option<&Entry>,
         origin: Option<&Located>,
+        budget: &mut Budget,
     ) -> Result<Entry, String> {
         let mut entry = self.entry(stat);
         if let Some(at) = origin {
@@ -74,9 +85,8 @@ impl<'a> Reader<'a> {
             entry.xattrs = known.xattrs.clone();
             return Ok(entry);
         }
-        let xattrs = self.layers.xattrs(at).map_err(|errno| errno.to_string());
-        entry.xattrs = xattrs?;
-        Ok(entry)
+        let Entry { xattrs, .. } = self.with_xattrs(at, stat, known, budget)?;
+        Ok(Entry { xattrs, ..entry })
     }
 
     /// A file, link, pipe, socket or device of the upper dir. `known`: what
@@ -95,8 +105,7 @@ impl<'a> Reader<'a> {
             entry.xattrs = known.xattrs.clone();
             return Ok(entry);
         }
-        let xattrs = self.layers.xattrs(at).map_err(|errno| errno.to_string());
-        entry.xattrs = xattrs?;
+        entry = self.with_xattrs(at, stat, known, budget)?;
         if let Some(content) = self.linked.get(&stat.stx_ino) {
             entry.content = content.clone();
             return Ok(entry);
@@ -116,8 +125,9 @@ impl<'a> Reader<'a> {
         &mut self,
         found: &Found,
         below: &[Located],
+        budget: &mut Budget,
     ) -> Result<Entry, String> {
-        let mut entry = self.with_xattrs(&found.at, &found.stat)?;
+        let mut entry = self.with_xattrs(&found.at, &found.stat, None, budget)?;
         entry.identity = Identity::Lower(Arc::new(found.at.clone()));
         entry.content = match kind(&found.stat) {
             FileType::RegularFile => match self.lower_content(found, below) {
@@ -215,7 +225,7 @@ impl<'a> Reader<'a> {
             }),
             settled: changed < self.now.unwrap_or(self.latest).saturating_sub(CLOCK_SLACK),
             content: Content::None,
-            xattrs: Box::default(),
+            xattrs: Xattrs::default(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Scans of real overlay mounts.
 
+mod limits;
+
 use super::super::testing::{Dice, Report, is_root, oracle, run, set_xattr};
 use super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
 use super::mount_for_upper;

@@ -2,7 +2,7 @@
 
 use super::super::content::Content;
 use super::super::layers::Located;
-use super::{Attributes, Entry, Identity, Node, PathBytes, Xattr};
+use super::{Attributes, Entry, Identity, Node, PathBytes, Xattr, Xattrs};
 use sandtrace_event::{Digest, FileKind, HashScope};
 use std::sync::Arc;
 
@@ -130,6 +130,10 @@ const HIDDEN: u8 = 0xff;
 const HAS_ATTRIBUTES: u8 = 0x8;
 const SETTLED: u8 = 0x10;
 const HAS_XATTRS: u8 = 0x20;
+/// Before attributes; from the last on, the number of those that follow.
+const NOT_READ: u64 = 0;
+const SUMMED: u64 = 1;
+const LISTED: u64 = 2;
 
 fn put(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
@@ -158,7 +162,7 @@ fn put_node(bytes: &mut Vec<u8>, node: Option<&Entry>) {
     for (bit, is_set) in [
         (HAS_ATTRIBUTES, entry.attributes.is_some()),
         (SETTLED, entry.settled),
-        (HAS_XATTRS, !entry.xattrs.is_empty()),
+        (HAS_XATTRS, entry.xattrs != Xattrs::default()),
     ] {
         first |= if is_set { bit } else { 0 };
     }
@@ -184,11 +188,24 @@ fn put_node(bytes: &mut Vec<u8>, node: Option<&Entry>) {
         }
     }
     put_content(bytes, &entry.content);
-    if !entry.xattrs.is_empty() {
-        put(bytes, entry.xattrs.len() as u64);
-        for xattr in &entry.xattrs {
-            put_bytes(bytes, &xattr.name);
-            bytes.extend_from_slice(&xattr.sum);
+    put_xattrs(bytes, &entry.xattrs);
+}
+
+/// Nothing where there are none, which the first byte of the node says.
+fn put_xattrs(bytes: &mut Vec<u8>, xattrs: &Xattrs) {
+    match xattrs {
+        Xattrs::Listed(list) if list.is_empty() => {}
+        Xattrs::NotRead => put(bytes, NOT_READ),
+        Xattrs::Summed(sum) => {
+            put(bytes, SUMMED);
+            bytes.extend_from_slice(sum);
+        }
+        Xattrs::Listed(list) => {
+            put(bytes, LISTED + list.len() as u64);
+            for xattr in list {
+                put_bytes(bytes, &xattr.name);
+                bytes.extend_from_slice(&xattr.sum);
+            }
         }
     }
 }
@@ -311,7 +328,7 @@ impl<'a> Reader<'a> {
             identity: self.identity()?,
             content: self.content()?,
             xattrs: match first & HAS_XATTRS {
-                0 => Box::default(),
+                0 => Xattrs::default(),
                 _ => self.xattrs()?,
             },
         }))
@@ -357,14 +374,19 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn xattrs(&mut self) -> Option<Box<[Xattr]>> {
-        let count = self.number()?;
+    fn xattrs(&mut self) -> Option<Xattrs> {
+        let count = match self.number()? {
+            NOT_READ => return Some(Xattrs::NotRead),
+            SUMMED => return Some(Xattrs::Summed(self.array()?)),
+            more => more - LISTED,
+        };
         let xattr = |_| {
             Some(Xattr {
                 name: self.bytes()?.into(),
                 sum: self.array()?,
             })
         };
-        (0..count).map(xattr).collect()
+        let list: Option<_> = (0..count).map(xattr).collect();
+        list.map(Xattrs::Listed)
     }
 }

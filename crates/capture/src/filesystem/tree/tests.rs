@@ -89,7 +89,7 @@ fn entries() -> impl Strategy<Value = Node> {
         Just(FileKind::Dir),
         Just(FileKind::Unknown)
     ];
-    let xattrs = any::<Vec<(Vec<u8>, [u8; 16])>>();
+    let xattrs = any::<(u8, Vec<(Vec<u8>, [u8; 16])>)>();
     let rest = any::<(
         u64,
         i64,
@@ -100,10 +100,16 @@ fn entries() -> impl Strategy<Value = Node> {
     )>();
     let entry = (kinds, contents(), xattrs, rest).prop_map(|(kind, content, xattrs, rest)| {
         let (size, modified, mark, settled, inode, attributes) = rest;
-        let xattrs = xattrs.into_iter().map(|(name, sum)| Xattr {
+        let (how, list) = xattrs;
+        let list = list.into_iter().map(|(name, sum)| Xattr {
             name: name.into(),
             sum,
         });
+        let xattrs = match how {
+            0..16 => Xattrs::NotRead,
+            16..64 => Xattrs::Summed([how; 16]),
+            _ => Xattrs::Listed(list.collect()),
+        };
         Entry {
             kind,
             attributes: attributes.map(|(mode, uid, gid)| Attributes { mode, uid, gid }),
@@ -115,7 +121,7 @@ fn entries() -> impl Strategy<Value = Node> {
             }),
             settled,
             content,
-            xattrs: xattrs.collect(),
+            xattrs,
         }
     });
     proptest::option::of(entry)

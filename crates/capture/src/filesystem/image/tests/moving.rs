@@ -1,0 +1,127 @@
+//! Images that are written to at the worst of moments.
+
+use super::super::super::FsConfig;
+use super::super::super::bounds::{Budget, Problems};
+use super::super::super::disk::{Blocks, Bytes, Place, Raw, Stamp};
+use super::super::super::tree::Tree;
+use super::super::{Old, ReadPart, walk};
+use super::{Made, home};
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::RandomState;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A disk that is another one from some read on, and, if it goes on, back
+/// again as many reads later, and so on.
+#[derive(Debug)]
+struct Switching<'a> {
+    states: [&'a Bytes; 2],
+    after: u64,
+    goes_on: bool,
+    reads: AtomicU64,
+}
+
+impl Switching<'_> {
+    fn writes(&self, reads: u64) -> u64 {
+        match self.goes_on {
+            true => reads / self.after,
+            false => u64::from(reads >= self.after),
+        }
+    }
+}
+
+impl Blocks for Switching<'_> {
+    fn size(&self) -> u64 {
+        self.states[0].size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let reads = self.reads.fetch_add(1, Ordering::Relaxed);
+        let state = usize::from(self.writes(reads) % 2 == 1);
+        self.states[state].read_exact_at(buffer, offset)
+    }
+
+    fn place(&self, offset: u64) -> io::Result<(Place, u64)> {
+        self.states[0].place(offset)
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let writes = self.writes(self.reads.load(Ordering::Relaxed));
+        Some(Stamp {
+            files: vec![(self.size(), writes.cast_signed(), 0)],
+        })
+    }
+
+    fn as_raw(&self) -> Option<&Raw> {
+        None
+    }
+
+    fn again(&self) -> io::Result<Arc<dyn Blocks>> {
+        panic!("nobody asks for it")
+    }
+}
+
+fn paths(disk: &dyn Blocks) -> (BTreeSet<Vec<u8>>, bool) {
+    let (mut budget, mut problems) = (Budget::new(&FsConfig::default()), Problems::default());
+    let (nothing, journaled) = (Tree::default(), BTreeSet::new());
+    let old = Old {
+        tree: &nothing,
+        changed: None,
+        journaled: &journaled,
+        key: &RandomState::new(),
+        lazy: false,
+    };
+    let ReadPart { tree, moved, .. } = walk(disk, old, &mut budget, &mut problems);
+    let tree = Tree::of(tree.unwrap().step());
+    let paths = tree.iter().map(|(path, _)| path.to_vec());
+    (paths.collect(), moved)
+}
+
+/// A file goes from a directory to another one while these are read: it is in
+/// one of both, or the answer says that the disk moved.
+#[test]
+fn a_walk_is_of_one_moment_or_says_that_it_is_not() {
+    let made = Made::new(&["-O", "^has_journal"], |root| {
+        home(root);
+        fs::create_dir(root.join("other")).unwrap();
+    });
+    let before = Bytes(fs::read(made.path()).unwrap());
+    made.debugfs(&[
+        "ln /home/agent/notes /other/notes",
+        "unlink /home/agent/notes",
+    ]);
+    let after = Bytes(fs::read(made.path()).unwrap());
+    let states = [&before, &after];
+    let truths = states.map(|state| paths(state).0);
+    assert_ne!(truths[0], truths[1]);
+    let mut caught = 0;
+    for at in 1.. {
+        let disk = Switching {
+            states,
+            after: at,
+            goes_on: false,
+            reads: AtomicU64::new(0),
+        };
+        let (seen, moved) = paths(&disk);
+        let reads = disk.reads.into_inner();
+        if reads < at {
+            break;
+        }
+        assert!(!moved, "nothing moves any more after {at} reads");
+        assert!(truths.contains(&seen), "written to after {at} reads");
+        caught += 1;
+    }
+    assert!(caught > 10, "{caught}");
+    for at in 1..10 {
+        let disk = Switching {
+            states,
+            after: at,
+            goes_on: true,
+            reads: AtomicU64::new(0),
+        };
+        assert!(paths(&disk).1, "written to at each {at} reads");
+        assert!(disk.reads.into_inner() < 1000);
+    }
+}
