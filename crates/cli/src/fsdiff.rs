@@ -62,14 +62,18 @@ fn pair(args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
 /// An upper dir against its lower layers: those that were given, or those of
 /// the overlay that is mounted with it.
 fn overlay(upper: &Path, args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     let mounted = upper.canonicalize().ok();
     let mounted = mounted.and_then(|upper| mount_for_upper(&mounts, &upper));
     let mut xattrs = mounted.as_ref().map(|mount| mount.xattrs);
     let mut lowers: Vec<PathBuf> = args.lower.clone();
     if lowers.is_empty() {
         match mounted {
-            Some(mount) => lowers = mount.lowers,
+            Some(mount) if mount.has_absolute_layers() => lowers = mount.lowers,
+            Some(_) => tell(
+                "sandtrace: the overlay was mounted with relative lower dirs, which only its \
+                 mounter knows; name them with --lower: everything shows as created",
+            ),
             None => tell(&format!(
                 "sandtrace: no --lower was given and no overlay with the upper dir {} is mounted \
                  here: everything in it shows as created",

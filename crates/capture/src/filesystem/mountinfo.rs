@@ -18,50 +18,67 @@ pub struct OverlayMount {
     pub xattrs: OverlayXattrs,
 }
 
-/// Finds the overlay whose upper dir is `upper`, in the text of
-/// `/proc/PID/mountinfo`.
-#[must_use]
-pub fn mount_for_upper(mountinfo_text: &str, upper: &Path) -> Option<OverlayMount> {
-    mountinfo_text
-        .lines()
-        .find_map(|line| parse_line(line, upper))
+impl OverlayMount {
+    /// Whether all layers are told by paths that mean the same to everybody:
+    /// one that the mounter gave relative to its own directory does not.
+    #[must_use]
+    pub fn has_absolute_layers(&self) -> bool {
+        self.lowers.iter().all(|lower| lower.is_absolute())
+    }
 }
 
-/// The lower layers of the overlay whose upper dir is `upper`, topmost first.
-#[must_use]
-pub fn layers_for_upper(mountinfo_text: &str, upper: &Path) -> Option<Vec<PathBuf>> {
-    mount_for_upper(mountinfo_text, upper).map(|mount| mount.lowers)
+/// The overlays whose upper dir is `upper`, in the order of the bytes of
+/// `/proc/PID/mountinfo`. What a sandbox's process sees there the sandbox may
+/// have mounted itself.
+pub fn mounts_for_upper(mountinfo: &[u8], upper: &Path) -> impl Iterator<Item = OverlayMount> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    lines.filter_map(move |line| parse_line(line, upper))
 }
 
-fn parse_line(line: &str, upper: &Path) -> Option<OverlayMount> {
-    let (mount, file_system) = line.split_once(" - ")?;
-    let mut fields = file_system.split(' ');
-    if fields.next() != Some("overlay") {
+/// The first of them.
+#[must_use]
+pub fn mount_for_upper(mountinfo: &[u8], upper: &Path) -> Option<OverlayMount> {
+    mounts_for_upper(mountinfo, upper).next()
+}
+
+fn parse_line(line: &[u8], upper: &Path) -> Option<OverlayMount> {
+    let (mount, file_system) = split_once(line, b" - ")?;
+    let mut fields = file_system.split(|byte| *byte == b' ');
+    if fields.next() != Some(b"overlay") {
         return None;
     }
     let options = fields.nth(1)?;
+    let mount_point = mount.split(|byte| *byte == b' ').nth(4)?;
     let mut found = OverlayMount {
         lowers: Vec::new(),
-        mount_point: path(&unescape(mount.split(' ').nth(4)?)),
+        mount_point: path(&unescape(mount_point)),
         xattrs: OverlayXattrs::Trusted,
     };
     let mut is_ours = false;
-    for option in options.split(',') {
-        match option.split_once('=').unwrap_or((option, "")) {
-            ("upperdir", value) => is_ours = path(&unescape(value)) == upper,
-            ("lowerdir", value) => found.lowers = split_lowers(value),
-            ("lowerdir+", value) => found.lowers.push(path(&unescape(value))),
-            ("userxattr", _) => found.xattrs = OverlayXattrs::User,
+    for option in options.split(|byte| *byte == b',') {
+        match split_once(option, b"=").unwrap_or((option, b"")) {
+            (b"upperdir", value) => is_ours = path(&unescape(value)) == upper,
+            (b"lowerdir", value) => found.lowers = split_lowers(value),
+            (b"lowerdir+", value) => found.lowers.push(path(&unescape(value))),
+            (b"userxattr", _) => found.xattrs = OverlayXattrs::User,
             _ => {}
         }
     }
     is_ours.then_some(found)
 }
 
+/// What is before and after the first `separator`.
+fn split_once<'a>(text: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = text
+        .windows(separator.len())
+        .position(|part| part == separator)?;
+    Some((text.get(..at)?, text.get(at + separator.len()..)?))
+}
+
 /// `a:b::data`: layers, then data-only layers, which never show in the merge.
 /// The kernel repeats what the mounter wrote, in which a backslash takes the
 /// next character for itself, and escapes that in octal.
-fn split_lowers(value: &str) -> Vec<PathBuf> {
+fn split_lowers(value: &[u8]) -> Vec<PathBuf> {
     let value = unescape(value);
     let mut layers = Vec::new();
     let mut layer = Vec::new();
@@ -82,9 +99,8 @@ fn split_lowers(value: &str) -> Vec<PathBuf> {
     layers
 }
 
-fn unescape(text: &str) -> Vec<u8> {
+fn unescape(mut rest: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let (byte, after) = octal(rest).unwrap_or((*first, after));
         bytes.push(byte);
@@ -115,7 +131,8 @@ mod tests {
             "43 27 0:39 / /tmp rw - tmpfs none rw\n\
              46 43 0:40 / /mnt/m\\040n rw,relatime shared:1 - overlay ov rw,{options},uuid=on\n"
         );
-        let lowers = layers_for_upper(&text, Path::new("/up per"));
+        let mount = mount_for_upper(text.as_bytes(), Path::new("/up per"));
+        let lowers = mount.map(|mount| mount.lowers);
         let expected = expected.map(|paths| paths.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(lowers, expected, "{options}");
     }
@@ -148,9 +165,35 @@ mod tests {
     fn the_attribute_prefix_is_told() {
         let line =
             r"1 2 0:3 / /m\040n rw - overlay o rw,lowerdir=/l,upperdir=/u,workdir=/w,userxattr";
-        let mount = mount_for_upper(line, Path::new("/u")).unwrap();
+        let mount = mount_for_upper(line.as_bytes(), Path::new("/u")).unwrap();
         assert_eq!(mount.xattrs, OverlayXattrs::User);
         assert_eq!(mount.mount_point, Path::new("/m n"));
-        assert_eq!(mount_for_upper("no mountinfo", Path::new("/u")), None);
+        assert_eq!(mount_for_upper(b"no mountinfo", Path::new("/u")), None);
+    }
+
+    #[test]
+    fn names_are_bytes_and_relative_layers_are_told() {
+        let text = b"1 2 0:3 / /\xff rw - tmpfs t rw\n\
+                     2 2 0:4 / /m rw - overlay o rw,lowerdir=low:/l\xe9,upperdir=/u,workdir=/w\n\
+                     3 2 0:5 / / rw - overlay o rw,lowerdir=/l,upperdir=/u,workdir=/w";
+        let mounts: Vec<_> = mounts_for_upper(text, Path::new("/u")).collect();
+        assert_eq!(mounts.len(), 2);
+        assert!(!mounts[0].has_absolute_layers());
+        assert_eq!(mounts[0].lowers, [path(b"low"), path(b"/l\xe9")]);
+        assert!(mounts[1].has_absolute_layers());
+        assert_eq!(mounts[1].mount_point, Path::new("/"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes: Vec<u8>, options: Vec<u8>) {
+            let line = [
+                b"1 2 0:3 / /m rw - overlay o rw,upperdir=/u,".as_slice(),
+                &options,
+                b"\n",
+                &bytes,
+            ];
+            let _any = mounts_for_upper(&line.concat(), Path::new("/u")).count();
+        }
     }
 }

@@ -9,7 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use super::mountinfo::{OverlayMount, layers_for_upper, mount_for_upper};
+pub use super::mountinfo::{OverlayMount, mount_for_upper, mounts_for_upper};
 
 use super::bounds::{Budget, Problems};
 use super::config::{FsError, OverlayXattrs};
@@ -22,6 +22,7 @@ use read::Reader;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -29,6 +30,9 @@ use std::path::Path;
 #[derive(Debug)]
 pub(crate) struct Overlay {
     layers: Layers,
+    /// The marks that OverlayFS keeps under `trusted.` cannot be read: without
+    /// CAP_SYS_ADMIN the kernel says that there are none.
+    is_blind: bool,
 }
 
 impl Overlay {
@@ -45,6 +49,7 @@ impl Overlay {
         let roots = roots.collect::<Result<_, _>>()?;
         Ok(Self {
             layers: Layers::new(roots, xattrs),
+            is_blind: xattrs == OverlayXattrs::Trusted && !reads_trusted(),
         })
     }
 
@@ -59,6 +64,9 @@ impl Overlay {
         budget: &mut Budget,
         problems: &mut Problems,
     ) -> Delta<'a> {
+        if self.is_blind {
+            problems.unreadable(|| BLIND.to_owned());
+        }
         let walk = Walk {
             layers: &self.layers,
             previous: (!afresh).then(|| tree.before()),
@@ -83,6 +91,15 @@ impl Overlay {
             budget,
         }
     }
+}
+
+const BLIND: &str = "the marks of the overlay (trusted.overlay.*) cannot be read without \
+                     CAP_SYS_ADMIN: what was renamed, hidden or changed in part may be told wrong";
+
+/// Whether this thread may read attributes under `trusted.`.
+fn reads_trusted() -> bool {
+    let sets = rustix::thread::capabilities(None);
+    sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 fn open_root(role: &'static str, path: &Path) -> Result<OwnedFd, FsError> {

@@ -3,7 +3,7 @@
 use super::files::FileSource;
 use super::settings::Settings;
 use crate::exit::{Exit, Failure};
-use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper};
+use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper, mounts_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
 use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, TrailStart};
@@ -104,24 +104,31 @@ pub(super) fn unknown_layers(target: &Target) -> Option<Coverage> {
     unknown.then(|| Coverage {
         layer: Layer::Filesystem,
         missing: format!(
-            "no overlay with the upper dir {} is mounted where the sandbox's process is (name it \
-             with --pid): its lower layers are unknown, so a changed file is reported as created \
+            "no overlay with the upper dir {} is mounted here or is the root of the sandbox's process \
+             (name it with --pid), by absolute paths: its lower layers are unknown, so a changed file is reported as created \
              and its former size is not",
             overlay.identity.path
         ),
     })
 }
 
-/// The mount whose upper dir this is, as the sandbox's process sees it: the
-/// layers below decide what is new and what was changed.
+/// The mount whose upper dir this is: the layers below decide what is new and
+/// what was changed.
+///
+/// The host's own mounts are trusted. In its process' own the sandbox may have
+/// mounted an overlay of its own making, which names the same upper dir and
+/// any directory of the host below: there only the process' root counts.
 fn overlay_mount(target: &Target, upper: &Path) -> Option<OverlayMount> {
-    let process = target
-        .vmm
-        .as_ref()
-        .map_or("self".to_owned(), |vmm| vmm.pid.to_string());
-    let text = std::fs::read_to_string(format!("/proc/{process}/mountinfo")).ok()?;
     let upper = upper.canonicalize().ok()?;
-    mount_for_upper(&text, &upper)
+    let mounts = |process: &str| std::fs::read(format!("/proc/{process}/mountinfo"));
+    let here = mounts("self").unwrap_or_default();
+    let sandbox = target.vmm.as_ref();
+    let there = sandbox.and_then(|vmm| mounts(&vmm.pid.to_string()).ok());
+    let there = there.unwrap_or_default();
+    let mut there = mounts_for_upper(&there, &upper);
+    mount_for_upper(&here, &upper)
+        .or_else(|| there.find(|mount| mount.mount_point == Path::new("/")))
+        .filter(OverlayMount::has_absolute_layers)
 }
 
 /// The trail's first record.

@@ -2,7 +2,7 @@
 //! read in full.
 
 use super::super::super::testing::{Report, has_program, is_root, run, set_xattr};
-use super::super::super::{Baseline, FsCollector, FsConfig, Source};
+use super::super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
 use super::{Mounted, home, scan};
 use sandtrace_event::{FileOp, GapCause, HashScope, QuiesceMethod};
 use std::fs;
@@ -202,4 +202,36 @@ fn a_vast_sparse_file_of_an_overlay_takes_little_time() {
     let vast = report.change("/vast");
     assert_eq!(vast.size_after.map(|size| size.0), size.copied());
     assert_eq!(vast.sha256_scope, Some(HashScope::HeadTail));
+}
+
+/// Without the capability the kernel shows no marks, which is not to be taken
+/// for there being none.
+#[test]
+fn an_overlay_whose_marks_cannot_be_read_is_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let [upper, lower] = ["upper", "lower"].map(|name| dir.path().join(name));
+    for path in [&upper, &lower] {
+        fs::create_dir(path).unwrap();
+    }
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective
+        .remove(rustix::thread::CapabilitySet::SYS_ADMIN);
+    // Of this thread, which is the test's own.
+    rustix::thread::set_capabilities(None, sets).unwrap();
+    let gaps = |xattrs| {
+        let source = Source::Overlay {
+            upper: upper.clone(),
+            lowers: vec![lower.clone()],
+        };
+        let config = FsConfig {
+            overlay_xattrs: xattrs,
+            ..FsConfig::default()
+        };
+        let mut collector = FsCollector::attach(source, config).unwrap();
+        Report::of(&mut collector, QuiesceMethod::Live).gaps
+    };
+    let blind = gaps(OverlayXattrs::Trusted);
+    assert_eq!(blind.len(), 1, "{blind:?}");
+    assert!(blind[0].detail.contains("CAP_SYS_ADMIN"), "{blind:?}");
+    assert_eq!(gaps(OverlayXattrs::User), []);
 }
