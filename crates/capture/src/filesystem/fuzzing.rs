@@ -5,6 +5,7 @@ use super::bounds::{Budget, Problems};
 use super::config::FsConfig;
 use super::disk::{Blocks, Bytes, E2bHeader, Qcow2, Sums, pieces};
 use super::image::{Old, parts, walk};
+use super::mountinfo::mounts_for_upper;
 use super::tree::Tree;
 use std::collections::BTreeSet;
 use std::hash::RandomState;
@@ -21,6 +22,11 @@ pub fn partition(bytes: &[u8]) {
     for part in parts(&disk).iter().take(4) {
         read(&*part.disk);
     }
+}
+
+/// Reads what a kernel says of mounts, some of which a sandbox made.
+pub fn mountinfo(bytes: &[u8]) {
+    let _layers = mounts_for_upper(bytes, std::path::Path::new("/u")).count();
 }
 
 /// Reads the header of an E2B snapshot.
