@@ -433,6 +433,15 @@ pub(crate) struct ReplayArgs {
     pub(crate) show: ShowArgs,
 }
 
+/// What an image is, where its name does not tell: its bytes never decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DiskFormat {
+    /// Byte for byte
+    Raw,
+    /// QEMU's format
+    Qcow2,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct FsdiffArgs {
     /// Disk image, block device, header of an E2B snapshot or directory as it was
@@ -440,6 +449,12 @@ pub(crate) struct FsdiffArgs {
     pub(crate) before: Option<PathBuf>,
     /// The same as it is now
     pub(crate) after: Option<PathBuf>,
+    /// How AFTER's bytes are kept [default: qcow2 where its name ends in .qcow2, else raw]
+    #[arg(long, value_name = "FORMAT", requires = "after")]
+    pub(crate) format: Option<DiskFormat>,
+    /// How BEFORE's bytes are kept [default: by its name, as well]
+    #[arg(long, value_name = "FORMAT", requires = "after")]
+    pub(crate) before_format: Option<DiskFormat>,
     /// Upper dir of an overlay, compared with its lower dirs
     #[arg(long, value_name = "UPPER", conflicts_with_all = ["before", "after"])]
     pub(crate) overlay: Option<PathBuf>,

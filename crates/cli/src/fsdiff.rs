@@ -1,13 +1,13 @@
 //! `sandtrace fsdiff`: what differs between two disks or trees, offline, by
 //! the code that watches them.
 
-use crate::args::FsdiffArgs;
+use crate::args::{DiskFormat, FsdiffArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show::{escaped, grouped, tell};
 use anstyle::{AnsiColor, Style};
 use sandtrace_capture::filesystem::overlay::mount_for_upper;
 use sandtrace_capture::filesystem::{
-    Baseline, FsCollector, FsConfig, FsError, OverlayXattrs, Source,
+    Baseline, FsCollector, FsConfig, FsError, ImageFormat, OverlayXattrs, Source,
 };
 use sandtrace_event::{
     CaptureGap, FileChange, FileKind, FileOp, GapUnit, HashScope, Payload, QuiesceMethod,
@@ -53,10 +53,25 @@ fn pair(args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
         ));
     };
     let config = FsConfig {
-        baseline: Baseline::Of(Source::by_path(before)),
+        baseline: Baseline::Of(source(before, args.before_format)),
         ..FsConfig::default()
     };
-    Ok((Source::by_path(after), config))
+    Ok((source(after, args.format), config))
+}
+
+/// What is at a path; `format` says what no name tells.
+fn source(path: &Path, format: Option<DiskFormat>) -> Source {
+    let named = Source::by_path(path);
+    match (named, format) {
+        (Source::Image { path, .. }, Some(format)) => Source::Image {
+            path,
+            format: match format {
+                DiskFormat::Raw => ImageFormat::Raw,
+                DiskFormat::Qcow2 => ImageFormat::Qcow2,
+            },
+        },
+        (named, _) => named,
+    }
 }
 
 /// An upper dir against its lower layers: those that were given, or those of

@@ -184,3 +184,51 @@ fn snapshots_of_e2b_are_compared_by_their_headers() {
     let ran = run(&[Path::new("fsdiff"), &later, &later]).expect(69);
     assert!(ran.stderr.contains("01010101-0101"), "{}", ran.stderr);
 }
+
+/// What no name tells is told by a flag; the bytes never decide.
+#[test]
+fn the_format_of_an_image_can_be_named() {
+    let trees = Trees::new();
+    let [a, b] = ["a", "b"].map(|tree| trees.image(tree));
+    let packed = trees.path("packed");
+    fs::write(&packed, qcow2(&fs::read(&b).unwrap())).unwrap();
+    let named = [Path::new("--format"), Path::new("qcow2"), &a, &packed];
+    assert_eq!(differences(&named), EXPECTED);
+    let before = [
+        Path::new("--before-format"),
+        Path::new("qcow2"),
+        &packed,
+        &b,
+    ];
+    assert_eq!(differences(&before), [""; 0]);
+    let unread = run(&[Path::new("fsdiff"), &a, &packed]).expect(4);
+    assert!(unread.stdout.contains("not an ext2"), "{}", unread.stdout);
+}
+
+/// An image of QEMU's format, version 2, in which all clusters are allocated
+/// one after the other (docs/interop/qcow2.rst in QEMU).
+fn qcow2(disk: &[u8]) -> Vec<u8> {
+    const CLUSTER: usize = 1 << 16;
+    const COPIED: u64 = 1 << 63;
+    let mut image = vec![0; 4 * CLUSTER];
+    let mut put = |at: usize, number: u64| {
+        image[at..at + 8].copy_from_slice(&number.to_be_bytes());
+    };
+    // Magic and version; cluster bits; size; entries of the first table, which
+    // is the second cluster; the counts of references, of which none is read.
+    put(0, 0x5146_49fb_0000_0002);
+    put(16, 16);
+    put(24, disk.len() as u64);
+    put(32, 1);
+    put(40, CLUSTER as u64);
+    put(48, 3 * CLUSTER as u64);
+    put(56, 1 << 32);
+    put(CLUSTER, 2 * CLUSTER as u64 | COPIED);
+    for index in 0..disk.len().div_ceil(CLUSTER) {
+        let cluster = (4 + index) * CLUSTER;
+        put(2 * CLUSTER + 8 * index, cluster as u64 | COPIED);
+    }
+    image.extend_from_slice(disk);
+    image.resize(image.len().next_multiple_of(CLUSTER), 0);
+    image
+}
