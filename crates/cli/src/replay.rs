@@ -274,6 +274,7 @@ impl Settings {
             "which way frames went: it is told by the addresses that were given for the sandbox"
         };
         SandboxAttached {
+            agent_id: None,
             coverage: vec![
                 coverage(Layer::Network, directions),
                 coverage(Layer::Filesystem, FRAMES_ONLY),

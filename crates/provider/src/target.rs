@@ -129,6 +129,7 @@ impl Target {
     pub fn attached(&self) -> SandboxAttached {
         let disks = self.disks.iter().chain(&self.overlay);
         SandboxAttached {
+            agent_id: self.agent_id.clone(),
             coverage: self.coverage.clone(),
             disks: disks.map(|disk| disk.identity.clone()).collect(),
             labels: self.labels.clone(),

@@ -8,6 +8,7 @@
 mod descriptors;
 mod paths;
 mod pidfd;
+mod threads;
 
 pub use descriptors::{Access, Descriptor, DescriptorKind, Descriptors, FileId};
 pub use paths::connect_at_once;

@@ -77,6 +77,16 @@ impl Numbering {
         }
     }
 
+    /// That of a table which reports into a trail where others do already,
+    /// whose count nobody knew: far above their numbers, `later` from 1 on.
+    #[must_use]
+    pub fn apart(later: u32) -> Self {
+        Self {
+            first: (u64::from(later) << 40).saturating_add(1),
+            step: 1,
+        }
+    }
+
     /// The number of the flow before which `earlier` ones began in this table.
     #[must_use]
     pub(crate) fn after(self, earlier: u64) -> u64 {

@@ -13,7 +13,7 @@ use sandtrace_event::{
     Timestamp,
 };
 use sandtrace_sys::bpf::BpfFramesError;
-use sandtrace_sys::netdev::{Counters, NetDev};
+use sandtrace_sys::netdev::{self, Counters, NetDev};
 use sandtrace_sys::netns::{self, NetnsError};
 use sandtrace_sys::ring::{RingConfig, RingError};
 use sandtrace_wire::{FlowConfig, FlowSink, FlowTable};
@@ -103,6 +103,10 @@ pub struct NetworkCollector {
     flows: FlowTable,
     evidence: Option<Evidence>,
     netdev: NetDev,
+    /// Of the interface; another one may get its name.
+    index: Option<u32>,
+    /// It is gone, whoever has its name now.
+    gone: bool,
     at_attach: Around,
     /// Of the moment when it was stopped.
     at_stop: Option<Around>,
@@ -122,7 +126,10 @@ impl NetworkCollector {
             source,
         };
         let netns = target.netns.as_deref();
-        let mut netdev = netns::within(netns, NetDev::open)?.map_err(failed)?;
+        let look = || (NetDev::open(), netdev::index(&target.interface));
+        let (netdev, index) = netns::within(netns, look)?;
+        let mut netdev = netdev.map_err(failed)?;
+        let index = index.ok().flatten();
         let mut count = || netdev.read(&target.interface).map_err(failed);
         let before = count()?;
         let (source, chosen) = Source::open(&target)?;
@@ -146,6 +153,8 @@ impl NetworkCollector {
             source,
             chosen,
             netdev,
+            index,
+            gone: false,
             at_attach: Around { before, after },
             at_stop: None,
             drops: 0,
@@ -189,7 +198,7 @@ impl NetworkCollector {
         let mut attached = Attached::Yes;
         if now.mono_us >= self.next_check_us {
             self.report_drops(timestamp(now), observer);
-            attached = self.look_at_interface();
+            attached = self.look_at_name();
             self.next_check_us = now.mono_us + CHECK_INTERVAL_US;
         }
         let again = self.source.look_again().map(|again| {
@@ -231,11 +240,40 @@ impl NetworkCollector {
     /// descriptor is in error, which it no longer is afterwards.
     pub fn look_at_interface(&mut self) -> Attached {
         self.source.forget_error();
-        match self.netdev.read(&self.target.interface) {
-            Ok(None) => Attached::Gone,
-            // A counter that cannot be read now shows at the end, when it must be.
-            Ok(Some(_)) | Err(_) => Attached::Yes,
+        // Under its name there may be another by now, which this ring never hears.
+        self.gone |= self.has_successor();
+        self.look_at_name()
+    }
+
+    fn has_successor(&self) -> bool {
+        let name = &self.target.interface;
+        let index = || netdev::index(name);
+        match netns::within(self.target.netns.as_deref(), index) {
+            Ok(Ok(now)) => self.index.is_some() && now != self.index,
+            // What cannot be told now is told by its name.
+            Ok(Err(_)) | Err(_) => false,
         }
+    }
+
+    fn look_at_name(&mut self) -> Attached {
+        // A counter that cannot be read now shows at the end, when it must be.
+        self.gone |= matches!(self.netdev.read(&self.target.interface), Ok(None));
+        if self.gone {
+            Attached::Gone
+        } else {
+            Attached::Yes
+        }
+    }
+
+    /// Takes the interface for gone: nobody listens to it any more.
+    pub fn forsake(&mut self) {
+        self.gone = true;
+    }
+
+    /// The interface.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.target.interface
     }
 
     /// Hears nothing any more, and reads the counters of this moment: the
@@ -310,6 +348,9 @@ impl NetworkCollector {
     }
 
     fn counters(&mut self) -> Option<Counters> {
+        if self.gone {
+            return None;
+        }
         self.netdev.read(&self.target.interface).ok().flatten()
     }
 
@@ -345,8 +386,9 @@ impl NetworkCollector {
     }
 
     fn report_gone(&mut self, at: Timestamp, observer: &mut dyn Observer) {
-        let detail = "the interface was removed while it was watched; its counters could not be \
-                      read a last time, so the flows are not reconciled with them";
+        let detail = "the interface was removed while it was watched, or could not be watched \
+                      further; its counters could not be read a last time, so the flows are not \
+                      reconciled with them";
         let unit = GapUnit::Interfaces;
         self.report_gap(at, GapCause::InterfaceGone, 1, unit, detail, observer);
     }

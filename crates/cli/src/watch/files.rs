@@ -23,6 +23,74 @@ pub(crate) struct FileSource {
     pub(crate) tier: EvidenceTier,
 }
 
+/// A disk whose baseline nobody has taken yet.
+pub(crate) struct NewDisk {
+    source: FileSource,
+    judge: Judge,
+    since: Timestamp,
+}
+
+impl NewDisk {
+    pub(crate) fn new(source: FileSource, judge: Judge) -> Self {
+        let since = now();
+        Self {
+            source,
+            judge,
+            since,
+        }
+    }
+
+    /// Takes the baseline.
+    pub(crate) fn attach(self) -> DiskWatch {
+        DiskWatch::attach(self.source, self.judge)
+    }
+
+    /// It never will be taken: whatever was written is not seen.
+    pub(crate) fn report_unseen(self) {
+        let mut judge = self.judge;
+        let detail = "the watch of the sandbox ended before the state of its disk was taken that \
+                      changes are told from; none of them is recorded";
+        let gap = Gap {
+            cause: GapCause::DiskUnreadable,
+            detail: detail.to_owned(),
+            first: self.since,
+            name: &self.source.name,
+            tier: self.source.tier,
+        };
+        gap.observe(&mut judge);
+    }
+}
+
+/// What was not seen of one disk, up to now.
+struct Gap<'a> {
+    cause: GapCause,
+    detail: String,
+    first: Timestamp,
+    name: &'a str,
+    tier: EvidenceTier,
+}
+
+impl Gap<'_> {
+    fn observe(self, judge: &mut Judge) {
+        let at = now();
+        let gap = CaptureGap {
+            cause: self.cause,
+            count: Count(1),
+            detail: self.detail,
+            first_at: self.first.wall,
+            last_at: at.wall,
+            layer: Layer::Filesystem,
+            source: self.name.to_owned(),
+            unit: GapUnit::Scans,
+        };
+        judge.observe(Observation {
+            at,
+            payload: gap.into(),
+            tier: self.tier,
+        });
+    }
+}
+
 /// Handle of a scanning thread.
 pub(crate) struct FilesThread {
     last: Sender<QuiesceMethod>,
@@ -167,21 +235,13 @@ impl DiskWatch {
     }
 
     fn report(&mut self, cause: GapCause, detail: String) {
-        let at = now();
-        let gap = CaptureGap {
+        let gap = Gap {
             cause,
-            count: Count(1),
             detail,
-            first_at: self.began.wall,
-            last_at: at.wall,
-            layer: Layer::Filesystem,
-            source: self.name.clone(),
-            unit: GapUnit::Scans,
-        };
-        self.judge.observe(Observation {
-            at,
-            payload: gap.into(),
+            first: self.began,
+            name: &self.name,
             tier: self.tier,
-        });
+        };
+        gap.observe(&mut self.judge);
     }
 }

@@ -6,8 +6,10 @@ use crate::exit::{Exit, Failure};
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper, mounts_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
-use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, TrailStart};
-use sandtrace_provider::Target;
+use sandtrace_event::{
+    BackendInForce, Coverage, Digest, EvidenceTier, Layer, TapIdentity, TrailStart,
+};
+use sandtrace_provider::{Disk, Target};
 use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingError;
@@ -20,26 +22,33 @@ use std::sync::OnceLock;
 /// Opens a ring on each of the sandbox's interfaces.
 pub(super) fn attach_networks(settings: &Settings) -> Result<Vec<NetworkCollector>, Failure> {
     let taps = &settings.target.taps;
-    let attach = |(index, tap): (usize, &TapIdentity)| {
-        NetworkCollector::attach(NetworkTarget {
-            interface: tap.interface.clone(),
-            netns: settings.target.netns_path.clone(),
-            tier: settings.target.tier(),
-            backend: settings.capture.into(),
-            hub: settings.hub.clone(),
-            flows: FlowConfig {
-                numbering: Numbering::of(index, taps.len()),
-                accepted_resolvers: settings.resolvers.clone(),
-                sandbox_addresses: settings.sandbox_addresses.clone(),
-                check_source_mac: true,
-                ..FlowConfig::default()
-            },
-            ring: settings.ring,
-            evidence: settings.evidence.clone(),
-        })
-        .map_err(network_failure)
-    };
+    let attach = |(index, tap)| attach_network(settings, tap, Numbering::of(index, taps.len()));
     taps.iter().enumerate().map(attach).collect()
+}
+
+/// Opens a ring on one of them.
+pub(super) fn attach_network(
+    settings: &Settings,
+    tap: &TapIdentity,
+    numbering: Numbering,
+) -> Result<NetworkCollector, Failure> {
+    NetworkCollector::attach(NetworkTarget {
+        interface: tap.interface.clone(),
+        netns: settings.target.netns_path.clone(),
+        tier: settings.target.tier(),
+        backend: settings.capture.into(),
+        flows: FlowConfig {
+            numbering,
+            accepted_resolvers: settings.resolvers.clone(),
+            sandbox_addresses: settings.sandbox_addresses.clone(),
+            check_source_mac: true,
+            ..FlowConfig::default()
+        },
+        ring: settings.ring,
+        evidence: settings.evidence.clone(),
+        hub: settings.hub.clone(),
+    })
+    .map_err(network_failure)
 }
 
 fn network_failure(error: NetworkError) -> Failure {
@@ -66,34 +75,43 @@ fn network_failure(error: NetworkError) -> Failure {
 /// The sandbox's disks and overlay.
 pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
     let target = &settings.target;
-    let tier = target.tier();
-    let images = target.disks.iter().map(|disk| FileSource {
+    let images = target.disks.iter().map(|disk| disk_source(settings, disk));
+    let overlay = target.overlay.iter();
+    let overlay = overlay.map(|overlay| overlay_source(settings, overlay));
+    images.chain(overlay).collect()
+}
+
+/// One disk of the sandbox.
+pub(super) fn disk_source(settings: &Settings, disk: &Disk) -> FileSource {
+    FileSource {
         source: Source::Image {
             path: disk.open_path.clone(),
             format: ImageFormat::by_name(Path::new(&disk.identity.path)),
         },
         config: settings.files.clone(),
         name: disk.identity.path.clone(),
-        tier,
-    });
-    let overlay = target.overlay.iter().map(|overlay| {
-        let mount = overlay_mount(target, &overlay.open_path);
-        let xattrs = mount.as_ref().map(|mount| mount.xattrs).unwrap_or_default();
-        let lowers = mount.map(|mount| mount.lowers).unwrap_or_default();
-        FileSource {
-            source: Source::Overlay {
-                upper: overlay.open_path.clone(),
-                lowers,
-            },
-            config: FsConfig {
-                overlay_xattrs: xattrs,
-                ..settings.files.clone()
-            },
-            name: overlay.identity.path.clone(),
-            tier,
-        }
-    });
-    images.chain(overlay).collect()
+        tier: settings.target.tier(),
+    }
+}
+
+/// Its overlay.
+pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource {
+    let mount = overlay_mount(&settings.target, &overlay.open_path);
+    let xattrs = mount.as_ref().map(|mount| mount.xattrs).unwrap_or_default();
+    let lowers = mount.map(|mount| mount.lowers).unwrap_or_default();
+    FileSource {
+        source: Source::Overlay {
+            upper: overlay.open_path.clone(),
+            lowers,
+        },
+        config: FsConfig {
+            overlay_xattrs: xattrs,
+            ..settings.files.clone()
+        },
+        name: overlay.identity.path.clone(),
+        // An overlay is the kernel's, which host and sandbox share.
+        tier: EvidenceTier::Kernel,
+    }
 }
 
 /// Without the layers below an upper dir nobody can tell a new file from a

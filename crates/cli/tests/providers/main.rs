@@ -15,6 +15,7 @@ mod compliance;
 mod containers;
 mod fleet;
 mod hostile;
+mod orchestrated;
 mod orders;
 mod side_by_side;
 mod support;

@@ -78,6 +78,6 @@ impl Vm {
         line.unwrap_or_default()
             .clone_into(&mut self.machine.boot_args);
         self.state = "Running";
-        self.machine.start()
+        self.machine.start("vcpu0")
     }
 }

@@ -147,7 +147,7 @@ impl Vm {
             );
         }
         self.state = "Running";
-        self.machine.start()
+        self.machine.start("fc_vcpu 0")
     }
 
     fn change_state(&mut self, body: &Value) -> Result<(), String> {

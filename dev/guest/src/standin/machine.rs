@@ -31,8 +31,9 @@ impl Machine {
 
     /// Starts what stands for the guest. Its kernel's command line says what
     /// it sends: `standin.delay_ms`, `standin.gap_ms` and `standin.frames`; and
-    /// with `standin.forbidden_ms` when its vCPU meets its seccomp filter.
-    pub(super) fn start(&self) -> Result<(), String> {
+    /// with `standin.forbidden_ms` when its vCPU meets its seccomp filter. It
+    /// sends on every tap. Its thread has the name of the real VMM's `vcpu`.
+    pub(super) fn start(&self, vcpu: &str) -> Result<(), String> {
         let number = |name: &str| {
             let words = self.boot_args.split_whitespace();
             let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
@@ -41,22 +42,28 @@ impl Machine {
         if let Some(after) = number("standin.forbidden_ms") {
             meet_filter(Duration::from_millis(after))?;
         }
-        let Some(tap) = self.taps.first() else {
-            return Ok(());
-        };
-        let tap = tap.as_fd().try_clone_to_owned();
-        let tap = File::from(tap.map_err(|error| error.to_string())?);
+        let taps = self.taps.iter().map(|tap| tap.as_fd().try_clone_to_owned());
+        let taps: Result<Vec<_>, _> = taps.map(|tap| tap.map(File::from)).collect();
+        let taps = taps.map_err(|error| error.to_string())?;
         let delay = Duration::from_millis(number("standin.delay_ms").unwrap_or(50));
         let gap = Duration::from_millis(number("standin.gap_ms").unwrap_or(1000));
         let frames = number("standin.frames").unwrap_or(0);
-        std::thread::spawn(move || {
+        let vcpu = std::thread::Builder::new().name(vcpu.to_owned());
+        let guest = vcpu.spawn(move || {
             std::thread::sleep(delay);
             for number in 0..frames {
-                // A tap that is down takes nothing, as a wire would.
-                let _ = std::io::Write::write(&mut &tap, &frame(number));
+                for tap in &taps {
+                    // A tap that is down takes nothing, as a wire would.
+                    let _ = std::io::Write::write(&mut &*tap, &frame(number));
+                }
                 std::thread::sleep(gap);
             }
+            // A vCPU lasts as long as its VM.
+            loop {
+                std::thread::park();
+            }
         });
+        guest.map_err(|error| format!("start a thread: {error}"))?;
         Ok(())
     }
 }

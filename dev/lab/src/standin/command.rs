@@ -113,8 +113,8 @@ impl Plan {
         let mmds = json!({"version": "V2", "network_interfaces": ["eth0"]});
         let body = json!({
             "boot-source": {"kernel_image_path": self.kernel, "boot_args": config.boot_args},
-            "drives": [drive(&self.disk)],
-            "network-interfaces": [interface(&config.tap)],
+            "drives": [drive("rootfs", &self.disk)],
+            "network-interfaces": [interface("eth0", &config.tap)],
             "mmds-config": Some(mmds).filter(|_| !config.metadata.is_null()),
         });
         self.arguments = ["--no-api", "--config-file"].map(OsString::from).into();
@@ -143,15 +143,15 @@ impl Plan {
     }
 }
 
-pub(super) fn drive(path: &Path) -> Value {
+pub(super) fn drive(id: &str, path: &Path) -> Value {
     json!({
-        "drive_id": "rootfs", "path_on_host": path, "is_root_device": true,
+        "drive_id": id, "path_on_host": path, "is_root_device": id == "rootfs",
         "is_read_only": false, "cache_type": "Unsafe", "io_engine": "Sync",
     })
 }
 
-pub(super) fn interface(tap: &str) -> Value {
-    json!({"iface_id": "eth0", "host_dev_name": tap, "guest_mac": "02:FC:00:00:00:05"})
+pub(super) fn interface(id: &str, tap: &str) -> Value {
+    json!({"iface_id": id, "host_dev_name": tap, "guest_mac": "02:FC:00:00:00:05"})
 }
 
 /// As the jailer does: the jail becomes a mount and then the root.

@@ -218,8 +218,11 @@ impl StandIn {
                     "kernel_image_path": self.plan.kernel, "boot_args": config.boot_args,
                 });
                 self.put("/boot-source", &boot)?;
-                self.put("/drives/rootfs", &command::drive(disk))?;
-                self.put("/network-interfaces/eth0", &command::interface(&config.tap))?;
+                self.put("/drives/rootfs", &command::drive("rootfs", disk))?;
+                self.put(
+                    "/network-interfaces/eth0",
+                    &command::interface("eth0", &config.tap),
+                )?;
                 if !config.metadata.is_null() {
                     let mmds = json!({"version": "V2", "network_interfaces": ["eth0"]});
                     self.put("/mmds/config", &mmds)?;
@@ -228,6 +231,36 @@ impl StandIn {
                 Ok(())
             }
         }
+    }
+
+    /// Makes one more tap in its namespace and gives it that. Firecracker only.
+    ///
+    /// # Errors
+    /// When there is one of that name, or the VMM says no.
+    pub fn add_tap(&self, iface_id: &str, tap: &str) -> Result<(), LabError> {
+        // The address is the host's own, so that it may be that of each tap.
+        let network = Network::behind_tap([169, 254, 0, 22].into());
+        netns::add_tap(&self.netns, tap, network.gateway, network.prefix)?;
+        let body = command::interface(iface_id, tap);
+        self.put(&format!("/network-interfaces/{iface_id}"), &body)
+    }
+
+    /// Gives it one more writable drive, which it can reach by this path.
+    /// Firecracker only.
+    ///
+    /// # Errors
+    /// When it does not answer or says no.
+    pub fn add_drive(&self, drive_id: &str, disk: &Path) -> Result<(), LabError> {
+        let body = command::drive(drive_id, disk);
+        self.put(&format!("/drives/{drive_id}"), &body)
+    }
+
+    /// Takes a tap away from its namespace, whoever has it open.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove_tap(&self, tap: &str) -> Result<(), LabError> {
+        netns::remove_link(&self.netns, tap)
     }
 
     /// Lets its guest run.
@@ -262,7 +295,11 @@ impl StandIn {
         }
     }
 
-    fn put(&self, path: &str, body: &Value) -> Result<(), LabError> {
+    /// Orders something by its API.
+    ///
+    /// # Errors
+    /// When it does not answer or says no.
+    pub fn put(&self, path: &str, body: &Value) -> Result<(), LabError> {
         self.send("PUT", path, body)
     }
 

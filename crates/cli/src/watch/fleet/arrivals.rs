@@ -1,15 +1,16 @@
 //! Sandboxes as they arrive: by the kernel's word when a program starts, and
-//! by looking at all processes and at Docker now and then.
+//! by looking at all processes and at Docker now and then. Those that are
+//! watched are looked at further: what they are made of may not be there yet,
+//! or may change.
 
 use super::Shared;
-use super::sandbox::lock;
+use super::following::Following;
+use super::known::{Known, Name};
 use super::told::Told;
 use sandtrace_provider::{Containers, DiscoverConfig, ProcRoot, Sighting, sightings};
 use sandtrace_sys::proc_events::{ProcEvent, ProcEvents};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// Time between two looks at everything.
@@ -21,22 +22,42 @@ const LOOK: Duration = Duration::from_millis(5);
 /// After this long without an interface it is looked at seldom.
 const YOUNG: Duration = Duration::from_secs(5);
 
-/// After this long a sandbox without an interface is watched without one.
+/// After this long a sandbox without an interface is watched without one,
+/// until it has one.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
-/// A process for good: pid and start time.
-pub(super) type Name = (u32, u64);
+/// What the thread that looks is told.
+pub(super) enum News {
+    /// The other thread found one.
+    Seen(Box<Sighting>),
+    /// One is watched; it is to be looked at further.
+    Watched(Box<Following>),
+}
+
+/// What there is to do for those that attach.
+pub(super) enum Job {
+    /// A sandbox that nobody watches.
+    Attach(Box<Sighting>),
+    /// One that is watched looks different: describe it again.
+    Describe(Box<Following>),
+}
 
 /// What is known of sandboxes by those who look for them.
 #[derive(Default)]
 pub(super) struct Arrivals {
-    /// Seen, and handed on or waiting to be.
-    known: Mutex<BTreeMap<Name, ()>>,
+    pub(super) known: Known,
     over: AtomicBool,
 }
 
+/// Whom the looking thread looks at.
+#[derive(Default)]
+struct Looks {
+    waiting: Vec<Waiting>,
+    followed: Vec<Following>,
+}
+
 struct Waiting {
-    sighting: Sighting,
+    sighting: Box<Sighting>,
     since: Instant,
     look_at: Instant,
 }
@@ -50,20 +71,15 @@ impl Arrivals {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody saw it before.
-    pub(super) fn is_new(&self, sighting: &Sighting) -> bool {
-        let name = (sighting.pid(), sighting.start_ticks());
-        lock(&self.known).insert(name, ()).is_none()
-    }
-
-    /// Lets a process be found again, where there was no room for it.
-    pub(super) fn forget(&self, name: Name) {
-        lock(&self.known).remove(&name);
+    /// Whether it is to be attached: nobody saw it before, or it may be tried again.
+    pub(super) fn is_due(&self, sighting: &Sighting) -> bool {
+        self.known
+            .is_due((sighting.pid(), sighting.start_ticks()), Instant::now())
     }
 
     /// Looks at everything now and then: the net below the events. Docker may
     /// be slow, so this has a thread of its own.
-    pub(super) fn rescan(&self, shared: &Shared, seen: &Sender<Sighting>) {
+    pub(super) fn rescan(&self, shared: &Shared, seen: &Sender<News>) {
         let proc = ProcRoot::host();
         let (mut containers, mut told) = (Containers::default(), Told::default());
         while !self.is_over() {
@@ -74,12 +90,12 @@ impl Arrivals {
                     .iter()
                     .map(|it| (it.pid(), it.start_ticks()))
                     .collect();
-                for sighting in found.into_iter().filter(|it| self.is_new(it)) {
-                    if seen.send(sighting).is_err() {
+                for sighting in found.into_iter().filter(|it| self.is_due(it)) {
+                    if seen.send(News::Seen(Box::new(sighting))).is_err() {
                         return;
                     }
                 }
-                self.forget_the_dead(&alive);
+                self.known.keep(|name| alive.contains(name) || lives(name));
             }
             for _ in 0..RESCAN.as_millis() / 20 {
                 if self.is_over() {
@@ -90,40 +106,34 @@ impl Arrivals {
         }
     }
 
-    fn forget_the_dead(&self, alive: &[Name]) {
-        let proc = ProcRoot::host();
-        let lives = |(pid, start): &Name| {
-            let now = proc.process(*pid);
-            now.is_ok_and(|now| now.start_ticks() == *start)
-        };
-        lock(&self.known).retain(|name, ()| alive.contains(name) || lives(name));
-    }
-
-    /// Hands on each sandbox once it has an interface. `seen` are those that
-    /// the other thread found.
+    /// Hands on each sandbox once it has an interface, and again when it
+    /// looks different.
     pub(super) fn watch(
         &self,
         shared: &Shared,
         events: Option<ProcEvents>,
-        seen: &std::sync::mpsc::Receiver<Sighting>,
-        ready: &Sender<Sighting>,
+        news: &Receiver<News>,
+        jobs: &Sender<Job>,
     ) {
         let mut events = events;
-        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut looks = Looks::default();
         let proc = ProcRoot::host();
         while !self.is_over() {
             self.take_events(
                 &proc,
                 shared.edition().discover(),
                 &mut events,
-                &mut waiting,
+                &mut looks.waiting,
             );
-            waiting.extend(seen.try_iter().map(Waiting::new));
-            let now = Instant::now();
-            for waiter in std::mem::take(&mut waiting) {
-                waiting.extend(waiter.look(now, ready));
+            for news in news.try_iter() {
+                match news {
+                    News::Seen(sighting) => looks.waiting.push(Waiting::new(sighting)),
+                    News::Watched(following) => looks.followed.push(*following),
+                }
             }
-            self.sleep(events.as_ref(), &waiting, now);
+            let now = Instant::now();
+            looks.look(now, jobs);
+            sleep(events.as_ref(), looks.next(), now);
         }
     }
 
@@ -139,37 +149,80 @@ impl Arrivals {
             // What was lost the rescan finds.
             let ProcEvent::Exec(pid) = event else { return };
             if let Ok(Some(sighting)) = Sighting::of_process(proc, pid, config)
-                && self.is_new(&sighting)
+                && self.is_due(&sighting)
             {
-                waiting.push(Waiting::new(sighting));
+                waiting.push(Waiting::new(Box::new(sighting)));
             }
         });
         if read.is_err() {
             *events = None;
         }
     }
+}
 
-    fn sleep(&self, events: Option<&ProcEvents>, waiting: &[Waiting], now: Instant) {
-        let next = waiting.iter().map(|it| it.look_at).min();
-        let left = next.map_or(Duration::from_millis(50), |at| {
-            at.saturating_duration_since(now)
-        });
-        let left = left.min(Duration::from_millis(50));
-        let Some(events) = events else {
-            return std::thread::sleep(left);
-        };
-        let timeout = rustix::event::Timespec::try_from(left).unwrap_or_default();
-        let mut fds = [rustix::event::PollFd::new(
-            events,
-            rustix::event::PollFlags::IN,
-        )];
-        // Interrupted or not, the loop looks again.
-        let _woken = rustix::event::poll(&mut fds, Some(&timeout));
+/// Whether a process still runs.
+pub(super) fn lives((pid, start_ticks): &Name) -> bool {
+    let now = ProcRoot::host().process(*pid);
+    now.is_ok_and(|now| now.start_ticks() == *start_ticks)
+}
+
+fn sleep(events: Option<&ProcEvents>, next: Option<Instant>, now: Instant) {
+    let left = next.map_or(Duration::from_millis(50), |at| {
+        at.saturating_duration_since(now)
+    });
+    let left = left.min(Duration::from_millis(50));
+    let Some(events) = events else {
+        return std::thread::sleep(left);
+    };
+    let timeout = rustix::event::Timespec::try_from(left).unwrap_or_default();
+    let mut fds = [rustix::event::PollFd::new(
+        events,
+        rustix::event::PollFlags::IN,
+    )];
+    // Interrupted or not, the loop looks again.
+    let _woken = rustix::event::poll(&mut fds, Some(&timeout));
+}
+
+impl Looks {
+    /// Nobody attaches any more where handing on fails.
+    fn look(&mut self, now: Instant, jobs: &Sender<Job>) {
+        for waiter in std::mem::take(&mut self.waiting) {
+            match waiter.look(now) {
+                Look::Wait(waiter) => self.waiting.push(waiter),
+                Look::Ready(sighting) => _ = jobs.send(Job::Attach(sighting)),
+                Look::Gone => {}
+            }
+        }
+        let due = |it: &mut Following| it.is_over() || it.is_due(now);
+        let due: Vec<_> = self.followed.extract_if(.., due).collect();
+        for mut following in due {
+            if following.is_over() {
+                continue;
+            }
+            if following.looks_different(now) {
+                _ = jobs.send(Job::Describe(Box::new(following)));
+            } else {
+                self.followed.push(following);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let waiting = self.waiting.iter().map(|it| it.look_at);
+        let followed = self.followed.iter().map(|it| it.look_at());
+        waiting.chain(followed).min()
     }
 }
 
+/// What came of a look.
+enum Look {
+    Wait(Waiting),
+    Ready(Box<Sighting>),
+    Gone,
+}
+
 impl Waiting {
-    fn new(sighting: Sighting) -> Self {
+    fn new(sighting: Box<Sighting>) -> Self {
         let now = Instant::now();
         Self {
             sighting,
@@ -178,21 +231,18 @@ impl Waiting {
         }
     }
 
-    /// `None` once it was handed on or is gone.
-    fn look(mut self, now: Instant, ready: &Sender<Sighting>) -> Option<Self> {
+    fn look(mut self, now: Instant) -> Look {
         if self.look_at > now {
-            return Some(self);
+            return Look::Wait(self);
         }
         if !self.sighting.is_alive() {
-            return None;
+            return Look::Gone;
         }
         let age = now.duration_since(self.since);
         if self.sighting.has_network() || age > GIVE_UP {
-            // Nobody attaches any more where this fails.
-            let _over = ready.send(self.sighting);
-            return None;
+            return Look::Ready(self.sighting);
         }
         self.look_at = now + if age < YOUNG { LOOK } else { LOOK * 10 };
-        Some(self)
+        Look::Wait(self)
     }
 }

@@ -1,6 +1,7 @@
 //! A thread that reads the packets of many sandboxes.
 
-use super::sandbox::{Sandbox, Stop};
+use super::sandbox::{Sandbox, SharedDisk, Stop};
+use crate::watch::judge::Judge;
 use crate::watch::outlet::Key;
 use crate::watch::reload::Reloaded;
 use rustix::event::{Timespec, epoll};
@@ -9,7 +10,7 @@ use sandtrace_sys::clock;
 use sandtrace_sys::priority::prefer_this_thread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, PipeReader, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
@@ -20,9 +21,15 @@ const EVENTS: usize = 256;
 /// Pause of a sandbox of which too much waits already.
 const REST_US: u64 = 5_000;
 
+/// After the end of an interface, its VMM's end shows within this time if it
+/// was that.
+const EXIT_US: u64 = 50_000;
+
 /// What a capture thread is told.
 pub(super) enum Order {
     Watch(Box<Sandbox>),
+    /// It has more than it had.
+    Extend(Key, Addition),
     /// Its trail failed: forget it.
     Drop(Key),
     /// Settings were read again; which edition they are.
@@ -31,8 +38,34 @@ pub(super) enum Order {
     StopAll(Stop),
 }
 
-/// A sandbox to be finished.
-pub(super) type Finish = (Box<Sandbox>, Stop);
+/// What came to a sandbox later.
+#[derive(Default)]
+pub(super) struct Addition {
+    pub(super) networks: Vec<NetworkCollector>,
+    pub(super) disks: Vec<SharedDisk>,
+}
+
+/// What is to be finished.
+pub(super) enum Finish {
+    Sandbox(Box<Sandbox>, Stop),
+    /// Its trail failed.
+    Abandoned(Box<Sandbox>),
+    /// An interface that its sandbox lost; the end of the last tells that it is done.
+    Interface(Box<NetworkCollector>, Judge, Sender<()>),
+}
+
+impl Finish {
+    pub(super) fn run(self) {
+        match self {
+            Self::Sandbox(sandbox, stop) => sandbox.finish(stop),
+            Self::Abandoned(sandbox) => sandbox.abandon(),
+            Self::Interface(network, mut judge, _done) => {
+                // There is nothing left that its flows could be compared with.
+                let _gone = network.finish(&mut judge);
+            }
+        }
+    }
+}
 
 pub(super) struct Capture {
     poll: OwnedFd,
@@ -111,7 +144,8 @@ impl Capture {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Watch(sandbox) => self.add(sandbox),
-                Order::Drop(key) => drop(self.remove(key)),
+                Order::Extend(key, addition) => self.extend(key, addition),
+                Order::Drop(key) => self.abandon(key),
                 Order::Judge(number, reloaded) => {
                     for sandbox in self.sandboxes.values_mut() {
                         sandbox.judge_by(number, &reloaded);
@@ -135,20 +169,45 @@ impl Capture {
             sandbox.judge_by(*number, reloaded);
         }
         let key = sandbox.key;
-        let rings = sandbox
-            .network
-            .iter()
-            .filter_map(NetworkCollector::readable);
-        let mut watched = Ok(());
-        for fd in rings.chain([sandbox.vmm.as_fd()]) {
-            let data = epoll::EventData::new_u64(key);
-            watched = watched.and(epoll::add(&self.poll, fd, data, epoll::EventFlags::IN));
-        }
+        let watched = self.listen_to(key, sandbox.vmm.as_fd());
+        let networks = std::mem::take(&mut sandbox.network);
         self.sandboxes.insert(key, sandbox);
         self.set_due(key, 0);
         if watched.is_err() {
-            // The limit on epoll is met: without it nothing can be captured.
-            self.let_go(key, Stop::InterfaceGone);
+            // The limit on epoll is met: its end would not be seen.
+            return self.let_go(key, Stop::InterfaceGone);
+        }
+        self.add_networks(key, networks);
+    }
+
+    fn listen_to(&self, key: Key, fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let data = epoll::EventData::new_u64(key);
+        epoll::add(&self.poll, fd, data, epoll::EventFlags::IN)
+    }
+
+    /// One that was let go meanwhile gets nothing more.
+    fn extend(&mut self, key: Key, addition: Addition) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+            return;
+        };
+        sandbox.disks.extend(addition.disks);
+        self.add_networks(key, addition.networks);
+        self.set_due(key, 0);
+    }
+
+    fn add_networks(&mut self, key: Key, networks: Vec<NetworkCollector>) {
+        for network in networks {
+            let heard = network
+                .readable()
+                .map_or(Ok(()), |ring| self.listen_to(key, ring));
+            let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+                return;
+            };
+            match heard {
+                Ok(()) => sandbox.network.push(network),
+                // As good as gone, and told so.
+                Err(_) => sandbox.give_up(network, &self.finish),
+            }
         }
     }
 
@@ -185,7 +244,14 @@ impl Capture {
                 }
             }
             // The finishers live longer than this thread.
-            let _gone = self.finish.send((sandbox, stop));
+            let _gone = self.finish.send(Finish::Sandbox(sandbox, stop));
+        }
+    }
+
+    fn abandon(&mut self, key: Key) {
+        if let Some(sandbox) = self.remove(key) {
+            // The finishers live longer than this thread.
+            let _gone = self.finish.send(Finish::Abandoned(sandbox));
         }
     }
 
@@ -200,10 +266,11 @@ impl Capture {
         if flags.contains(epoll::EventFlags::ERR) {
             let gone =
                 |network: &mut NetworkCollector| network.look_at_interface() == Attached::Gone;
-            if sandbox.network.iter_mut().any(gone) {
-                return self.gone(key);
-            }
+            self.take_off(key, gone);
         }
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+            return;
+        };
         if sandbox.load.is_full() {
             return self.rest(key);
         }
@@ -234,19 +301,23 @@ impl Capture {
         }
     }
 
-    /// The interface went: usually because the VMM did, which shows at once
-    /// or a moment later.
-    fn gone(&mut self, key: Key) {
-        let Some(sandbox) = self.sandboxes.get(&key) else {
+    /// Takes interfaces off that are gone: usually because the VMM is, which
+    /// shows at once or a moment later.
+    fn take_off(&mut self, key: Key, gone: impl FnMut(&mut NetworkCollector) -> bool) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
             return;
         };
-        let exited = sandbox.vmm.ends_within(Duration::from_millis(50));
-        let stop = if exited {
-            Stop::VmmExited
-        } else {
-            Stop::InterfaceGone
-        };
-        self.let_go(key, stop);
+        let gone: Vec<_> = sandbox.network.extract_if(.., gone).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for ring in gone.iter().filter_map(NetworkCollector::readable) {
+            // It leaves by itself where it is closed.
+            let _left = epoll::delete(&self.poll, ring);
+        }
+        sandbox.gone.extend(gone);
+        sandbox.gone_until_us = clock::boot_us() + EXIT_US;
+        self.set_due(key, clock::boot_us() + EXIT_US);
     }
 
     fn look_at_those_due(&mut self) {
@@ -265,17 +336,32 @@ impl Capture {
             self.due.retain(|(_, other)| *other != key);
             return;
         };
+        if sandbox.vmm.has_ended().unwrap_or(false) {
+            return self.let_go(key, Stop::VmmExited);
+        }
         let mut next = now + 1_000_000;
-        let mut gone = false;
+        let mut lost = Vec::new();
         for network in &mut sandbox.network {
             let (due, attached) = network.tick(&mut sandbox.judge);
             next = next.min(due);
-            gone |= attached == Attached::Gone;
+            if attached == Attached::Gone {
+                lost.push(network.interface().to_owned());
+            }
         }
-        if gone {
-            return self.gone(key);
+        if !sandbox.gone.is_empty() {
+            if sandbox.gone_until_us <= now {
+                sandbox.lose(&self.finish);
+            } else {
+                next = next.min(sandbox.gone_until_us);
+            }
         }
-        if sandbox.load.is_full() {
+        let is_full = sandbox.load.is_full();
+        if !lost.is_empty() {
+            return self.take_off(key, |network| {
+                lost.contains(&network.interface().to_owned())
+            });
+        }
+        if is_full {
             return self.set_due(key, now + REST_US);
         }
         self.listen(key, epoll::EventFlags::IN);

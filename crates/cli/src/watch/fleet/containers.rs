@@ -2,6 +2,7 @@
 //! look at everything finds.
 
 use super::State;
+use super::arrivals::Job;
 use crate::show;
 use sandtrace_provider::{
     ContainerEvent, ContainerEvents, DiscoverConfig, DockerError, ProcRoot, ProviderKind, Sighting,
@@ -16,13 +17,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const PAUSES: u32 = 10;
 
 /// Hands on each container that starts, until the watch is over.
-pub(super) fn follow(state: &State, ready: &Sender<Sighting>) {
+pub(super) fn follow(state: &State, jobs: &Sender<Job>) {
     let mut told = false;
     while !state.arrivals.is_over() {
         let edition = state.shared.edition();
         let config = edition.discover();
         if config.wants(ProviderKind::Daytona) {
-            let outcome = hear(state, config, ready);
+            let outcome = hear(state, config, jobs);
             if let Err(DockerError::Status(..)) = outcome
                 && !std::mem::replace(&mut told, true)
             {
@@ -40,29 +41,25 @@ pub(super) fn follow(state: &State, ready: &Sender<Sighting>) {
 }
 
 /// Until the watch is over, Docker ends, or other settings hold.
-fn hear(
-    state: &State,
-    config: &DiscoverConfig,
-    ready: &Sender<Sighting>,
-) -> Result<(), DockerError> {
+fn hear(state: &State, config: &DiscoverConfig, jobs: &Sender<Job>) -> Result<(), DockerError> {
     let mut events = ContainerEvents::open(config)?;
     while !state.arrivals.is_over() && state.shared.edition().discover() == config {
         if let Some(event) = events.next(PATIENCE)? {
-            take(state, config, &event, ready);
+            take(state, config, &event, jobs);
         }
     }
     Ok(())
 }
 
-fn take(state: &State, config: &DiscoverConfig, event: &ContainerEvent, ready: &Sender<Sighting>) {
+fn take(state: &State, config: &DiscoverConfig, event: &ContainerEvent, jobs: &Sender<Job>) {
     // Of one that fails the look at everything tells.
     let Ok(Some(sighting)) = Sighting::of_container_id(&ProcRoot::host(), config, &event.id) else {
         return;
     };
     if !event.started {
         state.states.hurry(sighting.pid());
-    } else if state.arrivals.is_new(&sighting) {
+    } else if state.arrivals.is_due(&sighting) {
         // Where nobody attaches any more the watch is over.
-        let _over = ready.send(sighting);
+        let _over = jobs.send(Job::Attach(Box::new(sighting)));
     }
 }

@@ -1,5 +1,7 @@
 //! The trails of sandboxes that were watched before this program started.
 
+use super::known::Name;
+use super::sandbox::lock;
 use crate::exit::Failure;
 use crate::watch::opening::TrailPlan;
 use crate::watch::settings::Settings;
@@ -7,14 +9,15 @@ use sandtrace_audit_chain::{Existing, segments};
 use sandtrace_event::PriorTrail;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-/// The newest trail of each process in a directory, listed once: later ones
-/// are this program's own, and it watches no process twice. Listing them at
+/// The newest trail of each process in a directory, listed once, and this
+/// program's own: one whose trail failed may be watched again. Listing them at
 /// each attach would cost more with every trail that there is.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
     /// Latest time in the name, by what is before that.
-    newest: BTreeMap<String, u128>,
+    newest: Mutex<BTreeMap<String, u128>>,
 }
 
 impl Earlier {
@@ -29,7 +32,21 @@ impl Earlier {
             let latest = newest.entry(process.to_owned()).or_insert(time);
             *latest = time.max(*latest);
         }
+        let newest = Mutex::new(newest);
         Self { newest }
+    }
+
+    /// Notes one that was begun.
+    pub(super) fn add(&self, path: &Path) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some((process, time)) = name.and_then(parts) {
+            lock(&self.newest).insert(process.to_owned(), time);
+        }
+    }
+
+    /// Forgets those of a process that is gone.
+    pub(super) fn forget(&self, id: &str, (pid, start_ticks): Name) {
+        lock(&self.newest).remove(&process_part(id, pid, start_ticks));
     }
 
     /// The plan for a sandbox's trail: the name that its settings give it, or
@@ -51,13 +68,19 @@ impl Earlier {
     /// The trail of the same process with the latest time in its name.
     fn before(&self, path: &Path) -> Option<PathBuf> {
         let (process, _) = parts(path.file_name()?.to_str()?)?;
-        let newest = self.newest.get(process)?;
+        let newest = *lock(&self.newest).get(process)?;
         let found = path.with_file_name(format!("{process}.{newest}.jsonl"));
         segments::first_of(&found).is_none().then_some(found)
     }
 }
 
-/// `<sandbox id>.<pid>-<start ticks>` and the milliseconds behind it.
+/// What the names of all trails of one process begin with: the id is safe in a
+/// name, and one that is used again is another process'.
+pub(super) fn process_part(id: &str, pid: u32, start_ticks: u64) -> String {
+    format!("{id}.{pid}-{start_ticks}")
+}
+
+/// That part and the milliseconds behind it.
 fn parts(name: &str) -> Option<(&str, u128)> {
     let (process, time) = name.strip_suffix(".jsonl")?.rsplit_once('.')?;
     Some((process, time.parse().ok()?))
@@ -98,6 +121,11 @@ mod tests {
         };
         let newest = Some("a.7-100.1795488427200.jsonl".to_owned());
         assert_eq!(before("a.7-100.1795488499000.jsonl"), newest);
+        earlier.add(&dir.path().join("a.7-100.1795488498000.jsonl"));
+        let newer = Some("a.7-100.1795488498000.jsonl".to_owned());
+        assert_eq!(before("a.7-100.1795488499000.jsonl"), newer);
+        earlier.forget("a", (7, 100));
+        assert_eq!(before("a.7-100.1795488499000.jsonl"), None);
         assert_eq!(before("a.8-100.1795488499000.jsonl"), None);
         assert_eq!(before("b.7-100.1795488499000.jsonl"), None);
     }

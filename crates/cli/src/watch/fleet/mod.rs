@@ -6,6 +6,9 @@ mod calls;
 mod capture;
 mod containers;
 mod earlier;
+mod following;
+mod joining;
+mod known;
 mod limits;
 mod sandbox;
 mod scans;
@@ -23,18 +26,18 @@ use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
-use arrivals::{Arrivals, Name};
+use arrivals::Arrivals;
 use calls::Calls;
 use capture::{Capture, Finish, Order};
 use earlier::Earlier;
+use joining::Roll;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sandbox::{Sandbox, Stop, lock};
+use sandbox::{Stop, lock};
 use sandtrace_output::{Fanout, WhenBusy};
-use sandtrace_provider::{DiscoverConfig, ProcRoot, ProviderKind, Sighting};
+use sandtrace_provider::{DiscoverConfig, ProviderKind};
 use sandtrace_sys::proc_events::ProcEvents;
 use scans::Scans;
 use states::States;
-use std::collections::BTreeMap;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -54,9 +57,6 @@ const FINISHING: usize = 32;
 /// Threads that write trails. They wait for the disk, which commits for many
 /// in about the time that it takes for one.
 const WRITING: usize = 8;
-
-/// Longest wait for a VMM's API when it is attached.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What every attached sandbox is given.
 struct Shared {
@@ -113,15 +113,6 @@ impl Edition {
     fn discover(&self) -> &DiscoverConfig {
         &self.rules.options.discover
     }
-}
-
-/// Who is watched now.
-#[derive(Default)]
-struct Roll {
-    watched: BTreeMap<Key, (Name, String)>,
-    next_key: Key,
-    refused: bool,
-    attached: u64,
 }
 
 /// A capture thread's ear.
@@ -225,8 +216,8 @@ impl Fleet {
         let finishing = many("finish", FINISHING, || {
             let finishes = Arc::clone(&finishes);
             move || {
-                while let Some((sandbox, stop)) = next(&finishes) {
-                    sandbox.finish(stop);
+                while let Some(finish) = next(&finishes) {
+                    finish.run();
                 }
             }
         })?;
@@ -254,28 +245,29 @@ impl Fleet {
         let reporting = spawn("calls", move || report.calls.run())?;
         let ask = Arc::clone(&state);
         let asking = spawn("states", move || ask.states.run())?;
-        let (ready, sightings) = channel();
-        let sightings = Arc::new(Mutex::new(sightings));
+        let (job, jobs) = channel();
+        let jobs = Arc::new(Mutex::new(jobs));
+        let (seen, found) = channel();
         let attaching = many("attach", ATTACHING, || {
-            let (state, sightings) = (Arc::clone(&state), Arc::clone(&sightings));
+            let (state, jobs) = (Arc::clone(&state), Arc::clone(&jobs));
+            let news = seen.clone();
             move || {
-                while let Some(sighting) = next(&sightings) {
-                    state.attach(&sighting);
+                while let Some(job) = next(&jobs) {
+                    state.join(job, &news);
                 }
             }
         })?;
-        let (seen, found) = channel();
         let rescan = Arc::clone(&state);
         let watch = Arc::clone(&state);
         let hear = Arc::clone(&state);
-        let heard = ready.clone();
+        let heard = job.clone();
         let looking = vec![
             spawn("containers", move || containers::follow(&hear, &heard))?,
             spawn("rescan", move || {
                 rescan.arrivals.rescan(&rescan.shared, &seen);
             })?,
             spawn("arrivals", move || {
-                watch.arrivals.watch(&watch.shared, events, &found, &ready);
+                watch.arrivals.watch(&watch.shared, events, &found, &job);
             })?,
         ];
         Ok(Self {
@@ -362,48 +354,6 @@ impl Fleet {
 }
 
 impl State {
-    /// Attaches one sandbox. What goes wrong with it concerns no other.
-    fn attach(&self, sighting: &Sighting) {
-        let name = (sighting.pid(), sighting.start_ticks());
-        let id = sighting.sandbox_id().to_owned();
-        let Some(key) = self.enrol(name, &id) else {
-            return;
-        };
-        let deadline = Instant::now() + PATIENCE;
-        let edition = self.shared.edition();
-        let config = edition.discover();
-        let attached = sighting
-            .describe(&ProcRoot::host(), config, deadline)
-            .map_err(anyhow::Error::from)
-            .and_then(|target| {
-                Sandbox::attach(key, target, &self.shared, &edition)
-                    .map_err(|failure| failure.error)
-            });
-        match attached {
-            Ok(mut sandbox) => {
-                if let Some(subject) = sandbox.subject.take() {
-                    self.states.add(subject);
-                }
-                show::tell(&format!("{id} (pid {}): watching", name.0));
-                lock(&self.roll).attached += 1;
-                for disk in &sandbox.disks {
-                    self.scans.add(Arc::clone(disk));
-                }
-                if let Some(calls) = &sandbox.calls {
-                    self.calls.add(Arc::clone(calls));
-                }
-                self.tell(key, Order::Watch(Box::new(sandbox)));
-            }
-            Err(error) => {
-                lock(&self.roll).watched.remove(&key);
-                show::tell(&format!(
-                    "{id} (pid {}): cannot be watched: {error:#}",
-                    name.0
-                ));
-            }
-        }
-    }
-
     /// Reads settings and policy again, for sandboxes that are watched and for
     /// those to come.
     fn reload(&self) {
@@ -426,51 +376,9 @@ impl State {
         }
     }
 
-    /// A place on the roll, if there is one left.
-    fn enrol(&self, name: Name, id: &str) -> Option<Key> {
-        let most = self.shared.edition().options().max_sandboxes;
-        let mut roll = lock(&self.roll);
-        if roll.watched.len() >= most {
-            if !std::mem::replace(&mut roll.refused, true) {
-                show::tell(&format!(
-                    "{id} (pid {}): not watched: {most} sandboxes are, which --max-sandboxes allows",
-                    name.0
-                ));
-            }
-            drop(roll);
-            // To be found again when there may be room.
-            self.arrivals.forget(name);
-            return None;
-        }
-        let key = roll.next_key;
-        roll.next_key += 1;
-        roll.watched.insert(key, (name, id.to_owned()));
-        Some(key)
-    }
-
     fn tell(&self, key: Key, order: Order) {
         if let Some(ear) = share_of(&self.ears, key) {
             ear.tell(order);
-        }
-    }
-
-    fn note(&self, (key, outcome): trails::Outcome) {
-        let mut roll = lock(&self.roll);
-        roll.refused = false;
-        let Some(((pid, _), id)) = roll.watched.remove(&key) else {
-            return;
-        };
-        drop(roll);
-        match outcome {
-            Ok(finished) => {
-                let records = finished.head.map_or(0, |head| head.seq);
-                let records = show::grouped(records);
-                show::tell(&format!("{id} (pid {pid}): ended, {records} records"));
-            }
-            Err(error) => {
-                self.tell(key, Order::Drop(key));
-                show::tell(&format!("{id} (pid {pid}): its trail failed: {error:#}"));
-            }
         }
     }
 }

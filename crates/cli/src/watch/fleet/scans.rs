@@ -1,7 +1,6 @@
 //! The threads that scan the disks of all sandboxes in turns.
 
 use super::sandbox::{DiskSlot, SharedDisk, lock};
-use crate::watch::files::DiskWatch;
 use sandtrace_event::QuiesceMethod;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
@@ -81,9 +80,8 @@ impl Scans {
 fn scan(disk: &SharedDisk) -> bool {
     let mut slot = lock(disk);
     match std::mem::replace(&mut *slot, DiskSlot::Ended) {
-        DiskSlot::New(parts) => {
-            let (source, judge) = *parts;
-            *slot = DiskSlot::Watched(Box::new(DiskWatch::attach(source, judge)));
+        DiskSlot::New(disk) => {
+            *slot = DiskSlot::Watched(Box::new(disk.attach()));
             true
         }
         DiskSlot::Watched(mut watched) => {

@@ -1,0 +1,326 @@
+//! A sandbox that is watched, looked at further: an orchestrator configures
+//! its VMM step by step after the first interface is there, and starts it
+//! last; and interfaces and disks come and go.
+
+use super::capture::Addition;
+use super::sandbox::{DiskSlot, SharedDisk, lock};
+use crate::watch::judge::Judge;
+use crate::watch::law::Law;
+use crate::watch::moment::{control, now};
+use crate::watch::outlet::{Key, Lane, Outlet};
+use crate::watch::settings::Settings;
+use crate::watch::start;
+use sandtrace_capture::Observer as _;
+use sandtrace_capture::network::NetworkCollector;
+use sandtrace_event::{Coverage, Layer, SandboxAttached, TapIdentity};
+use sandtrace_provider::{Disk, Outline, Sighting, Target};
+use sandtrace_wire::Numbering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Time between two looks while the guest does not run yet: the orchestrator
+/// works on it.
+const NEW: [(Duration, Duration); 2] = [
+    (Duration::from_secs(1), Duration::from_millis(5)),
+    (Duration::from_secs(10), Duration::from_millis(50)),
+];
+
+/// The same later on, of those that are kept for later use.
+const KEPT: Duration = Duration::from_millis(500);
+
+/// And once the guest runs.
+const RUNNING: Duration = Duration::from_secs(10);
+
+/// An orchestrator may hand over metadata as late as this after the start.
+const LATE_METADATA: Duration = Duration::from_secs(1);
+
+/// The first pause between two descriptions; it doubles with each, because a
+/// VMM can open and close files as often as it likes.
+const FIRST_REST: Duration = Duration::from_millis(4);
+
+/// The longest.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// For so long after the loss of an interface another one is looked for, so often.
+const RESTLESS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
+
+/// A sandbox that has rested for so long may change quickly again.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Most interfaces of one sandbox, over all of its life.
+const MOST_INTERFACES: u32 = 64;
+
+/// Most disks of one.
+const MOST_DISKS: usize = 64;
+
+/// Interfaces that went while their sandbox was watched.
+pub(super) type Lost = Arc<Mutex<Vec<String>>>;
+
+/// What is needed to add to a sandbox.
+pub(super) struct Following {
+    key: Key,
+    sighting: Box<Sighting>,
+    /// The target is what was recorded last.
+    settings: Settings,
+    law: Arc<Law>,
+    lane: Lane,
+    /// As it looked before it was described last.
+    outline: Outline,
+    lost: Lost,
+    recorded: SandboxAttached,
+    later_interfaces: u32,
+    /// Of files with its frames, if they are kept.
+    evidence_prefix: String,
+    /// Its guest ran when it was described last.
+    ran: bool,
+    since: Instant,
+    restless_until: Instant,
+    described: Instant,
+    descriptions: u32,
+    metadata_due: Option<Instant>,
+    look_at: Instant,
+}
+
+impl Following {
+    pub(super) fn new(
+        key: Key,
+        sighting: Box<Sighting>,
+        outline: Outline,
+        settings: Settings,
+        (law, lane, lost): (Arc<Law>, Lane, Lost),
+    ) -> Self {
+        let at = Instant::now();
+        let mut following = Self {
+            key,
+            sighting,
+            recorded: settings.target.attached(),
+            evidence_prefix: settings
+                .evidence
+                .as_ref()
+                .map(|it| it.prefix.clone())
+                .unwrap_or_default(),
+            settings,
+            law,
+            lane,
+            ran: outline.runs,
+            outline,
+            lost,
+            later_interfaces: 0,
+            since: at,
+            restless_until: at,
+            described: at,
+            descriptions: 0,
+            metadata_due: None,
+            look_at: at,
+        };
+        following.expect_metadata(at);
+        following
+    }
+
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(super) fn sighting(&self) -> &Sighting {
+        &self.sighting
+    }
+
+    /// Whether its trail is closed.
+    pub(super) fn is_over(&self) -> bool {
+        self.lane.load.has_failed()
+    }
+
+    pub(super) fn look_at(&self) -> Instant {
+        self.look_at
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.look_at <= now || !lock(&self.lost).is_empty()
+    }
+
+    /// Whether it is to be described again. Where not, the next look is put off.
+    pub(super) fn looks_different(&mut self, at: Instant) -> bool {
+        if at.duration_since(self.described) > CALM {
+            self.descriptions = 0;
+        }
+        self.take_off_lost(at);
+        // One that is gone says so by its pidfd.
+        let Ok(outline) = self.sighting.outline() else {
+            self.look_at = at + RUNNING;
+            return false;
+        };
+        let late = self.metadata_due.is_some_and(|due| due <= at);
+        let changed = outline != self.outline;
+        let rested = at.duration_since(self.described) >= self.rest();
+        if (late || changed) && rested {
+            self.metadata_due = self.metadata_due.filter(|_| !late);
+            self.outline = outline;
+            return true;
+        }
+        self.look_at = at + if changed { self.rest() } else { self.pause(at) };
+        false
+    }
+
+    fn take_off_lost(&mut self, at: Instant) {
+        let lost = std::mem::take(&mut *lock(&self.lost));
+        if lost.is_empty() {
+            return;
+        }
+        let taps = &mut self.settings.target.taps;
+        taps.retain(|tap| !lost.contains(&tap.interface));
+        self.restless_until = at + RESTLESS.0;
+        // Another one of the same name is no other outline.
+        self.outline = Outline::default();
+    }
+
+    fn rest(&self) -> Duration {
+        let rest = FIRST_REST * 2_u32.saturating_pow(self.descriptions.min(16));
+        rest.min(LONGEST_REST)
+    }
+
+    fn pause(&self, at: Instant) -> Duration {
+        if at < self.restless_until {
+            return RESTLESS.1;
+        }
+        if self.outline.runs {
+            let due = self
+                .metadata_due
+                .map(|due| due.saturating_duration_since(at));
+            return due.unwrap_or(RUNNING).min(RUNNING);
+        }
+        let age = at.duration_since(self.since);
+        let new = NEW.iter().find(|(until, _)| age < *until);
+        new.map_or(KEPT, |(_, pause)| *pause)
+    }
+
+    /// Metadata may follow the start: then it is asked for once more.
+    fn expect_metadata(&mut self, at: Instant) {
+        let target = &self.settings.target;
+        let unnamed = target.agent_id.is_none() && target.template.is_none();
+        if self.outline.runs && unnamed && target.overlay.is_none() {
+            self.metadata_due = Some(at + LATE_METADATA);
+        }
+    }
+
+    /// Takes in a new description: what is to be captured beside what is
+    /// already, after the record that says so.
+    pub(super) fn take(&mut self, described: Option<Target>) -> Option<Addition> {
+        let at = Instant::now();
+        self.described = at;
+        self.descriptions = self.descriptions.saturating_add(1);
+        self.look_at = at;
+        let Some(target) = described else {
+            // What nobody could tell just now is asked for again.
+            self.outline = Outline::default();
+            return None;
+        };
+        let addition = self.merge(target);
+        if self.outline.runs && !std::mem::replace(&mut self.ran, true) {
+            self.expect_metadata(at);
+        }
+        let attached = self.settings.target.attached();
+        if attached != self.recorded {
+            let record = control(now(), attached.clone().into());
+            self.judge(false).observe(record);
+            self.recorded = attached;
+        }
+        Some(addition).filter(|it| !it.networks.is_empty() || !it.disks.is_empty())
+    }
+
+    /// What is captured stays so, described or not; what was told once is not
+    /// forgotten where nobody tells it now.
+    fn merge(&mut self, new: Target) -> Addition {
+        let target = &mut self.settings.target;
+        target.coverage = new.coverage;
+        target.agent_id = new.agent_id.or_else(|| target.agent_id.take());
+        target.template = new.template.or_else(|| target.template.take());
+        target.labels.extend(new.labels);
+        if !new.taps.is_empty() {
+            target.netns_path = new.netns_path;
+        }
+        let taps = new.taps.into_iter();
+        let taps: Vec<_> = taps.filter(|tap| !target.taps.contains(tap)).collect();
+        let known = |disk: &Disk| {
+            let mut known = target.disks.iter();
+            known.any(|it| is_same(it, disk))
+        };
+        let disks: Vec<_> = new.disks.into_iter().filter(|it| !known(it)).collect();
+        let overlay = new.overlay.filter(|_| target.overlay.is_none());
+        let networks = self.attach_each(taps);
+        let mut disks = self.slots(disks);
+        if let Some(overlay) = overlay {
+            let source = start::overlay_source(&self.settings, &overlay);
+            self.settings.target.overlay = Some(overlay);
+            disks.push(DiskSlot::new(source, self.judge(true)));
+        }
+        let layers = start::unknown_layers(&self.settings.target);
+        self.settings.target.coverage.extend(layers);
+        Addition { networks, disks }
+    }
+
+    fn attach_each(&mut self, taps: Vec<TapIdentity>) -> Vec<NetworkCollector> {
+        let mut networks = Vec::new();
+        for tap in taps {
+            if self.later_interfaces == MOST_INTERFACES {
+                let name = &tap.interface;
+                let why = format!("{MOST_INTERFACES} others came later than the sandbox itself");
+                self.miss(
+                    Layer::Network,
+                    &format!("interface {name:?} is not captured: {why}"),
+                );
+                continue;
+            }
+            self.later_interfaces += 1;
+            let later = self.later_interfaces;
+            if let Some(evidence) = &mut self.settings.evidence {
+                evidence.prefix = format!("{}-{later}", self.evidence_prefix);
+            }
+            let numbering = Numbering::apart(later);
+            match start::attach_network(&self.settings, &tap, numbering) {
+                Ok(network) => {
+                    networks.push(network);
+                    self.settings.target.taps.push(tap);
+                }
+                Err(failure) => {
+                    let (name, why) = (&tap.interface, &failure.error);
+                    let missing = format!("interface {name:?} cannot be captured: {why:#}");
+                    self.miss(Layer::Network, &missing);
+                    self.outline = Outline::default();
+                }
+            }
+        }
+        networks
+    }
+
+    fn slots(&mut self, disks: Vec<Disk>) -> Vec<SharedDisk> {
+        let mut slots = Vec::new();
+        for disk in disks {
+            if self.settings.target.disks.len() == MOST_DISKS {
+                let path = disk.identity.path.chars().take(256).collect::<String>();
+                let missing = format!("disk {path:?} is not read: {MOST_DISKS} others are");
+                self.miss(Layer::Filesystem, &missing);
+                continue;
+            }
+            let source = start::disk_source(&self.settings, &disk);
+            slots.push(DiskSlot::new(source, self.judge(true)));
+            self.settings.target.disks.push(disk);
+        }
+        slots
+    }
+
+    fn miss(&mut self, layer: Layer, missing: &str) {
+        let missing = missing.to_owned();
+        let coverage = &mut self.settings.target.coverage;
+        coverage.push(Coverage { layer, missing });
+    }
+
+    fn judge(&self, patient: bool) -> Judge {
+        let lane = self.lane.clone();
+        Judge::new(&self.law, Outlet::Shared(Lane { patient, ..lane }))
+    }
+}
+
+fn is_same(one: &Disk, other: &Disk) -> bool {
+    let name = |disk: &Disk| (disk.identity.device.clone(), disk.identity.inode.0);
+    name(one) == name(other)
+}
