@@ -16,6 +16,7 @@ mod discover;
 mod e2b;
 mod error;
 mod firecracker;
+mod fit;
 mod http;
 mod ids;
 mod inspect;

@@ -1,5 +1,6 @@
 //! What a provider hands on.
 
+use crate::fit::fit;
 use sandtrace_event::{
     Coverage, DiskIdentity, EvidenceTier, SandboxAttached, TapIdentity, VmmIdentity,
 };
@@ -124,11 +125,12 @@ impl Target {
         }
     }
 
-    /// The record that says that this sandbox is being watched.
+    /// The record that says that this sandbox is being watched. What does not
+    /// fit into a record is counted in its coverage.
     #[must_use]
     pub fn attached(&self) -> SandboxAttached {
         let disks = self.disks.iter().chain(&self.overlay);
-        SandboxAttached {
+        let mut attached = SandboxAttached {
             agent_id: self.agent_id.clone(),
             coverage: self.coverage.clone(),
             disks: disks.map(|disk| disk.identity.clone()).collect(),
@@ -137,6 +139,8 @@ impl Target {
             taps: self.taps.clone(),
             template: self.template.clone(),
             vmm: self.vmm.clone(),
-        }
+        };
+        fit(&mut attached);
+        attached
     }
 }
