@@ -94,7 +94,11 @@ impl FsCollector {
 
     /// Takes something else for what was there before.
     fn compare_with(&mut self, source: Source) -> Result<(), FsError> {
-        let (base, _) = Disk::open(source, &self.config)?;
+        let config = FsConfig {
+            expected: None,
+            ..self.config.clone()
+        };
+        let (base, _) = Disk::open(source, &config)?;
         match base {
             Disk::Overlay(layers) | Disk::Directory(layers) => {
                 self.views

@@ -1,5 +1,6 @@
 //! What to read, and how much of it.
 
+use sandtrace_event::DiskIdentity;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -112,6 +113,9 @@ pub enum Baseline {
 pub struct FsConfig {
     /// What the first scan is compared with.
     pub baseline: Baseline,
+    /// Device and inode that an image must have, where somebody saw it before:
+    /// a path such as `/proc/PID/fd/N` may name another file by now.
+    pub expected: Option<DiskIdentity>,
     /// Bytes of one file that are hashed; of a larger file the first and the
     /// last half of the bound.
     pub hash_bound: u64,
@@ -130,6 +134,7 @@ impl Default for FsConfig {
     fn default() -> Self {
         Self {
             baseline: Baseline::AtAttach,
+            expected: None,
             hash_bound: 64 << 20,
             hash_budget: 64 << 30,
             max_paths: 4_000_000,
@@ -159,6 +164,16 @@ pub enum FsError {
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// Another file than the one that was seen before.
+    #[error("{} is not the disk that was found: device {device} and inode {inode}", path.display())]
+    Replaced {
+        /// Where it was opened.
+        path: PathBuf,
+        /// `major:minor` of what was found.
+        device: String,
+        /// And its inode.
+        inode: u64,
     },
     /// An image that is a directory, a socket, or the like.
     #[error("{} is neither a regular file nor a block device", path.display())]

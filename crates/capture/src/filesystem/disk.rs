@@ -24,6 +24,7 @@ use e2b::E2b;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use e2b::Header as E2bHeader;
 pub(crate) use qcow2::Qcow2;
+use sandtrace_event::DiskIdentity;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -81,8 +82,21 @@ pub(crate) struct Stamp {
 
 /// Opens an image. What its bytes say never decides its format: a guest that
 /// writes a qcow2 header to its raw disk would make us open the files it names.
-pub(crate) fn open(path: &Path, format: ImageFormat) -> Result<Arc<dyn Blocks>, FsError> {
+///
+/// `expected` is what the open file itself must be.
+pub(crate) fn open(
+    path: &Path,
+    format: ImageFormat,
+    expected: Option<&DiskIdentity>,
+) -> Result<Arc<dyn Blocks>, FsError> {
     let raw = Raw::open(path)?;
+    if let Some(expected) = expected.filter(|expected| !raw.is(expected)) {
+        return Err(FsError::Replaced {
+            path: path.to_owned(),
+            device: expected.device.clone(),
+            inode: expected.inode.0,
+        });
+    }
     match format {
         ImageFormat::Raw => Ok(Arc::new(raw)),
         ImageFormat::E2b => Ok(Arc::new(E2b::open(&raw, path)?)),

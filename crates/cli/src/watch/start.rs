@@ -88,7 +88,10 @@ pub(super) fn disk_source(settings: &Settings, disk: &Disk) -> FileSource {
             path: disk.open_path.clone(),
             format: ImageFormat::by_name(Path::new(&disk.identity.path)),
         },
-        config: settings.files.clone(),
+        config: FsConfig {
+            expected: Some(disk.identity.clone()),
+            ..settings.files.clone()
+        },
         name: disk.identity.path.clone(),
         tier: settings.target.tier(),
     }

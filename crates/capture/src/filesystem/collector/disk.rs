@@ -35,7 +35,7 @@ impl Disk {
                 )
             }
             Source::Image { path, format } => {
-                let image = Image::open(&path, format)?;
+                let image = Image::open(&path, format, config.expected.as_ref())?;
                 let identity =
                     identity(&path, "ext4").map_err(|source| FsError::Image { path, source })?;
                 (Self::Image(image), identity)

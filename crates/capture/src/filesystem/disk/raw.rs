@@ -4,6 +4,7 @@ use super::super::config::FsError;
 use super::{Blocks, Place, Stamp};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
+use sandtrace_event::DiskIdentity;
 use sandtrace_sys::fiemap::{Extent, ExtentKind, extents};
 use std::fs::File;
 use std::io;
@@ -43,6 +44,15 @@ impl Raw {
             });
         }
         Self::of(file).map_err(failed)
+    }
+
+    /// Whether the open file is this one, by device and inode.
+    pub(super) fn is(&self, other: &DiskIdentity) -> bool {
+        let (major, minor) = (
+            rustix::fs::major(self.device),
+            rustix::fs::minor(self.device),
+        );
+        other.inode.0 == self.inode && other.device == format!("{major}:{minor}")
     }
 
     fn of(file: File) -> io::Result<Self> {

@@ -71,10 +71,10 @@ fn qcow2_reads_as_qemu_reads_it() {
         arguments.extend(options);
         arguments.extend([raw.to_str().unwrap(), path.to_str().unwrap()]);
         run("qemu-img", &arguments);
-        let disk = open(&path, ImageFormat::by_name(&path)).unwrap();
+        let disk = open(&path, ImageFormat::by_name(&path), None).unwrap();
         assert!(all(&*disk) == bytes, "{options:?}");
         check_places(&*disk, &bytes);
-        let raw = open(&raw, ImageFormat::Raw).unwrap();
+        let raw = open(&raw, ImageFormat::Raw, None).unwrap();
         assert_eq!(changed(&*raw, &*disk).unwrap(), Ranges::default());
     }
 }
@@ -117,7 +117,7 @@ fn images_below_an_image_show_through() {
     expected[1090 * kib..1100 * kib].fill(8);
     expected[2 * kib * kib..(2 * kib + 128) * kib].fill(0);
     expected[7500 * kib..7501 * kib].fill(9);
-    let [middle, top] = [middle, top].map(|path| open(&path, ImageFormat::Qcow2).unwrap());
+    let [middle, top] = [middle, top].map(|path| open(&path, ImageFormat::Qcow2, None).unwrap());
     assert!(all(&*top) == expected);
     check_places(&*top, &expected);
     let differing = changed(&*middle, &*top).unwrap();
@@ -142,7 +142,7 @@ fn what_is_not_read_of_qcow2_is_refused_by_name() {
         header[place..place + value.len()].copy_from_slice(value);
         let path = dir.path().join("x.qcow2");
         fs::write(&path, &header).unwrap();
-        let said = match open(&path, ImageFormat::Qcow2) {
+        let said = match open(&path, ImageFormat::Qcow2, None) {
             Ok(_) => String::new(),
             Err(FsError::Image { source, .. }) => source.to_string(),
             Err(other) => other.to_string(),
@@ -174,7 +174,7 @@ fn a_raw_disk_that_claims_to_be_qcow2_stays_raw() {
     let path = made(dir.path(), "disk.img", 1 << 20);
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.write_all_at(b"QFI\xfb\0\0\0\x03", 0).unwrap();
-    let disk = open(&path, ImageFormat::by_name(&path)).unwrap();
+    let disk = open(&path, ImageFormat::by_name(&path), None).unwrap();
     assert_eq!(disk.size(), 1 << 20);
     assert!(all(&*disk).starts_with(b"QFI"));
 }
@@ -182,7 +182,7 @@ fn a_raw_disk_that_claims_to_be_qcow2_stays_raw() {
 /// `(number, start, len)` in sectors.
 #[track_caller]
 fn check_table(path: &Path, expected: &[(u32, u64, u64)]) {
-    let disk = open(path, ImageFormat::Raw).unwrap();
+    let disk = open(path, ImageFormat::Raw, None).unwrap();
     let mut found: Vec<_> = partitions(&*disk)
         .unwrap()
         .iter()
@@ -253,7 +253,7 @@ fn a_forged_table_ends() {
     header[84..88].copy_from_slice(&128_u32.to_le_bytes());
     file.write_all_at(&header, 512).unwrap();
     file.write_all_at(&[0x41; 900_000], 1024).unwrap();
-    let disk = open(&path, ImageFormat::Raw).unwrap();
+    let disk = open(&path, ImageFormat::Raw, None).unwrap();
     assert!(partitions(&*disk).unwrap().len() <= 256);
 }
 
@@ -272,7 +272,7 @@ fn what_was_written_is_found_by_every_means() {
         let at = dice.below(6 << 20) as u64;
         file.write_all_at(b"patched", at).unwrap();
     }
-    let [before, after] = [before, after].map(|path| open(&path, ImageFormat::Raw).unwrap());
+    let [before, after] = [before, after].map(|path| open(&path, ImageFormat::Raw, None).unwrap());
     let (was, is) = (all(&*before), all(&*after));
     let exact = changed(&*before, &*after).unwrap();
     let sums = Sums::of(&*after).unwrap();
@@ -415,4 +415,35 @@ fn sums_of_a_vast_thin_disk_take_little_memory() {
         assert!(changed.touch(&(at..at + 1)));
         assert!(!changed.touch(&(0..at - (1 << 31))));
     }
+}
+
+/// A descriptor that names another file by now is not the disk that was found.
+#[test]
+fn another_file_than_the_one_that_was_found_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let [found, other] = ["found", "other"].map(|name| dir.path().join(name));
+    for path in [&found, &other] {
+        fs::write(path, [0; 4096]).unwrap();
+    }
+    let stat = rustix::fs::stat(&found).unwrap();
+    let (major, minor) = (
+        rustix::fs::major(stat.st_dev),
+        rustix::fs::minor(stat.st_dev),
+    );
+    let expected = DiskIdentity {
+        device: format!("{major}:{minor}"),
+        inode: sandtrace_event::Count(stat.st_ino),
+        path: "fd/7".to_owned(),
+        kind: "unknown".to_owned(),
+    };
+    let link = dir.path().join("fd");
+    std::os::unix::fs::symlink(&found, &link).unwrap();
+    assert!(open(&link, ImageFormat::Raw, Some(&expected)).is_ok());
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    let error = open(&link, ImageFormat::Raw, Some(&expected)).unwrap_err();
+    assert!(
+        error.to_string().contains("is not the disk that was found"),
+        "{error}"
+    );
 }

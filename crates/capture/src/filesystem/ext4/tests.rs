@@ -18,7 +18,7 @@ use std::path::Path;
 fn walk(path: &Path) -> (Option<Tree>, Problems) {
     let mut problems = Problems::default();
     let mut budget = Budget::new(&FsConfig::default());
-    let disk = disk::open(path, ImageFormat::Raw).unwrap();
+    let disk = disk::open(path, ImageFormat::Raw, None).unwrap();
     let (nothing, journaled) = (Tree::default(), BTreeSet::new());
     let old = Old {
         tree: &nothing,

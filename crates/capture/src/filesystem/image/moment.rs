@@ -7,6 +7,7 @@
 
 use super::super::config::{FsError, ImageFormat};
 use super::super::disk::{Blocks, Ranges, Stamp, Sums, changed, open};
+use sandtrace_event::DiskIdentity;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,9 +53,13 @@ pub(crate) struct Moment {
 }
 
 impl Image {
-    pub(crate) fn open(path: &Path, format: ImageFormat) -> Result<Self, FsError> {
+    pub(crate) fn open(
+        path: &Path,
+        format: ImageFormat,
+        expected: Option<&DiskIdentity>,
+    ) -> Result<Self, FsError> {
         Ok(Self {
-            disk: open(path, format)?,
+            disk: open(path, format, expected)?,
             kept: Kept::Nothing,
             base: None,
             stamp: None,

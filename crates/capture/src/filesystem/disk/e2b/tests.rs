@@ -93,7 +93,7 @@ fn check_disk(pieces: &[(u8, u64, u64)]) {
     let path = dir.path().join(BuildId([2; 16]).to_string());
     let path = path.join("rootfs.ext4.header");
     fs::write(&path, header(3, expected.len() as u64, 2, &rows)).unwrap();
-    let disk = open(&path, ImageFormat::by_name(&path)).unwrap();
+    let disk = open(&path, ImageFormat::by_name(&path), None).unwrap();
     assert_eq!(disk.size(), expected.len() as u64);
     let mut read = vec![1; expected.len()];
     disk.read_exact_at(&mut read, 0).unwrap();
@@ -118,7 +118,7 @@ fn a_build_that_is_missing_is_named() {
     fs::create_dir(&own).unwrap();
     let path = own.join("rootfs.ext4.header");
     fs::write(&path, header(3, BLOCK, 5, &[(0, BLOCK, 5, 0)])).unwrap();
-    let error = open(&path, ImageFormat::by_name(&path)).unwrap_err();
+    let error = open(&path, ImageFormat::by_name(&path), None).unwrap_err();
     let said = error.to_string();
     assert!(
         said.contains("05050505-0505-0505-0505-050505050505/rootfs.ext4"),
