@@ -70,6 +70,8 @@ findings! {
     DnsTunnelling = "dns_tunnelling",
     /// The names in the server's certificate do not cover the name the client asked for.
     CertNameMismatch = "cert_name_mismatch",
+    /// The client named a host with more bytes than names have; the rest is left out.
+    NameTooLong = "name_too_long",
 }
 
 /// A set of findings.

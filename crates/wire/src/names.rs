@@ -81,6 +81,8 @@ struct Answered {
 
 /// Names kept per address; large hosts serve more, but one sandbox asks for few.
 const MAX_NAMES: usize = 32;
+/// Bytes of text of one address's names, so that a record has room for all.
+const MAX_NAMES_TEXT: usize = 16 * 1024;
 /// Names kept in all, as a multiple of the addresses.
 const NAMES_PER_ADDRESS: usize = 2;
 
@@ -114,7 +116,10 @@ impl NameBook {
         let names = self.by_address.entry(address).or_default();
         let before = names.len();
         names.retain(|known| &known.name != name || known.resolver != resolver);
-        if names.len() >= MAX_NAMES {
+        let text = |names: &[Answered]| names.iter().map(|it| it.name.len()).sum::<usize>();
+        while !names.is_empty()
+            && (names.len() >= MAX_NAMES || text(names) + name.len() > MAX_NAMES_TEXT)
+        {
             // An accepted resolver's word is not to be pushed out by others.
             let victim = names.iter().position(|known| !known.accepted);
             names.remove(victim.unwrap_or(0));

@@ -22,10 +22,31 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     out
 }
 
+/// Longest name of a host in bytes (RFC 1035 section 2.3.4).
+const MAX_HOST: usize = 255;
+/// Stands where the rest of a text was left out; escaped text never has it.
+const CUT: char = '…';
+
+/// [`escaped`], of at most `max` bytes; the rest is left out and marked so.
+pub(crate) fn escaped_prefix(bytes: &[u8], max: usize) -> String {
+    let mut out = escaped(bytes.get(..max).unwrap_or(bytes));
+    if bytes.len() > max {
+        out.push(CUT);
+    }
+    out
+}
+
+/// Whether a part of a text was left out.
+pub(crate) fn is_cut(text: &str) -> bool {
+    text.ends_with(CUT)
+}
+
 /// A host name as it is compared and recorded: lower case, no trailing dot.
+/// One that is longer than names can be is cut, and so equals no other.
 pub(crate) fn host_name(bytes: &[u8]) -> String {
     let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
-    escaped(&bytes.to_ascii_lowercase())
+    let kept = bytes.get(..=MAX_HOST).unwrap_or(bytes);
+    escaped_prefix(&kept.to_ascii_lowercase(), MAX_HOST)
 }
 
 #[cfg(test)]
@@ -42,5 +63,7 @@ mod tests {
         check(b"a b\\c", "a\\032b\\092c");
         check(b"\x1b[31m\xff", "\\027[31m\\255");
         check(b"", "");
+        check(&[b'A'; 255], &"a".repeat(255));
+        check(&[0xff; 60_000], &format!("{}…", "\\255".repeat(255)));
     }
 }

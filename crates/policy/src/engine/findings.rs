@@ -57,6 +57,10 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
             basis.by_name,
             "the connection's hello was not read: the reassembly memory was used up",
         ),
+        "name_too_long" => objection_if(
+            basis.by_name,
+            "the client named a host with more bytes than names have",
+        ),
         "metadata_address" => objection_if(
             !basis.by_single_address,
             "the address is that of a cloud's metadata service; to allow it, a rule must name it",

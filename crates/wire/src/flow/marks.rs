@@ -3,6 +3,7 @@
 use crate::findings::{Finding, Findings};
 use crate::http::HttpFacts;
 use crate::key::FlowKey;
+use crate::text::is_cut;
 use crate::tls::TlsFacts;
 use crate::view::Protocol;
 use std::net::IpAddr;
@@ -37,6 +38,13 @@ pub(crate) fn by_content(
     }
     if offers("doq") {
         findings.insert(Finding::DnsOverQuic);
+    }
+    let named = [
+        tls.and_then(|tls| tls.sni.as_deref()),
+        http.and_then(|http| http.host.as_deref()),
+    ];
+    if named.into_iter().flatten().any(is_cut) {
+        findings.insert(Finding::NameTooLong);
     }
     let peer = key.peer();
     let is_known = peer.port == Some(HTTPS_PORT)

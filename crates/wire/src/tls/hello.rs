@@ -38,6 +38,8 @@ const EXT_ECH: u16 = 0xfe0d;
 
 /// ALPN entries that are kept; clients offer two or three.
 const MAX_ALPN: usize = 16;
+/// Bytes that are kept of each; registered ones have at most 20.
+const MAX_ALPN_SHOWN: usize = 32;
 
 impl TlsFacts {
     /// Reads the body of a ClientHello message.
@@ -95,7 +97,8 @@ impl TlsFacts {
                 while !protocols.is_empty() && self.alpn.len() < MAX_ALPN {
                     let protocol = protocols.vec8()?;
                     print.alpn(protocol.rest());
-                    self.alpn.push(text::escaped(protocol.rest()));
+                    self.alpn
+                        .push(text::escaped_prefix(protocol.rest(), MAX_ALPN_SHOWN));
                 }
             }
             EXT_SUPPORTED_VERSIONS => {

@@ -129,6 +129,26 @@ fn an_http_host_is_a_claim() {
 }
 
 #[test]
+fn a_name_longer_than_names_are_is_cut_and_told() {
+    #[track_caller]
+    fn check(port: u16, bytes: &[u8]) {
+        let mut lab = lab();
+        lab.play_all(&Talk::open(40_000, port).client_in(1400, bytes).frames);
+        let report = &lab.finish()[0];
+        assert!(report.findings.contains(&"name_too_long"));
+        let host = report.host.as_ref().unwrap();
+        assert!(host.len() < 1100 && host.ends_with('…'), "{host}");
+    }
+    // 4,400 bytes of which each takes four characters.
+    let name = "é".repeat(2200);
+    check(443, &hello_records(&name, 0, 16_000));
+    check(
+        80,
+        format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes(),
+    );
+}
+
+#[test]
 fn a_changed_hello_is_noticed_and_not_believed() {
     let good = hello_records("good.example", 0, 16_000);
     let evil = hello_records("evil.example", 0, 16_000);
