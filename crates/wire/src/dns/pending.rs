@@ -32,6 +32,35 @@ pub struct DnsTransaction {
     pub tunnelling: bool,
 }
 
+/// Bytes of text of the answers in one report: a record has room for it, also
+/// where each backslash takes two bytes.
+const MAX_ANSWERS_TEXT: usize = 32 * 1024;
+
+impl DnsTransaction {
+    /// The same with its answers spread over as many as it takes, so that a
+    /// record has room for each.
+    pub(crate) fn parts(mut self) -> Vec<Self> {
+        let mut lists = vec![Vec::new()];
+        let mut text = 0;
+        for answer in std::mem::take(&mut self.answers) {
+            // Quotes and a comma.
+            text += answer.len() + 3;
+            if text > MAX_ANSWERS_TEXT {
+                text = answer.len() + 3;
+                lists.push(Vec::new());
+            }
+            if let Some(list) = lists.last_mut() {
+                list.push(answer);
+            }
+        }
+        let part = |answers| Self {
+            answers,
+            ..self.clone()
+        };
+        lists.into_iter().map(part).collect()
+    }
+}
+
 /// Who asked whom: the sandbox's end and the resolver's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Asked {

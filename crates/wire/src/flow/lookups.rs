@@ -56,7 +56,9 @@ impl FlowTable {
             Some(_) => {}
             None => self.note(slot, Finding::DnsUnmatchedAnswer),
         }
-        sink.dns(at, &reply.transaction);
+        for part in reply.transaction.parts() {
+            sink.dns(at, &part);
+        }
     }
 
     fn learn(&mut self, message: &Message, asked: Asked, at: Moment) {

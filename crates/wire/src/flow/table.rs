@@ -26,7 +26,8 @@ pub trait FlowSink {
     fn flow(&mut self, phase: Phase, at: Moment, flow: &FlowView<'_>) -> Bounds;
 
     /// Called once for a question: at its matched answer, or when none came in
-    /// time. An answer that matches no question is reported too.
+    /// time. An answer that matches no question is reported too. An answer with
+    /// too much text for one record is reported in parts, each with further answers.
     fn dns(&mut self, at: Moment, query: &DnsTransaction);
 
     /// How many reports it can take now without making the table wait. Opens,

@@ -149,6 +149,34 @@ fn a_name_longer_than_names_are_is_cut_and_told() {
 }
 
 #[test]
+fn a_long_answer_is_spread_over_reports() {
+    let mut answer = dns(7, "x.example", None);
+    answer[2..4].copy_from_slice(&[0x81, 0x80]);
+    answer[6..8].copy_from_slice(&[1, 0]);
+    // A name of 3 * 64 + 56 bytes, and pointers to it.
+    let label = |len: u8| [vec![len], vec![0xff; usize::from(len)]].concat();
+    let long = [label(63), label(63), label(63), label(55), vec![0]].concat();
+    let at = answer.len() as u16 + 12;
+    let head = [0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60];
+    answer.extend([&head[..], &(long.len() as u16).to_be_bytes(), &long].concat());
+    for _ in 0..255 {
+        answer.extend([&head[..], &[0, 2], &(0xc000 | at).to_be_bytes()].concat());
+    }
+    let mut lab = lab();
+    let question = dns(7, "x.example", None);
+    lab.play(&datagram(FromSandbox, 5353, RESOLVER, 53, &question));
+    lab.play(&datagram(ToSandbox, 5353, RESOLVER, 53, &answer));
+    let reports = &lab.sink.dns;
+    let texts = reports
+        .iter()
+        .map(|it| it.answers.iter().map(String::len).sum::<usize>());
+    assert!(texts.max().unwrap() < 40_000);
+    let answers: usize = reports.iter().map(|it| it.answers.len()).sum();
+    assert_eq!(answers, 256);
+    assert!(reports.iter().all(|it| it.matched));
+}
+
+#[test]
 fn a_changed_hello_is_noticed_and_not_believed() {
     let good = hello_records("good.example", 0, 16_000);
     let evil = hello_records("evil.example", 0, 16_000);
