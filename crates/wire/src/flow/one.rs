@@ -419,11 +419,10 @@ impl Flow {
         self.after_sniff();
     }
 
-    /// Reads a datagram of a conversation that began as QUIC does.
+    /// Reads a datagram if it may be QUIC, also after others that are not.
     fn sniff_quic(&mut self, datagram: &[u8]) {
         let is_udp = self.key.protocol == Protocol::Udp && !self.key.later_fragments;
         if !is_udp || !starts_like_quic(datagram) {
-            self.sniffed = true;
             return;
         }
         if !self.sniffed {

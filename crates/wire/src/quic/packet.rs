@@ -18,6 +18,9 @@ pub(super) struct Initial<'a> {
     number_at: usize,
 }
 
+/// Types of packets, as version 1 numbers them. A Retry has no length.
+const INITIAL: u8 = 0;
+const RETRY: u8 = 3;
 /// Longest connection id of the versions that are read.
 const MAX_ID: usize = 20;
 /// From the start of the packet number to the sample of header protection.
@@ -40,24 +43,31 @@ fn version(number: u32) -> Option<Version> {
     }
 }
 
-/// The Initial packets of a datagram, before anything that is cut off or of another kind.
+/// The Initial packets of a datagram, before anything that is cut off or has no
+/// length. What is sent before its Initial, as data of 0-RTT, is passed over.
 pub(super) fn initials(datagram: &[u8]) -> impl Iterator<Item = Initial<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
-        let (initial, after) = Initial::parse(rest)?;
-        rest = after;
-        Some(initial)
+        loop {
+            let (initial, after) = Initial::parse(rest)?;
+            rest = after;
+            if initial.is_some() {
+                return initial;
+            }
+        }
     })
 }
 
 impl<'a> Initial<'a> {
-    fn parse(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    /// The packet at the start, if it is an Initial, and what follows it.
+    fn parse(bytes: &'a [u8]) -> Option<(Option<Self>, &'a [u8])> {
         let mut reader = Reader::new(bytes);
         let first = reader.u8()?;
         let version = version(reader.u32()?)?;
         // Version 2 numbers the packet types anew (RFC 9369 section 3.2).
-        let kind = if matches!(version, Version::V2) { 1 } else { 0 };
-        if first & 0xc0 != 0xc0 || first >> 4 & 3 != kind {
+        let renumbered = u8::from(matches!(version, Version::V2));
+        let kind = (first >> 4).wrapping_sub(renumbered) & 3;
+        if first & 0xc0 != 0xc0 || kind == RETRY {
             return None;
         }
         let destination = reader.vec8()?.rest();
@@ -65,8 +75,10 @@ impl<'a> Initial<'a> {
         if destination.len() > MAX_ID || source.len() > MAX_ID {
             return None;
         }
-        let token = usize::try_from(varint(&mut reader)?).ok()?;
-        reader.take(token)?;
+        if kind == INITIAL {
+            let token = usize::try_from(varint(&mut reader)?).ok()?;
+            reader.take(token)?;
+        }
         let len = usize::try_from(varint(&mut reader)?).ok()?;
         let number_at = bytes.len() - reader.rest().len();
         reader.take(len)?;
@@ -77,7 +89,7 @@ impl<'a> Initial<'a> {
             packet,
             number_at,
         };
-        Some((initial, after))
+        Some(((kind == INITIAL).then_some(initial), after))
     }
 
     /// The keys of the client whose first packet this is.

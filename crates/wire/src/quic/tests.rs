@@ -72,6 +72,28 @@ fn a_hello_in_shuffled_pieces_over_packets_is_read() {
 }
 
 #[test]
+fn data_before_the_initial_of_a_datagram_is_passed_over() {
+    let hello = client_hello("quic.example", 1000);
+    let early = [&[0xd0, 0, 0, 0, 1, 1, 9, 0, 5][..], b"early"].concat();
+    let datagram = [early, initial(&[1; 8], &[], 0, &[(0, &hello)])].concat();
+    check(&[datagram], Some("quic.example"), false);
+}
+
+#[test]
+fn an_initial_after_other_datagrams_names_the_flow() {
+    use crate::Direction::FromSandbox;
+    use crate::testing::talk::{SERVER, datagram};
+    let hello = client_hello("quic.example", 1000);
+    let mut lab = crate::testing::lab::Lab::new(crate::FlowConfig::default());
+    let packet = initial(&[1; 8], &[], 0, &[(0, &hello)]);
+    for payload in [&b"stray"[..], &packet] {
+        lab.play(&datagram(FromSandbox, 40_000, SERVER, 443, payload));
+    }
+    let report = &lab.finish()[0];
+    assert_eq!(report.host.as_deref(), Some("quic.example"));
+}
+
+#[test]
 fn after_a_retry_the_client_begins_anew_with_other_keys() {
     let hello = client_hello("retry.example", 900);
     let (a, b) = hello.split_at(400);
