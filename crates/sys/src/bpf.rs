@@ -11,6 +11,7 @@ mod events;
 mod filter;
 mod frames;
 mod load;
+mod looks;
 mod mapped;
 mod nothing;
 mod quick;
@@ -25,6 +26,7 @@ pub use frames::{
 pub use nothing::BpfNothing;
 pub use tables::{BpfLosses, BpfTally, BpfThread};
 
+use crate::{pidns, tasks};
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use filter::Filter;
@@ -77,6 +79,17 @@ pub enum BpfError {
         map: &'static str,
         /// The cause.
         detail: String,
+    },
+    /// Process ids here are not those that the programs see.
+    #[error(
+        "load system call programs: this is not the host's PID namespace, whose process ids the programs see (run it there, or with the host's: `--pid host`)"
+    )]
+    PidNamespace,
+    /// The process has ended.
+    #[error("watch process {pid}: it has ended")]
+    Ended {
+        /// The process.
+        pid: u32,
     },
     /// A table in the kernel cannot be read or written.
     #[error("{doing}: {source}")]
@@ -167,6 +180,10 @@ pub struct BpfShape {
     pub address: Option<u8>,
     /// Argument that points to a list of strings.
     pub argv: Option<u8>,
+    /// Arguments that point to other texts, for a call without a list.
+    pub texts: [Option<u8>; 2],
+    /// Room is kept for it that calls without this cannot take.
+    pub alarm: bool,
 }
 
 /// The programs, attached. Dropping it detaches them and frees the tables.
@@ -175,7 +192,7 @@ pub struct BpfShape {
 /// it chose: what it starts has the same.
 pub struct BpfSyscalls {
     // Holds the programs' links.
-    _programs: Ebpf,
+    programs: Ebpf,
     filter: Filter,
     processes: HashMap<MapData, u32, [u8; tables::PROCESS_BYTES]>,
     owners: HashMap<MapData, u32, [u8; tables::OWNER_BYTES]>,
@@ -198,9 +215,13 @@ impl BpfSyscalls {
     ///
     /// # Errors
     /// When the kernel refuses, or lacks what they need: raw tracepoints, ring
-    /// buffers, atomic operations that answer (5.12) and its own type information
-    /// (`CONFIG_DEBUG_INFO_BTF`).
+    /// buffers, programs that are told where a thread's registers are (5.15) and
+    /// its own type information (`CONFIG_DEBUG_INFO_BTF`); and within a PID
+    /// namespace, where processes have other ids than those that programs see.
     pub fn load(config: BpfConfig, shapes: &[BpfShape]) -> Result<Self, BpfError> {
+        if !pidns::is_initial() {
+            return Err(BpfError::PidNamespace);
+        }
         let mut programs = EbpfLoader::new()
             .map_max_entries("owners", config.owners)
             .map_max_entries("processes", config.processes)
@@ -215,6 +236,7 @@ impl BpfSyscalls {
         for (name, tracepoint) in PROGRAMS {
             attach(&mut programs, name, tracepoint)?;
         }
+        looks::load(&mut programs)?;
         // Without KVM, or with its module not loaded, there are no exits.
         let sees_kvm = attach(&mut programs, "on_kvm_exit", config.kvm_tracepoint).is_ok();
         Ok(Self {
@@ -232,7 +254,7 @@ impl BpfSyscalls {
             tallies: map(&mut programs, "tallies")?,
             serials: map(&mut programs, "serials")?,
             events: map(&mut programs, "events")?,
-            _programs: programs,
+            programs,
             sees_kvm,
         })
     }
@@ -253,14 +275,41 @@ impl BpfSyscalls {
         inserted.map_err(|error| table("note down what is watched", error))
     }
 
-    /// Counts a process from now on, and all that it starts.
+    /// Counts a process from now on, and all that it starts or has started: what
+    /// is left of those that it started before is found by their parents.
     ///
     /// # Errors
-    /// When the table of processes is full, or the process is counted already.
+    /// When the table of processes is full, or the process is counted already or
+    /// has ended.
     pub fn watch(&mut self, pid: u32, owner: u32) -> Result<(), BpfError> {
-        let new = self.processes.insert(pid, tables::process(owner), NOEXIST);
-        new.map_err(|error| table("note down the process", error))?;
+        // In this order: whoever is found in the table passes the filter.
         self.filter.add(pid);
+        let new = self.processes.insert(pid, tables::process(owner), NOEXIST);
+        if let Err(error) = new {
+            self.filter.remove(pid);
+            return Err(table("note down the process", error));
+        }
+        let looked = self.adopt();
+        if looked.is_ok() && tasks::lives(pid) {
+            return Ok(());
+        }
+        // Its end may have been before it was noted down.
+        if self.processes.remove(&pid).is_ok() {
+            self.filter.remove(pid);
+        }
+        looked.and(Err(BpfError::Ended { pid }))
+    }
+
+    /// Notes down threads that live, and processes that watched ones had started.
+    fn adopt(&mut self) -> Result<(), BpfError> {
+        for _ in 0..ADOPT_PASSES {
+            let before = self.serials.get(&1, 0).unwrap_or_default();
+            looks::run(&mut self.programs)?;
+            // Each may have started others, whose ids were looked at before.
+            if self.serials.get(&1, 0).unwrap_or_default() == before {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -387,6 +436,10 @@ impl BpfSyscalls {
 /// Looks for an owner's processes: what is left after these was started
 /// while the last one was on its way, and ends up in nobody's counts.
 const LET_GO_PASSES: usize = 16;
+
+/// Looks at all threads of the host when a process is watched. A child has
+/// mostly a higher id than its parent and is found in the same look.
+const ADOPT_PASSES: usize = 16;
 
 /// `BPF_NOEXIST` of linux/bpf.h.
 const NOEXIST: u64 = 1;

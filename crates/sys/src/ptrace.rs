@@ -15,6 +15,7 @@ pub use memory::read_memory;
 pub use stop::{Stop, SyscallStop};
 pub use waker::Waker;
 
+use crate::syscall::ForbiddenCall;
 use rustix::process::Pid;
 use std::io;
 use std::marker::PhantomData;
@@ -157,10 +158,10 @@ impl Tracer {
         .map(|_| ())
     }
 
-    /// The number of the call that a seccomp filter met, for a thread that is
-    /// about to get SIGSYS for it.
+    /// The call that a seccomp filter met, for a thread that is about to get
+    /// SIGSYS for it; none where somebody else sent the signal.
     #[must_use]
-    pub fn forbidden_call(&self, tid: u32) -> Option<u32> {
+    pub fn forbidden_call(&self, tid: u32) -> Option<ForbiddenCall> {
         // `si_signo`, `si_code`, and from byte 24 `si_syscall` and `si_arch`
         // (asm-generic/siginfo.h); the whole is 128 bytes.
         let mut info = [0_u32; 32];
@@ -176,7 +177,7 @@ impl Tracer {
             )
         };
         let from_filter = info[0] == SIGSYS && info[2] == SYS_SECCOMP;
-        (status == 0 && from_filter).then_some(info[6])
+        (status == 0 && from_filter).then(|| ForbiddenCall::of(info[7], info[6]))
     }
 
     /// `PTRACE_GETEVENTMSG`; 0 where the thread was killed meanwhile.

@@ -44,11 +44,13 @@ pub struct SyscallCollector {
     /// Rare calls of this interval, and how often each was repeated since its record.
     rare: BTreeMap<RareKey, Repeated>,
     /// Calls that filters met in this interval, by process.
-    violations: BTreeMap<(u32, Option<u32>), Violation>,
+    violations: BTreeMap<(u32, ForbiddenKey), Violation>,
     /// Rare calls beyond the bound.
     unreported: u64,
     ended_so: bool,
 }
+
+type ForbiddenKey = Option<(SyscallAbi, u32)>;
 
 /// Who met a filter last, and how often since the record of the first time.
 struct Violation {
@@ -160,7 +162,7 @@ impl SyscallCollector {
         let at = moment(fact.at_us, now);
         match &fact.what {
             FactKind::Call(call) => self.call(fact, call, at, observer),
-            FactKind::Sigsys(number) => self.violation(fact, *number, at, observer),
+            FactKind::Sigsys(call) => self.violation(fact, *call, at, observer),
             FactKind::Ends(BAD_SYSCALL) => {
                 if fact.thread.pid == self.config.pid
                     && !std::mem::replace(&mut self.ended_so, true)
@@ -179,11 +181,11 @@ impl SyscallCollector {
     fn violation(
         &mut self,
         fact: &Fact,
-        number: Option<u32>,
+        call: ForbiddenKey,
         at: Timestamp,
         observer: &mut impl Observer,
     ) {
-        let key = (fact.thread.pid, number);
+        let key = (fact.thread.pid, call);
         if let Some(violation) = self.violations.get_mut(&key) {
             violation.times = violation.times.saturating_add(1);
             violation.fact.clone_from(fact);
@@ -198,14 +200,14 @@ impl SyscallCollector {
             times: 0,
         };
         self.violations.insert(key, first);
-        let detail = format!("a seccomp filter met {}: SIGSYS", called(number));
+        let detail = format!("a seccomp filter met {}: SIGSYS", called(call));
         let kind = SyscallFindingKind::SeccompViolation;
         self.finding(fact, kind, detail, at, observer);
     }
 
     fn repeated_violation(
         &self,
-        (_, number): (u32, Option<u32>),
+        (_, call): (u32, ForbiddenKey),
         violation: &Violation,
         now: Timestamp,
         observer: &mut impl Observer,
@@ -213,7 +215,7 @@ impl SyscallCollector {
         if violation.times == 0 {
             return;
         }
-        let (call, times) = (called(number), violation.times);
+        let (call, times) = (called(call), violation.times);
         let detail = format!("a seccomp filter met {call}: SIGSYS, {times} times more");
         let kind = SyscallFindingKind::SeccompViolation;
         self.finding(&violation.fact, kind, detail, now, observer);
@@ -410,11 +412,16 @@ impl Group {
     }
 }
 
-fn called(number: Option<u32>) -> String {
-    number.map_or_else(
-        || "a call".to_owned(),
-        |number| names::name(SyscallAbi::Native, number),
-    )
+fn called(call: ForbiddenKey) -> String {
+    let Some((abi, number)) = call else {
+        return "a call".to_owned();
+    };
+    let name = names::name(abi, number);
+    match abi {
+        SyscallAbi::Native => name,
+        SyscallAbi::I386 => format!("{name} (32-bit)"),
+        SyscallAbi::X32 => format!("{name} (x32)"),
+    }
 }
 
 fn report(at: Timestamp, record: SyscallActivity, observer: &mut impl Observer) {

@@ -48,6 +48,8 @@ pub(crate) fn decode(tid: u32, call: &RawCall) -> Option<RareCall> {
     if call.argv.iter().any(|argument| argument.cut) {
         unread.push("argv".to_owned());
     }
+    let detail = detail(&name, call, &mut unread);
+    unread.dedup();
     let argv = call.argv.iter();
     let argv = argv.map(|argument| lossy(&argument.bytes)).collect();
     let (path, path_b64) = path.map_or((None, None), |bytes| {
@@ -63,7 +65,7 @@ pub(crate) fn decode(tid: u32, call: &RawCall) -> Option<RareCall> {
             .map(|value| format!("{value:#x}"))
             .collect(),
         argv,
-        detail: detail(&name, call.arguments),
+        detail,
         name,
         path,
         path_b64,
@@ -162,21 +164,29 @@ fn unix(bytes: &[u8]) -> String {
     }
 }
 
-/// What the plain arguments say, for calls where they matter.
-fn detail(name: &str, arguments: [u64; 6]) -> Option<String> {
-    let [first, second, third, ..] = arguments;
+/// What the plain arguments say, for calls where they matter, with the texts
+/// that are neither path nor address.
+fn detail(name: &str, call: &RawCall, unread: &mut Vec<String>) -> Option<String> {
+    let [first, second, third, fourth, fifth, _] = call.arguments;
+    let mut text = |at: usize| said(call, at, unread);
     Some(match name {
-        "open" | "openat" | "openat2" | "creat" if may_write(name, arguments) => {
+        "open" | "openat" | "openat2" | "creat" if may_write(name, call.arguments) => {
             "for writing".to_owned()
         }
         "open" | "openat" => "for reading".to_owned(),
         "ptrace" => format!("request {} on process {second}", words::ptrace(first)),
         "process_vm_readv" | "process_vm_writev" => format!("memory of process {first}"),
-        "setns" => format!("descriptor {first}, kinds {}", words::namespaces(second)),
+        "setns" => {
+            let kinds = words::namespaces(second);
+            format!("descriptor {}, kinds {kinds}", signed(first))
+        }
         "unshare" => format!("new {}", words::namespaces(first)),
-        "prctl" => format!("operation {}", words::prctl(first)),
+        "prctl" => {
+            let operation = words::prctl(first);
+            format!("operation {operation}, {second:#x}, {third:#x}, {fourth:#x}, {fifth:#x}")
+        }
         "bpf" => format!("command {}", words::bpf(first)),
-        "seccomp" => format!("operation {first}"),
+        "seccomp" => format!("operation {first}, flags {second:#x}"),
         "setuid" | "setgid" => format!("id {first}"),
         "setresuid" | "setresgid" => {
             format!(
@@ -187,10 +197,93 @@ fn detail(name: &str, arguments: [u64; 6]) -> Option<String> {
             )
         }
         "socketcall" => format!("operation {first}"),
-        "init_module" | "finit_module" => "loads a kernel module".to_owned(),
-        "kexec_load" | "kexec_file_load" => "loads another kernel".to_owned(),
+        _ => {
+            return mounting(name, call.arguments, &mut text)
+                .or_else(|| loading(name, call.arguments, &mut text));
+        }
+    })
+}
+
+/// What changes what is mounted where.
+fn mounting(
+    name: &str,
+    [first, second, third, fourth, fifth, _]: [u64; 6],
+    text: &mut impl FnMut(usize) -> String,
+) -> Option<String> {
+    Some(match name {
+        "mount" => format!("source {}, type {}, flags {fourth:#x}", text(0), text(1)),
+        "umount2" | "swapon" | "fsopen" => format!("flags {second:#x}"),
+        "pivot_root" => format!("old root at {}", text(0)),
+        "fsconfig" => {
+            let descriptor = signed(first);
+            let (key, value) = (text(0), text(1));
+            format!("descriptor {descriptor}, command {second}, {key}, {value}")
+        }
+        "fsmount" => {
+            let descriptor = signed(first);
+            format!("descriptor {descriptor}, flags {second:#x}, attributes {third:#x}")
+        }
+        "move_mount" => {
+            let (descriptor, path) = (signed(first), text(0));
+            format!("from descriptor {descriptor}, {path}, flags {fifth:#x}")
+        }
+        "open_tree" | "mount_setattr" => format!("flags {third:#x}"),
         _ => return None,
     })
+}
+
+/// What puts other code or keys into the kernel.
+fn loading(
+    name: &str,
+    [first, second, third, fourth, fifth, _]: [u64; 6],
+    text: &mut impl FnMut(usize) -> String,
+) -> Option<String> {
+    Some(match name {
+        "init_module" => {
+            format!(
+                "loads a kernel module of {second} bytes, parameters {}",
+                text(0)
+            )
+        }
+        "finit_module" => {
+            let descriptor = signed(first);
+            let parameters = text(0);
+            format!(
+                "loads a kernel module: descriptor {descriptor}, parameters {parameters}, flags {third:#x}"
+            )
+        }
+        "delete_module" => format!("flags {second:#x}"),
+        "kexec_load" => {
+            format!("loads another kernel: entry {first:#x}, {second} segments, flags {fourth:#x}")
+        }
+        "kexec_file_load" => {
+            let (kernel, initrd) = (signed(first), signed(second));
+            let line = text(0);
+            format!(
+                "loads another kernel: descriptor {kernel}, initrd {initrd}, command line {line}, flags {fifth:#x}"
+            )
+        }
+        "add_key" | "request_key" => format!("type {}, {}", text(0), text(1)),
+        _ => return None,
+    })
+}
+
+/// A text beside path and address.
+fn said(call: &RawCall, at: usize, unread: &mut Vec<String>) -> String {
+    let fetched = call.texts.get(at).and_then(Option::as_ref);
+    match fetched {
+        None => "none".to_owned(),
+        Some(None) => {
+            unread.push("detail".to_owned());
+            "?".to_owned()
+        }
+        Some(Some(fetched)) => {
+            if fetched.cut {
+                unread.push("detail".to_owned());
+            }
+            lossy(&fetched.bytes)
+        }
+    }
 }
 
 /// Ids are 32 bits wide; −1 leaves one as it is.
@@ -234,6 +327,7 @@ mod tests {
             path: None,
             address: None,
             argv: Vec::new(),
+            texts: [None, None],
         }
     }
 

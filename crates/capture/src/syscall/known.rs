@@ -90,6 +90,7 @@ mod tests {
             })),
             address: None,
             argv: Vec::new(),
+            texts: [None, None],
         };
         let disks = [b"/srv/disk.img".to_vec()];
         assert_eq!(opens_known(&call, &disks), expected, "{path}");

@@ -20,6 +20,7 @@ pub use collector::{SyscallCollector, SyscallConfig};
 pub use groups::VmmKind;
 
 use sandtrace_event::{SyscallAbi, SyscallBackend};
+use sandtrace_sys::syscall::{CallTable, ForbiddenCall};
 
 /// One kind of call of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +102,9 @@ pub struct RawCall {
     pub address: Option<Option<Fetched>>,
     /// First arguments of `execve`.
     pub argv: Vec<Fetched>,
+    /// Other texts that it names, in the order of [`rare::Shape::texts`];
+    /// `Some(None)` where one could not be read.
+    pub texts: [Option<Option<Fetched>>; 2],
 }
 
 /// Something worth a record of its own.
@@ -121,8 +125,8 @@ pub struct Fact {
 pub enum FactKind {
     /// It asked for a rare call.
     Call(RawCall),
-    /// SIGSYS is delivered: a seccomp filter met the call of this number.
-    Sigsys(Option<u32>),
+    /// SIGSYS is delivered: a seccomp filter met this call.
+    Sigsys(Option<(SyscallAbi, u32)>),
     /// Its process ends with this exit status.
     Ends(i32),
 }
@@ -180,6 +184,19 @@ pub trait SyscallSource: Send {
 
     /// Lets go of every process. Facts and counts up to here can still be taken.
     fn detach(&mut self);
+}
+
+/// A call that a filter met, as the kernel tells of it.
+fn forbidden(call: ForbiddenCall) -> (SyscallAbi, u32) {
+    (abi(call.table), call.number)
+}
+
+fn abi(table: CallTable) -> SyscallAbi {
+    match table {
+        CallTable::Native => SyscallAbi::Native,
+        CallTable::I386 => SyscallAbi::I386,
+        CallTable::X32 => SyscallAbi::X32,
+    }
 }
 
 /// Name of a thread as it is now; empty where it has ended.

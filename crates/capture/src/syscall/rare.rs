@@ -13,13 +13,22 @@ pub(crate) struct Shape {
     pub(crate) address: Option<u8>,
     /// Argument that points to a list of strings.
     pub(crate) argv: Option<u8>,
+    /// Arguments that point to other texts, for a call without a list.
+    pub(crate) texts: [Option<u8>; 2],
 }
 
 const fn path(argument: u8) -> Shape {
     Shape {
         path: Some(argument),
-        address: None,
-        argv: None,
+        ..PLAIN
+    }
+}
+
+/// A text that is no path.
+const fn text(argument: u8) -> Shape {
+    Shape {
+        texts: [Some(argument), None],
+        ..PLAIN
     }
 }
 
@@ -27,6 +36,7 @@ const PLAIN: Shape = Shape {
     path: None,
     address: None,
     argv: None,
+    texts: [None, None],
 };
 
 const ADDRESS: Shape = Shape {
@@ -37,7 +47,13 @@ const ADDRESS: Shape = Shape {
 /// Calls that a VMM in its work has next to no use for, and an intruder has.
 const RARE: &[(&str, Shape)] = &[
     ("acct", path(0)),
-    ("add_key", PLAIN),
+    (
+        "add_key",
+        Shape {
+            texts: [Some(0), Some(1)],
+            ..PLAIN
+        },
+    ),
     ("bind", ADDRESS),
     ("bpf", PLAIN),
     ("capset", PLAIN),
@@ -60,20 +76,39 @@ const RARE: &[(&str, Shape)] = &[
         },
     ),
     ("exit_group", PLAIN),
-    ("finit_module", PLAIN),
+    ("finit_module", text(1)),
+    (
+        "fsconfig",
+        Shape {
+            texts: [Some(2), Some(3)],
+            ..PLAIN
+        },
+    ),
     ("fsmount", PLAIN),
     ("fsopen", path(0)),
-    ("init_module", PLAIN),
+    ("init_module", text(2)),
     ("io_uring_setup", PLAIN),
     ("ioperm", PLAIN),
     ("iopl", PLAIN),
-    ("kexec_file_load", PLAIN),
+    ("kexec_file_load", text(3)),
     ("kexec_load", PLAIN),
     ("keyctl", PLAIN),
     ("memfd_create", path(0)),
-    ("mount", path(1)),
+    (
+        "mount",
+        Shape {
+            texts: [Some(0), Some(2)],
+            ..path(1)
+        },
+    ),
     ("mount_setattr", path(1)),
-    ("move_mount", path(3)),
+    (
+        "move_mount",
+        Shape {
+            texts: [Some(1), None],
+            ..path(3)
+        },
+    ),
     ("name_to_handle_at", path(1)),
     ("open", path(0)),
     ("open_by_handle_at", PLAIN),
@@ -82,13 +117,25 @@ const RARE: &[(&str, Shape)] = &[
     ("openat2", path(1)),
     ("perf_event_open", PLAIN),
     ("pidfd_getfd", PLAIN),
-    ("pivot_root", path(0)),
+    (
+        "pivot_root",
+        Shape {
+            texts: [Some(1), None],
+            ..path(0)
+        },
+    ),
     ("prctl", PLAIN),
     ("process_vm_readv", PLAIN),
     ("process_vm_writev", PLAIN),
     ("ptrace", PLAIN),
     ("reboot", PLAIN),
-    ("request_key", PLAIN),
+    (
+        "request_key",
+        Shape {
+            texts: [Some(0), Some(1)],
+            ..PLAIN
+        },
+    ),
     ("seccomp", PLAIN),
     ("setgid", PLAIN),
     ("setns", PLAIN),
@@ -101,6 +148,25 @@ const RARE: &[(&str, Shape)] = &[
     ("unshare", PLAIN),
     ("userfaultfd", PLAIN),
 ];
+
+/// Of those, calls that programs make often and that do no harm as such. Who
+/// makes many of them hides none of the others: room is kept for those.
+const ORDINARY: &[&str] = &[
+    "bind",
+    "creat",
+    "exit_group",
+    "memfd_create",
+    "name_to_handle_at",
+    "open",
+    "openat",
+    "openat2",
+    "prctl",
+];
+
+/// Whether room is kept for a rare call.
+pub(crate) fn is_alarm(name: &str) -> bool {
+    !ORDINARY.contains(&name)
+}
 
 /// Rare calls of one table of numbers.
 pub(crate) fn table(abi: SyscallAbi) -> HashMap<u32, Shape> {

@@ -1,7 +1,8 @@
 /*
- * Meets a seccomp filter: getpgid is forbidden. The first argument says what
- * the filter does (kill, thread, trap) or that none is met (idle); with trap,
- * the signal's handler ends as Firecracker's does. Begins on SIGUSR1.
+ * Meets a seccomp filter: getpgid and execve are forbidden. The first argument
+ * says what the filter does (kill, thread, trap, errno) or that none is met
+ * (idle); with trap, the signal's handler ends as Firecracker's does. Begins on
+ * SIGUSR1. With late the filter comes only then, and the next SIGUSR1 ends it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,20 +35,23 @@ int main(int argc, char **argv)
 		action = SECCOMP_RET_KILL_PROCESS;
 	if (!strcmp(argv[1], "thread"))
 		action = SECCOMP_RET_KILL_THREAD;
+	if (!strcmp(argv[1], "errno"))
+		action = SECCOMP_RET_ERRNO | EPERM;
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpgid, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpgid, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, action),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog filter = {4, code};
+	struct sock_fprog filter = {5, code};
 	sigset_t wait;
 	int got;
 	sigemptyset(&wait);
 	sigaddset(&wait, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &wait, 0);
 	signal(SIGSYS, violated);
-	if (strcmp(argv[1], "idle")) {
+	if (strcmp(argv[1], "idle") && strcmp(argv[1], "late")) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 			return 1;
 		if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
@@ -61,6 +65,17 @@ int main(int argc, char **argv)
 		pthread_t thread;
 		pthread_create(&thread, 0, forbidden, 0);
 		sleep(1);
+	} else if (!strcmp(argv[1], "errno")) {
+		char *arguments[] = {"/bin/true", "now", 0};
+		execve(arguments[0], arguments, 0);
+		forbidden(0);
+	} else if (!strcmp(argv[1], "late")) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+			return 3;
+		prctl(PR_SET_NAME, "confined");
+		while (sigwait(&wait, &got) == EINTR)
+			;
 	} else if (strcmp(argv[1], "idle")) {
 		forbidden(0);
 	} else {

@@ -7,6 +7,8 @@ mod against_strace;
 #[cfg(test)]
 mod attach;
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod confined;
 #[cfg(test)]
 mod escape;

@@ -1,6 +1,7 @@
 //! Events that syscalls.bpf.c puts into its ring.
 
 use super::tables::{long, name, word};
+use crate::syscall::ForbiddenCall;
 
 /// Arguments of a list that are kept, and bytes of each.
 const ARGV: usize = 6;
@@ -46,16 +47,24 @@ pub enum BpfEventKind {
         address: Option<Vec<u8>>,
         /// The list of strings as far as it was read, each with whether it was cut.
         argv: Vec<(Vec<u8>, bool)>,
+        /// Two other texts, of a call that has no list; `None` where one could
+        /// not be read.
+        texts: [Option<(Vec<u8>, bool)>; 2],
     },
-    /// A seccomp filter met a call: its number, where that is known.
-    Sigsys(Option<u32>),
+    /// A seccomp filter met a call: which, where that is known.
+    Sigsys(Option<ForbiddenCall>),
 }
 
 impl BpfEvent {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let kind = match word(bytes, 8)? {
             1 => call(bytes)?,
-            2 => BpfEventKind::Sigsys(word(bytes, 20).filter(|number| *number != u32::MAX)),
+            2 => {
+                let number = word(bytes, 20)?;
+                let arch = u32::try_from(long(bytes, 24)?).unwrap_or_default();
+                let known = number != u32::MAX;
+                BpfEventKind::Sigsys(known.then(|| ForbiddenCall::of(arch, number)))
+            }
             _ => return None,
         };
         Some(Self {
@@ -75,9 +84,9 @@ fn call(bytes: &[u8]) -> Option<BpfEventKind> {
         *argument = long(bytes, 24 + 8 * at)?;
     }
     let mut argv = Vec::new();
+    let own = |at: usize| text(bytes, 100 + 4 * at, TEXTS + at * ARGUMENT, ARGUMENT);
     for at in 0..ARGV {
-        let begin = TEXTS + at * ARGUMENT;
-        match text(bytes, 100 + 4 * at, begin, ARGUMENT) {
+        match own(at) {
             Some((text, cut)) if !text.is_empty() || length(bytes, 100 + 4 * at)? > 0 => {
                 argv.push((text, cut));
             }
@@ -94,6 +103,7 @@ fn call(bytes: &[u8]) -> Option<BpfEventKind> {
         path: text(bytes, 92, PATH, PATH_BYTES),
         address: address.map(<[u8]>::to_vec),
         argv,
+        texts: [own(0), own(1)],
     })
 }
 

@@ -7,14 +7,18 @@ use aya::programs::RawTracePoint;
 use std::io;
 
 pub(super) fn set_shapes(programs: &mut Ebpf, shapes: &[BpfShape]) -> Result<(), BpfError> {
-    let mut table_: Array<_, [u8; 4]> = programs
+    let mut table_: Array<_, [u8; 8]> = programs
         .map_mut("shapes")
         .ok_or_else(|| wrong("shapes", &"missing"))?
         .try_into()
         .map_err(|error| wrong("shapes", &error))?;
     for shape in shapes {
         let at = |argument: Option<u8>| argument.unwrap_or(u8::MAX);
-        let value = [1, at(shape.path), at(shape.address), at(shape.argv)];
+        let [first, second] = shape.texts.map(at);
+        let rare = if shape.alarm { 2 } else { 1 };
+        let list = [rare, at(shape.path), at(shape.address), at(shape.argv)];
+        let [a, b, c, d] = list;
+        let value = [a, b, c, d, first, second, 0, 0];
         let index = u32::from(shape.number & 511) + if shape.compat { 512 } else { 0 };
         table_
             .set(index, value, 0)
@@ -66,7 +70,7 @@ where
     T::try_from(take(programs, name)?).map_err(|error| wrong(name, &error))
 }
 
-fn wrong(map: &'static str, detail: &dyn std::fmt::Display) -> BpfError {
+pub(super) fn wrong(map: &'static str, detail: &dyn std::fmt::Display) -> BpfError {
     BpfError::Map {
         map,
         detail: detail.to_string(),

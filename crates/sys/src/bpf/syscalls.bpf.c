@@ -46,6 +46,9 @@ static long (*read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*read_user_str)(void *to, u32 size, const void *from) = (void *)114;
 static u64 (*boot_ns)(void) = (void *)125;
+static long (*read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
+static u64 (*ring_query)(void *ring, u64 what) = (void *)134;
+static void *(*task_regs)(void *task) = (void *)175;
 static void *(*current_task)(void) = (void *)158;
 static void *(*ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*ring_submit)(void *data, u64 flags) = (void *)132;
@@ -63,15 +66,26 @@ struct signal_struct {
 	} live;
 	u32 flags;
 } KERNEL;
+struct mm_struct {
+	unsigned long arg_start, arg_end;
+} KERNEL;
 struct task_struct {
 	struct thread_info thread_info;
+	void *stack;
+	u32 flags;
 	s32 pid;
 	s32 tgid;
 	int exit_code;
+	struct task_struct *real_parent;
+	struct mm_struct *mm;
 	struct signal_struct *signal;
+	char comm[16];
+} KERNEL;
+struct linux_binprm {
+	const char *filename;
 } KERNEL;
 struct pt_regs {
-	unsigned long r10, r9, r8, dx, si, di, cx, bx, bp;
+	unsigned long r10, r9, r8, dx, si, di, cx, bx, bp, orig_ax;
 } KERNEL;
 
 #define READ(to, pointer, field)                                                                   \
@@ -85,14 +99,23 @@ struct pt_regs {
 #define X32_BIT 0x40000000ull
 
 #define SIGSYS 31
+/* asm-generic/siginfo.h: a filter sent it. */
+#define SYS_SECCOMP 1
+#define AUDIT_ARCH_I386 0x40000003
+#define AUDIT_ARCH_X86_64 0xc000003e
 /* linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 4
+#define PF_EXITING 4
 
 struct process {
 	u32 owner;
-	/* SIGSYS was reported. */
+	/* What SIGSYS it got: see below. */
 	u32 told;
 };
+
+/* One that a filter sent, which was reported; one that anybody else sent. */
+#define TOLD_OF_FILTER 1
+#define TOLD_OF_OTHERS 2
 
 struct thread {
 	/* Where its registers are: 0 for a place that nobody has. */
@@ -112,7 +135,7 @@ struct thread {
 	u32 number;
 	char name[16];
 	u8 abi;
-	/* In a call. */
+	/* In a call: see below. */
 	u8 inside;
 	/* Its rare call is still to be reported, when it returns. */
 	u8 owes;
@@ -126,6 +149,11 @@ struct thread {
 	u32 crowded;
 	u32 unused;
 };
+
+/* In none; in one that was seen to begin; perhaps in one that was not. */
+#define OUTSIDE 0
+#define COUNTED 1
+#define UNSEEN 2
 
 struct key {
 	u32 call; /* number, abi in the two highest bits */
@@ -162,6 +190,9 @@ struct owner {
 	/* Its processes, and how many there may be. */
 	u32 processes;
 	u32 most_processes;
+	/* Events of those that have room kept for them. */
+	u32 alarms;
+	u32 unused;
 };
 
 /* How long a share of the ring lasts: the reader looks as often. */
@@ -173,7 +204,15 @@ struct shape {
 	u8 path;
 	u8 address;
 	u8 argv;
+	/* Other texts; a call with these has no list. */
+	u8 text[2];
+	u8 unused[2];
 };
+
+/* Kinds of rare calls: those that are made often by programs that do no harm,
+ * and those that few do and that room is kept for. */
+#define ORDINARY 1
+#define ALARM 2
 
 #define TEXT 256
 #define ARGV 6
@@ -285,10 +324,11 @@ struct {
 	TYPE(value, struct shape);
 } shapes SEC(".maps");
 
-/* The last serial. */
+/* The last serial, and how many processes were found that were started
+ * before. */
 struct {
 	UINT(type, MAP_ARRAY);
-	UINT(max_entries, 1);
+	UINT(max_entries, 2);
 	TYPE(key, u32);
 	TYPE(value, u64);
 } serials SEC(".maps");
@@ -337,6 +377,16 @@ INLINE u32 place(u32 value, u32 bits)
 	return (value * 2654435761u) >> (32 - bits);
 }
 
+/* Where a thread's registers are, as a number: the verifier does not let one
+ * calculate with the pointer. */
+INLINE u64 regs_of(struct task_struct *task)
+{
+	void *pointer = task_regs(task);
+	u64 regs = 0;
+	read_kernel(&regs, sizeof(regs), &pointer);
+	return regs;
+}
+
 INLINE struct thread *slot_of(u64 regs)
 {
 	/* Kernel stacks are 16 KiB or more apart. */
@@ -359,26 +409,53 @@ INLINE struct thread *find_by_id(u32 tid)
 	return regs ? find(*regs) : 0;
 }
 
-INLINE struct thread *begin(u32 tid, u32 pid, u32 owner, u64 regs)
+/* Whether a thread may be noted down. It does so itself at its first call, if
+ * it was not before by its parent or by whoever began to watch it: who is
+ * doing it this very moment is not disturbed. */
+INLINE int claim(u32 tid, u64 regs, int itself)
 {
+	if (!map_update(&threads, &tid, &regs, NOEXIST))
+		return 1;
+	u64 *noted = map_lookup(&threads, &tid);
+	if (!itself || (noted && *noted == regs))
+		return 0;
+	return !map_update(&threads, &tid, &regs, ANY);
+}
+
+struct beginner {
+	u32 tid;
+	u32 pid;
+	u32 owner;
+	u8 inside;
+	/* Whether it is the thread itself. */
+	u8 itself;
+	u64 regs;
+	const void *name;
+};
+
+INLINE struct thread *begin(const struct beginner *it)
+{
+	u64 regs = it->regs;
 	struct thread *slot = slot_of(regs);
 	if (!slot)
 		return 0;
-	struct thread thread = {.regs = regs, .pid = pid, .owner = owner, .tid = tid};
-	thread.serial = next_serial();
-	current_comm(thread.name, sizeof(thread.name));
-	if (map_update(&threads, &tid, &regs, ANY)) {
-		lose(owner, LOST_THREADS);
+	struct thread thread = {
+		.regs = regs, .pid = it->pid, .owner = it->owner, .tid = it->tid, .inside = it->inside};
+	if (!claim(it->tid, regs, it->itself)) {
+		if (it->itself)
+			lose(it->owner, LOST_THREADS);
 		return 0;
 	}
+	thread.serial = next_serial();
+	read_kernel(thread.name, sizeof(thread.name) - 1, it->name);
 	u64 former = __sync_val_compare_and_swap(&slot->regs, 0, regs);
 	if (!former || former == regs) {
 		slot->serial = 0;
 		slot->exits = 0;
-		slot->pid = pid;
-		slot->owner = owner;
-		slot->tid = tid;
-		slot->inside = 0;
+		slot->pid = it->pid;
+		slot->owner = it->owner;
+		slot->tid = it->tid;
+		slot->inside = it->inside;
 		slot->tick = 0;
 		__builtin_memcpy(slot->name, thread.name, sizeof(thread.name));
 		/* Whoever sees it sees all of the above. */
@@ -387,8 +464,8 @@ INLINE struct thread *begin(u32 tid, u32 pid, u32 owner, u64 regs)
 		return slot;
 	}
 	if (map_update(&crowd, &regs, &thread, ANY)) {
-		map_delete(&threads, &tid);
-		lose(owner, LOST_THREADS);
+		map_delete(&threads, &thread.tid);
+		lose(it->owner, LOST_THREADS);
 		return 0;
 	}
 	__sync_fetch_and_add(&slot->crowded, 1);
@@ -497,11 +574,35 @@ INLINE int follow(struct event *event, const struct shape *shape)
 				complete = 0;
 		}
 	}
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		u64 from = shape->text[i] < 6 ? argument(event, shape->text[i]) : 0;
+		if (!from)
+			continue;
+		event->argv_length[i] = read_user_str(event->argv[i], ARGUMENT, (void *)from);
+		if (event->argv_length[i] < 0)
+			complete = 0;
+	}
 	return complete;
 }
 
+/* Of an owner's share, and of the ring, a part is kept for alarms: who fills
+ * both by opening files hides nothing else. */
+INLINE int has_room(struct owner *owner, int alarm)
+{
+	u32 kept = owner->quota / 4;
+	if (alarm) {
+		u32 before = __sync_fetch_and_add(&owner->alarms, 1);
+		return before < kept || before + owner->events < owner->quota;
+	}
+	if (__sync_fetch_and_add(&owner->events, 1) >= owner->quota - kept)
+		return 0;
+	u64 size = ring_query(&events, 1);
+	return ring_query(&events, 0) < size - size / 4;
+}
+
 /* Room for one event, if its owner has not used up its share of the ring. */
-INLINE struct event *reserve(u32 kind, u32 tid, const struct thread *thread)
+INLINE struct event *reserve(u32 kind, u32 tid, const struct thread *thread, int alarm)
 {
 	u32 whose = thread->owner;
 	struct owner *owner = map_lookup(&owners, &whose);
@@ -511,9 +612,10 @@ INLINE struct event *reserve(u32 kind, u32 tid, const struct thread *thread)
 	if (now - owner->since >= SHARE_NS) {
 		owner->since = now;
 		owner->events = 0;
+		owner->alarms = 0;
 	}
 	struct event *event = 0;
-	if (__sync_fetch_and_add(&owner->events, 1) < owner->quota)
+	if (has_room(owner, alarm))
 		event = ring_reserve(&events, sizeof(struct event), 0);
 	if (!event) {
 		__sync_fetch_and_add(&owner->lost[LOST_EVENTS], 1);
@@ -547,7 +649,7 @@ INLINE struct shape *rare(const struct thread *thread)
 INLINE void report(struct thread *thread, const struct shape *shape, struct pt_regs *regs,
 		   int last_chance)
 {
-	struct event *event = reserve(EVENT_CALL, thread->tid, thread);
+	struct event *event = reserve(EVENT_CALL, thread->tid, thread, shape->rare == ALARM);
 	if (!event)
 		return;
 	read_arguments(event, regs);
@@ -636,14 +738,17 @@ int on_enter(struct raw *context)
 		struct process *process = map_lookup(&processes, &pid);
 		if (!process)
 			return 0;
-		thread = begin(tid, pid, process->owner, context->args[0]);
+		struct beginner it = {.tid = tid, .pid = pid, .owner = process->owner,
+				      .itself = 1, .regs = context->args[0],
+				      .name = task->comm};
+		thread = begin(&it);
 		if (!thread) {
 			uncounted(context, task, process->owner);
 			return 0;
 		}
 	}
 	note_call(thread, task, context->args[1]);
-	thread->inside = 1;
+	thread->inside = COUNTED;
 	struct shape *shape = rare(thread);
 	if (shape)
 		report(thread, shape, (struct pt_regs *)context->args[0], 0);
@@ -671,15 +776,41 @@ INLINE struct tally *tally_of(const struct thread *thread)
 	return map_lookup(&tallies, &key);
 }
 
+/* Whether what a thread returns from is a call that was refused before it
+ * began: a seccomp filter answers with an error, asks a tracer or another
+ * process, or sends a signal, before anybody is told of the call. */
+INLINE int refused(struct thread *thread, struct raw *context)
+{
+	u8 former = thread->inside;
+	thread->inside = OUTSIDE;
+	struct task_struct *task = current_task();
+	if (former == UNSEEN || thread->tid != (u32)task->pid)
+		return 0;
+	struct pt_regs *regs = (struct pt_regs *)context->args[0];
+	unsigned long number = 0;
+	READ(number, regs, orig_ax);
+	/* No call at all: one that a tracer skipped. */
+	if ((s32)number < 0)
+		return 0;
+	note_call(thread, task, (u32)number);
+	struct shape *shape = rare(thread);
+	if (shape)
+		report(thread, shape, regs, 1);
+	return 1;
+}
+
 SEC("raw_tp/sys_exit")
 int on_exit(struct raw *context)
 {
 	struct thread *thread = find(context->args[0]);
-	/* In no call: attached within one, or just made. */
-	if (!thread || !thread->inside)
+	if (!thread)
 		return 0;
-	u64 time = time_of(thread);
-	thread->inside = 0;
+	u64 time = 0;
+	if (thread->inside == COUNTED)
+		time = time_of(thread);
+	else if (!refused(thread, context))
+		return 0;
+	thread->inside = OUTSIDE;
 	s64 value = context->args[1];
 	if (thread->owes) {
 		thread->owes = 0;
@@ -703,19 +834,46 @@ int on_exit(struct raw *context)
 }
 
 /* A process of the same owner, unless that one has too many. */
-INLINE void follow_process(u32 pid, u32 whose)
+INLINE int follow_process(u32 pid, u32 whose)
 {
 	struct process process = {.owner = whose};
 	struct owner *owner = map_lookup(&owners, &whose);
 	if (!owner)
-		return;
+		return 0;
+	/* In this order: what it starts meanwhile is followed too. */
+	filter_add(pid, 1);
 	if (__sync_fetch_and_add(&owner->processes, 1) < owner->most_processes &&
-	    !map_update(&processes, &pid, &process, NOEXIST)) {
-		filter_add(pid, 1);
-		return;
-	}
+	    !map_update(&processes, &pid, &process, NOEXIST))
+		return 1;
+	filter_add(pid, -1);
 	__sync_fetch_and_add(&owner->processes, -1);
 	__sync_fetch_and_add(&owner->lost[LOST_PROCESSES], 1);
+	return 0;
+}
+
+/* A process ended. */
+INLINE void leave_process(u32 pid, u32 whose)
+{
+	if (map_delete(&processes, &pid))
+		return;
+	filter_add(pid, -1);
+	struct owner *owner = map_lookup(&owners, &whose);
+	if (owner)
+		__sync_fetch_and_add(&owner->processes, -1);
+}
+
+/* A new thread, by its parent: what its first call is refused is told too. */
+INLINE void note_child(struct task_struct *task, struct task_struct *child, u32 pid, u32 owner)
+{
+	struct beginner it = {.pid = pid, .owner = owner, .inside = UNSEEN};
+	/* Registers are at the same place of each stack. */
+	u64 stack = 0, own = regs_of(task);
+	READ(stack, child, stack);
+	READ(it.tid, child, pid);
+	it.regs = stack + (own - (u64)task->stack);
+	it.name = __builtin_preserve_access_index(&child->comm);
+	if (stack && own)
+		begin(&it);
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -729,12 +887,44 @@ int on_fork(struct raw *context)
 	if (!process)
 		return 0;
 	struct task_struct *child = (struct task_struct *)context->args[1];
-	u32 pid = 0;
+	u32 pid = 0, owner = process->owner;
 	READ(pid, child, tgid);
-	/* Its threads are noted down when they make their first call. */
-	if (pid != own)
-		follow_process(pid, process->owner);
+	if (pid != own && !follow_process(pid, owner))
+		return 0;
+	note_child(task, child, pid, owner);
 	return 0;
+}
+
+/* What a program was given that has just taken the place of another, whose
+ * memory, with the arguments of the call, is gone. */
+INLINE void report_exec(struct thread *thread, struct task_struct *task,
+			struct linux_binprm *program)
+{
+	thread->owes = 0;
+	struct shape *shape = rare(thread);
+	if (!shape)
+		return;
+	struct event *event = reserve(EVENT_CALL, task->pid, thread, 1);
+	if (!event)
+		return;
+#pragma unroll
+	for (int i = 0; i < 6; i++)
+		event->arguments[i] = 0;
+	const char *path = 0;
+	READ(path, program, filename);
+	event->path_length = read_kernel_str(event->path, TEXT, path);
+	struct mm_struct *mm = task->mm;
+	u64 from = mm ? mm->arg_start : 0, end = mm ? mm->arg_end : 0;
+#pragma unroll
+	for (int i = 0; i < ARGV; i++) {
+		if (from < end) {
+			s64 length = read_user_str(event->argv[i], ARGUMENT, (void *)from);
+			event->argv_length[i] = length;
+			/* Where one that was cut ends is not known. */
+			from = length <= 0 || length >= ARGUMENT ? end : from + length;
+		}
+	}
+	ring_submit(event, 0);
 }
 
 /* Only the thread that called is left, and it has the first one's id. */
@@ -744,15 +934,20 @@ int on_exec(struct raw *context)
 	struct task_struct *task = current_task();
 	u32 former = context->args[1];
 	u32 tid = task->pid;
-	if (former == tid || !may_be_watched(task->tgid))
+	if (!may_be_watched(task->tgid))
 		return 0;
 	u64 *found = map_lookup(&threads, &former);
 	if (!found)
 		return 0;
 	u64 regs = *found;
 	struct thread *caller = find(regs);
-	if (caller)
+	if (caller) {
 		caller->tid = tid;
+		if (caller->owes)
+			report_exec(caller, task, (struct linux_binprm *)context->args[2]);
+	}
+	if (former == tid)
+		return 0;
 	map_update(&threads, &tid, &regs, ANY);
 	map_delete(&threads, &former);
 	return 0;
@@ -777,12 +972,24 @@ int on_rename(struct raw *context)
 INLINE void report_sigsys(u32 tid, u32 pid, struct process *process, u32 number, u32 arch)
 {
 	struct thread unknown = {.pid = pid, .owner = process->owner, .number = number};
-	process->told = 1;
-	struct event *event = reserve(EVENT_SIGSYS, tid, &unknown);
+	process->told |= TOLD_OF_FILTER;
+	struct event *event = reserve(EVENT_SIGSYS, tid, &unknown, 1);
 	if (!event)
 		return;
 	event->arguments[0] = arch;
 	ring_submit(event, 0);
+}
+
+/* A filter killed this thread alone, which gets no signal: the call that it
+ * met is where the thread left it. */
+INLINE void report_killed(struct task_struct *task, struct process *process)
+{
+	struct pt_regs *regs = task_regs(task);
+	unsigned long number = 0xffffffff;
+	if (regs)
+		READ(number, regs, orig_ax);
+	u32 arch = task->thread_info.status & TS_COMPAT ? AUDIT_ARCH_I386 : AUDIT_ARCH_X86_64;
+	report_sigsys(task->pid, task->tgid, process, number, arch);
 }
 
 SEC("raw_tp/sched_process_exit")
@@ -798,22 +1005,17 @@ int on_end(struct raw *context)
 	if (!process)
 		return 0;
 	struct signal_struct *signal = task->signal;
-	int last = 1, killed = (task->exit_code & 127) == SIGSYS;
-	if (signal) {
-		last = signal->live.counter <= 0;
-		/* Where a filter kills a thread alone, or a process without a signal. */
-		killed = killed && (last || !(signal->flags & SIGNAL_GROUP_EXIT));
-	}
-	if (killed && !process->told)
+	int killed = (task->exit_code & 127) == SIGSYS;
+	int last = signal && signal->live.counter <= 0;
+	if (killed && signal && !(signal->flags & SIGNAL_GROUP_EXIT))
+		report_killed(task, process);
+	else if (killed && last && !process->told)
+		/* By kernels that send no signal where a filter kills the process. */
 		report_sigsys(tid, pid, process, 0xffffffff, 0);
-	end(tid);
 	u32 whose = process->owner;
-	if (last && !map_delete(&processes, &pid)) {
-		filter_add(pid, -1);
-		struct owner *owner = map_lookup(&owners, &whose);
-		if (owner)
-			__sync_fetch_and_add(&owner->processes, -1);
-	}
+	end(tid);
+	if (last || !signal)
+		leave_process(pid, whose);
 	return 0;
 }
 
@@ -829,8 +1031,15 @@ int on_signal(struct raw *context)
 	struct process *process = map_lookup(&processes, &pid);
 	if (!process)
 		return 0;
-	/* si_syscall and si_arch of siginfo_t (asm-generic/siginfo.h). */
+	/* si_code, and of a filter si_syscall and si_arch, of siginfo_t
+	 * (asm-generic/siginfo.h). */
+	s32 code = 0;
 	u32 call[2] = {};
+	read_kernel(&code, sizeof(code), (char *)context->args[1] + 8);
+	if (code != SYS_SECCOMP) {
+		process->told |= TOLD_OF_OTHERS;
+		return 0;
+	}
 	read_kernel(call, sizeof(call), (char *)context->args[1] + 24);
 	report_sigsys(task->pid, pid, process, call[0], call[1]);
 	return 0;
@@ -843,11 +1052,74 @@ int on_kvm_exit(struct raw *context)
 {
 	(void)context;
 	struct task_struct *task = current_task();
-	if (!may_be_watched(task->tgid))
+	u32 pid = task->tgid;
+	if (!may_be_watched(pid))
 		return 0;
 	struct thread *thread = find_by_id(task->pid);
+	if (!thread) {
+		/* It is in the call that runs the guest since before it was watched. */
+		struct process *process = map_lookup(&processes, &pid);
+		if (!process)
+			return 0;
+		struct beginner it = {.tid = task->pid, .pid = pid, .owner = process->owner,
+				      .inside = UNSEEN, .regs = regs_of(task),
+				      .name = task->comm};
+		thread = begin(&it);
+	}
 	if (thread)
 		thread->exits += 1;
+	return 0;
+}
+
+/* Context of a program that is run for each thread of the host. */
+struct each {
+	void *meta;
+	struct task_struct *task;
+};
+
+/* A process that a watched one had started before it was watched. */
+INLINE struct process *adopt_process(struct task_struct *task, u32 pid)
+{
+	struct task_struct *parent = task->real_parent;
+	u32 one = 1, above = parent ? parent->tgid : 0;
+	struct signal_struct *signal = task->signal;
+	if (!signal || signal->live.counter <= 0 || !may_be_watched(above))
+		return 0;
+	struct process *process = map_lookup(&processes, &above);
+	if (!process)
+		return 0;
+	u32 whose = process->owner;
+	if (!follow_process(pid, whose))
+		return 0;
+	/* Its end may have been before it was noted down, but not after this. */
+	if (signal->live.counter <= 0) {
+		leave_process(pid, whose);
+		return 0;
+	}
+	u64 *adopted = map_lookup(&serials, &one);
+	if (adopted)
+		__sync_fetch_and_add(adopted, 1);
+	return map_lookup(&processes, &pid);
+}
+
+/* Notes down threads that have made no call since they are watched: one may
+ * sleep in a call, or run a guest, and the next that it makes be refused. */
+SEC("iter/task")
+int adopt(struct each *context)
+{
+	struct task_struct *task = context->task;
+	if (!task)
+		return 0;
+	u32 pid = task->tgid, tid = task->pid;
+	struct process *process = may_be_watched(pid) ? map_lookup(&processes, &pid) : 0;
+	if (!process)
+		process = adopt_process(task, pid);
+	if (!process || task->flags & PF_EXITING || map_lookup(&threads, &tid))
+		return 0;
+	struct beginner it = {.tid = tid, .pid = pid, .owner = process->owner, .inside = UNSEEN,
+			      .regs = regs_of(task), .name = task->comm};
+	if (it.regs && begin(&it) && task->flags & PF_EXITING)
+		end(tid);
 	return 0;
 }
 

@@ -11,7 +11,7 @@ pub(super) const KEY_BYTES: usize = 8;
 /// `struct tally` there.
 pub(super) const TALLY_BYTES: usize = 32;
 /// `struct owner` there.
-pub(super) const OWNER_BYTES: usize = 56;
+pub(super) const OWNER_BYTES: usize = 64;
 
 /// A process of this owner.
 pub(super) fn process(owner: u32) -> [u8; PROCESS_BYTES] {

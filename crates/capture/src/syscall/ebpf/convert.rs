@@ -1,6 +1,6 @@
 //! From the words of the programs in the kernel to ours.
 
-use crate::syscall::{Fact, FactKind, Fetched, RawCall, ThreadInfo, names, rare};
+use crate::syscall::{Fact, FactKind, Fetched, RawCall, ThreadInfo, forbidden, names, rare};
 use sandtrace_event::SyscallAbi;
 use sandtrace_sys::bpf::{BpfEvent, BpfEventKind, BpfShape};
 
@@ -14,7 +14,7 @@ pub(super) fn abi(abi: u32) -> SyscallAbi {
 
 pub(super) fn fact(event: BpfEvent) -> Fact {
     let what = match event.kind {
-        BpfEventKind::Sigsys(number) => FactKind::Sigsys(number),
+        BpfEventKind::Sigsys(call) => FactKind::Sigsys(call.map(forbidden)),
         BpfEventKind::Call {
             number,
             abi: table,
@@ -22,7 +22,19 @@ pub(super) fn fact(event: BpfEvent) -> Fact {
             path,
             address,
             argv,
-        } => call(abi(table), number, arguments, (path, address, argv)),
+            texts,
+        } => {
+            let call = RawCall {
+                abi: abi(table),
+                number,
+                arguments,
+                path: path.map(|path| Some(fetched(path))),
+                address: address.map(|bytes| Some(Fetched { bytes, cut: false })),
+                argv: argv.into_iter().map(fetched).collect(),
+                texts: texts.map(|text| text.map(|text| Some(fetched(text)))),
+            };
+            shaped(call)
+        }
     };
     Fact {
         at_us: event.at_ns / 1000,
@@ -35,32 +47,35 @@ pub(super) fn fact(event: BpfEvent) -> Fact {
     }
 }
 
-type Texts = (
-    Option<(Vec<u8>, bool)>,
-    Option<Vec<u8>>,
-    Vec<(Vec<u8>, bool)>,
-);
+fn fetched((bytes, cut): (Vec<u8>, bool)) -> Fetched {
+    Fetched { bytes, cut }
+}
 
-fn call(
-    abi: SyscallAbi,
-    number: u32,
-    arguments: [u64; 6],
-    (path, address, argv): Texts,
-) -> FactKind {
-    if names::number(abi, "exit_group") == Some(number) {
-        let status = i32::try_from(arguments[0] & 0xff).unwrap_or_default();
+/// Only what the call has; what was not read of that is said.
+fn shaped(call: RawCall) -> FactKind {
+    if names::number(call.abi, "exit_group") == Some(call.number) {
+        let status = i32::try_from(call.arguments[0] & 0xff).unwrap_or_default();
         return FactKind::Ends(status);
     }
-    let shape = rare::shape(abi, number);
-    let fetched = |(bytes, cut)| Fetched { bytes, cut };
-    let address = address.map(|bytes| Fetched { bytes, cut: false });
+    let shape = rare::shape(call.abi, call.number);
+    let arguments = call.arguments;
+    // One may be left out.
+    let given = |at: u8, text: Option<Option<Fetched>>| {
+        let pointer = arguments.get(usize::from(at)).copied();
+        (pointer != Some(0)).then(|| text.flatten())
+    };
+    let has_texts = shape.texts.iter().any(Option::is_some);
+    let [first, second] = call.texts;
+    let [has_first, has_second] = shape.texts;
     FactKind::Call(RawCall {
-        abi,
-        number,
-        arguments,
-        path: shape.path.map(|_| path.map(fetched)),
-        address: shape.address.map(|_| address),
-        argv: argv.into_iter().map(fetched).collect(),
+        path: shape.path.map(|_| call.path.flatten()),
+        address: shape.address.map(|_| call.address.flatten()),
+        argv: if has_texts { Vec::new() } else { call.argv },
+        texts: [
+            has_first.and_then(|at| given(at, first)),
+            has_second.and_then(|at| given(at, second)),
+        ],
+        ..call
     })
 }
 
@@ -76,6 +91,8 @@ pub(super) fn shapes() -> Vec<BpfShape> {
                     path: shape.path,
                     address: shape.address,
                     argv: shape.argv,
+                    texts: shape.texts,
+                    alarm: rare::is_alarm(&names::name(abi, number)),
                 })
             })
     });

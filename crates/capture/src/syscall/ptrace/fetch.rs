@@ -37,6 +37,11 @@ pub(super) fn fetch(
             .argv
             .map(|at| list(tid, argument(at), pointer_bytes(abi)))
             .unwrap_or_default(),
+        texts: shape.texts.map(|at| {
+            // One may be left out.
+            let address = argument(at?);
+            (address != 0).then(|| text(tid, address))
+        }),
     }
 }
 

@@ -4,10 +4,11 @@ use super::PtraceError;
 use super::fetch::fetch;
 use super::state::Shared;
 use crate::syscall::rare::{self, Shape};
-use crate::syscall::{CallKey, Fact, FactKind, ThreadInfo, comm};
+use crate::syscall::{CallKey, Fact, FactKind, ThreadInfo, abi, comm, forbidden};
 use sandtrace_event::SyscallAbi;
 use sandtrace_sys::clock;
 use sandtrace_sys::ptrace::{AttachError, Stop, SyscallStop, Tracer};
+use sandtrace_sys::syscall::CallTable;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -21,12 +22,6 @@ pub(super) const DETACH_WITHIN: Duration = Duration::from_secs(2);
 /// Looks at a process' list of threads while attaching: threads that appear
 /// meanwhile are followed from those that are attached already.
 const ATTACH_PASSES: usize = 64;
-
-/// Audit architectures of linux/audit.h.
-const ARCH_I386: u32 = 0x4000_0003;
-
-/// Numbers of x32 calls have this bit (asm/unistd.h).
-const X32_BIT: u64 = 0x4000_0000;
 
 /// `SIGSYS` on every architecture that matters here.
 const SIGSYS: i32 = 31;
@@ -46,7 +41,7 @@ struct Traced {
     /// The call that it is in, and since when.
     inside: Option<(SyscallAbi, u32, Instant)>,
     /// The call that it was in last.
-    last: Option<u32>,
+    last: Option<(SyscallAbi, u32)>,
 }
 
 impl Session {
@@ -162,22 +157,17 @@ impl Session {
     }
 
     fn enters(&mut self, tid: u32, arch: u32, number: u64, arguments: [u64; 6]) {
-        let (abi, number) = match (arch, number) {
-            (ARCH_I386, number) => (SyscallAbi::I386, number),
-            // −1 is no call at all: a tracer's or filter's way to skip one.
-            (_, number) if number & X32_BIT != 0 && number >> 31 == 0 => {
-                (SyscallAbi::X32, number & !X32_BIT)
-            }
-            (_, number) => (SyscallAbi::Native, number),
-        };
+        // −1 is no call at all: a tracer's or filter's way to skip one.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let (table, number) = CallTable::of(arch, number);
+        let abi = abi(table);
         let rare = match abi {
             SyscallAbi::Native | SyscallAbi::X32 => &self.native,
             SyscallAbi::I386 => &self.compat,
         };
         let shape = rare.get(&number).copied();
         let inside = Some((abi, number, Instant::now()));
-        let last = Some(number);
+        let last = Some((abi, number));
         self.threads.insert(tid, Traced { inside, last });
         let Some(shape) = shape else { return };
         if is_exit_group(abi, number) {
@@ -201,11 +191,13 @@ impl Session {
     }
 
     fn sigsys(&mut self, tid: u32) {
-        // The call never began: the filter stopped it before its entry.
-        let number = self.tracer.forbidden_call(tid);
         let pid = self.process(tid);
+        // One that somebody else sent says nothing of filters, and ends the
+        // process in the same way.
         self.violators.insert(pid);
-        self.fact(tid, FactKind::Sigsys(number));
+        if let Some(call) = self.tracer.forbidden_call(tid) {
+            self.fact(tid, FactKind::Sigsys(Some(forbidden(call))));
+        }
     }
 
     /// A thread or process that is new, unless it is known.
@@ -247,8 +239,8 @@ impl Session {
         let killed = status & 0x7f == SIGSYS && !self.violators.contains(&self.process(tid));
         if killed {
             self.violators.insert(self.process(tid));
-            let number = self.threads.get(&tid).and_then(|traced| traced.last);
-            self.fact(tid, FactKind::Sigsys(number));
+            let call = self.threads.get(&tid).and_then(|traced| traced.last);
+            self.fact(tid, FactKind::Sigsys(call));
         }
     }
 

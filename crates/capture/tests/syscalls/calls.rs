@@ -1,0 +1,226 @@
+//! Rare calls of real programs, with their arguments, by both backends.
+
+use crate::program::{Running, compiled, skipped, until};
+use crate::records::{Records, now};
+use rustix::process::Signal;
+use sandtrace_capture::syscall::ebpf::EbpfSource;
+use sandtrace_capture::syscall::ptrace::PtraceSource;
+use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
+use sandtrace_event::{RareCall, SyscallActivity};
+use sandtrace_sys::bpf::BpfConfig;
+use std::path::Path;
+
+pub(crate) type Attach = fn(u32) -> Box<dyn SyscallSource>;
+
+pub(crate) const BACKENDS: [(&str, Attach); 2] = [
+    ("ebpf", |pid| {
+        Box::new(EbpfSource::attach(pid, BpfConfig::default()).unwrap())
+    }),
+    ("ptrace", |pid| Box::new(PtraceSource::attach(pid).unwrap())),
+];
+
+/// All records of a program that waits for SIGUSR1 under the name `ready`.
+pub(crate) fn records(program: &Path, arguments: &[&str], attach: Attach) -> Vec<SyscallActivity> {
+    let program = Running::start(program, arguments);
+    let comm = format!("/proc/{}/comm", program.pid());
+    until("it waits", || {
+        std::fs::read_to_string(&comm).is_ok_and(|name| name == "ready\n")
+    });
+    let config = SyscallConfig {
+        pid: program.pid(),
+        vmm: Some(VmmKind::Firecracker),
+        disks: Vec::new(),
+        name: "a test".to_owned(),
+    };
+    let mut collector = SyscallCollector::new(config, attach(program.pid()), now());
+    let mut records = Records::default();
+    program.signal(Signal::USR1);
+    until("it ends", || {
+        collector.poll(now(), &mut records);
+        collector.has_ended()
+    });
+    collector.finish(now(), &mut records);
+    records.0
+}
+
+fn rare(records: Vec<SyscallActivity>) -> Vec<RareCall> {
+    records.into_iter().filter_map(|it| it.call).collect()
+}
+
+/// Count and errors of a call over all records.
+fn counted(records: &[SyscallActivity], name: &str) -> (u64, u64) {
+    let summaries = records.iter().filter_map(|it| it.summary.as_ref());
+    let calls = summaries.flat_map(|it| &it.calls);
+    let own = calls.filter(|call| call.name == name);
+    own.fold((0, 0), |(count, errors), call| {
+        (count + call.count.0, errors + call.errors.0)
+    })
+}
+
+#[test]
+fn a_call_that_a_filter_answers_with_an_error_is_seen() {
+    if skipped("a_call_that_a_filter_answers_with_an_error_is_seen") {
+        return;
+    }
+    for (backend, attach) in BACKENDS {
+        // Its first call after it was attached to is the one that is refused.
+        let records = records(&compiled("confined.c"), &["errno"], attach);
+        assert_eq!(counted(&records, "execve"), (1, 1), "{backend}");
+        assert_eq!(counted(&records, "getpgid"), (1, 1), "{backend}");
+        let calls = rare(records);
+        let executes: Vec<_> = calls.iter().filter(|it| it.name == "execve").collect();
+        assert_eq!(executes.len(), 1, "{backend}: {calls:?}");
+        assert_eq!(executes[0].path.as_deref(), Some("/bin/true"), "{backend}");
+        assert_eq!(executes[0].argv, ["/bin/true", "now"], "{backend}");
+    }
+}
+
+#[track_caller]
+fn check_exec(test: &str, thread: &[&str]) {
+    if skipped(test) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("arguments");
+    for (backend, attach) in BACKENDS {
+        let arguments = [&[file.to_str().unwrap()], thread].concat();
+        let calls = rare(records(&compiled("exec.c"), &arguments, attach));
+        let executes: Vec<_> = calls.iter().filter(|it| it.name == "execve").collect();
+        assert_eq!(executes.len(), 1, "{backend}: {calls:?}");
+        assert_eq!(executes[0].path.as_deref(), Some("/bin/true"), "{backend}");
+        assert_eq!(executes[0].argv, ["/bin/true", "quietly"], "{backend}");
+        assert!(executes[0].unread.is_empty(), "{backend}");
+    }
+}
+
+#[test]
+fn a_program_whose_name_was_not_in_memory_is_named() {
+    check_exec("a_program_whose_name_was_not_in_memory_is_named", &[]);
+}
+
+#[test]
+fn a_program_that_another_thread_executes_is_named() {
+    check_exec(
+        "a_program_that_another_thread_executes_is_named",
+        &["thread"],
+    );
+}
+
+/// Name, path or address, list, and what else is said.
+const EXPECTED: &[(&str, &str, &[&str], &str)] = &[
+    (
+        "execve",
+        "/nowhere/program",
+        &["/nowhere/program", "-x", "word"],
+        "",
+    ),
+    (
+        "execveat",
+        "nowhere",
+        &["/nowhere/program", "-x", "word"],
+        "",
+    ),
+    ("connect", "127.0.0.9:9", &[], ""),
+    ("bind", "127.0.0.9:9", &[], ""),
+    ("openat", "/nowhere/file", &[], "for writing"),
+    (
+        "mount",
+        "/nowhere/mnt",
+        &[],
+        "source /nowhere/disk, type ext4, flags 0x1001",
+    ),
+    ("umount2", "/nowhere/mnt", &[], "flags 0x2"),
+    (
+        "pivot_root",
+        "/nowhere/new",
+        &[],
+        "old root at /nowhere/old",
+    ),
+    ("chroot", "/nowhere/root", &[], ""),
+    ("fsopen", "nowherefs", &[], "flags 0x1"),
+    (
+        "fsconfig",
+        "",
+        &[],
+        "descriptor -1, command 1, source, /nowhere/disk",
+    ),
+    (
+        "fsmount",
+        "",
+        &[],
+        "descriptor -1, flags 0x1, attributes 0x4",
+    ),
+    (
+        "move_mount",
+        "to",
+        &[],
+        "from descriptor -1, from, flags 0x4",
+    ),
+    ("open_tree", "nowhere", &[], "flags 0x1"),
+    ("setns", "", &[], "descriptor -1, kinds net"),
+    ("unshare", "", &[], "new 0x1"),
+    (
+        "ptrace",
+        "",
+        &[],
+        "request PTRACE_ATTACH on process 2147483632",
+    ),
+    ("bpf", "", &[], "command BPF_PROG_LOAD"),
+    ("prctl", "", &[], "operation 22881, 0x7, 0x8, 0x9, 0xa"),
+    (
+        "kexec_load",
+        "",
+        &[],
+        "loads another kernel: entry 0x1000, 17 segments, flags 0x30000",
+    ),
+    (
+        "kexec_file_load",
+        "",
+        &[],
+        "loads another kernel: descriptor -1, initrd -1, command line panic=1, flags 0x80",
+    ),
+    (
+        "init_module",
+        "",
+        &[],
+        "loads a kernel module of 0 bytes, parameters debug=1",
+    ),
+    (
+        "finit_module",
+        "",
+        &[],
+        "loads a kernel module: descriptor -1, parameters debug=2, flags 0x3",
+    ),
+    ("delete_module", "nowhere", &[], "flags 0x800"),
+    ("process_vm_readv", "", &[], "memory of process 2147483632"),
+];
+
+#[test]
+fn each_rare_call_is_recorded_with_its_arguments() {
+    if skipped("each_rare_call_is_recorded_with_its_arguments") {
+        return;
+    }
+    for (backend, attach) in BACKENDS {
+        let calls = rare(records(&compiled("calls.c"), &[], attach));
+        let said: Vec<_> = calls
+            .iter()
+            .map(|call| {
+                let subject = call.path.as_deref().or(call.address.as_deref());
+                let argv: Vec<_> = call.argv.iter().map(String::as_str).collect();
+                let detail = call.detail.as_deref().unwrap_or_default();
+                (
+                    call.name.as_str(),
+                    subject.unwrap_or_default(),
+                    argv,
+                    detail,
+                )
+            })
+            .collect();
+        for ((name, subject, argv, detail), said) in EXPECTED.iter().zip(&said) {
+            let expected = (*name, *subject, argv.to_vec(), *detail);
+            assert_eq!(*said, expected, "{backend}");
+        }
+        assert_eq!(said.len(), EXPECTED.len(), "{backend}: {said:?}");
+        assert!(calls.iter().all(|call| call.unread.is_empty()), "{backend}");
+    }
+}
