@@ -6,6 +6,7 @@ use crate::show;
 use anyhow::Context as _;
 use sandtrace_audit_chain::TrailReader;
 use sandtrace_event::{Payload, SyscallAbi, SyscallActivity};
+use sandtrace_policy::is_alarm_call;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -59,22 +60,31 @@ fn note(activity: &SyscallActivity, groups: &mut Groups) {
         return;
     };
     for call in &summary.calls {
-        if call.abi == SyscallAbi::Native {
-            let calls = groups.entry(activity.group.clone()).or_default();
-            calls.insert(call.name.clone());
-        } else {
-            show::tell(&format!(
-                "left out: {} through another table of numbers ({} threads)",
-                call.name, activity.group
-            ));
-        }
+        learn_call(call.abi, &call.name, &activity.group, groups);
+    }
+}
+
+/// Notes down a call, unless no list that was recorded should allow it.
+fn learn_call(abi: SyscallAbi, name: &str, group: &str, groups: &mut Groups) {
+    if is_alarm_call(name) {
+        show::tell(&format!(
+            "left out: {name} ({group} threads), which no VMM does in its work"
+        ));
+    } else if abi == SyscallAbi::Native {
+        let calls = groups.entry(group.to_owned()).or_default();
+        calls.insert(name.to_owned());
+    } else {
+        show::tell(&format!(
+            "left out: {name} through another table of numbers ({group} threads)"
+        ));
     }
 }
 
 fn manifest(groups: &Groups) -> String {
     let mut text = String::from(
-        "# Learned from recorded trails: read it before you trust it. What an intruder\n\
-         # did while they were recorded would be allowed from now on.\n\
+        "# Learned from recorded trails: read it before you trust it. Calls of which an\n\
+         # intruder is known were left out; others that one made would be allowed. The\n\
+         # file that is opened and the address that is connected to are judged still.\n\
          schema_version: \"1.0\"\nrules:\n",
     );
     for (group, calls) in groups {
@@ -96,15 +106,15 @@ mod tests {
     use sandtrace_policy::Policy;
 
     #[test]
-    fn what_is_learned_is_a_policy() {
-        let calls = ["read", "execve", "9999"].map(ToOwned::to_owned);
-        let groups = Groups::from([("vcpu".to_owned(), BTreeSet::from(calls))]);
+    fn what_is_learned_is_a_policy_that_allows_no_escape() {
+        let mut groups = Groups::new();
+        for name in ["read", "execve", "ptrace", "9999"] {
+            learn_call(SyscallAbi::Native, name, "vcpu", &mut groups);
+        }
+        learn_call(SyscallAbi::I386, "write", "vcpu", &mut groups);
         let text = manifest(&groups);
         let policy = Policy::parse("learned", text.as_bytes()).unwrap();
         let rules: Vec<_> = policy.rules().map(|rule| rule.to_string()).collect();
-        assert_eq!(
-            rules,
-            ["vmm:vcpu (syscall): allow of vcpu:, 9999, execve, read"]
-        );
+        assert_eq!(rules, ["vmm:vcpu (syscall): allow of vcpu:, 9999, read"]);
     }
 }

@@ -27,7 +27,7 @@ mod summary;
 mod testing;
 mod yaml;
 
-pub use engine::{Engine, Judgement};
+pub use engine::{Engine, Judgement, is_alarm_call};
 pub use error::{PolicyError, PolicyErrors};
 pub use policy::{MAX_MANIFEST_BYTES, Policy};
 pub use summary::RuleSummary;

@@ -40,8 +40,20 @@ const WRITTEN: &[&str] = &[
     "/dev/userfaultfd",
     "/dev/vhost-net",
     "/dev/vhost-vsock",
-    "/dev/shm/",
-    "/proc/self/task/",
+];
+
+/// Below `/proc/self/` and `/proc/self/task/TID/`: what leads out of the
+/// process' own description, to its root, its directory, its memory or the
+/// files that it holds open.
+const LEADS_OUT: &[&[u8]] = &[
+    b"root",
+    b"cwd",
+    b"exe",
+    b"fd",
+    b"map_files",
+    b"mem",
+    b"ns",
+    b"task",
 ];
 
 /// Whether a call opens a file that is known: `disks` are the sandbox's own.
@@ -60,7 +72,34 @@ pub(crate) fn opens_known(call: &RawCall, disks: &[Vec<u8>]) -> bool {
     }
     let among = |known: &[&str]| known.iter().any(|known| covers(known.as_bytes(), path));
     let write = may_write(&name, call.arguments);
+    if let Some(below) = path.strip_prefix(b"/proc/self/") {
+        return !leads_out(below) && (!write || is_comm(below));
+    }
     among(WRITTEN) || disks.iter().any(|disk| disk == path) || (!write && among(READ))
+}
+
+/// Of a thread all the same holds as of the process.
+fn leads_out(below: &[u8]) -> bool {
+    let below = of_thread(below).unwrap_or(below);
+    let first = below
+        .split(|&byte| byte == b'/')
+        .find(|part| !part.is_empty());
+    // A list of threads leads nowhere else.
+    first.is_some_and(|first| LEADS_OUT.contains(&first) && below != b"task")
+}
+
+/// A thread's name, which a VMM gives its threads.
+fn is_comm(below: &[u8]) -> bool {
+    below == b"comm" || of_thread(below) == Some(b"comm")
+}
+
+/// What is below `task/TID/`.
+fn of_thread(below: &[u8]) -> Option<&[u8]> {
+    let rest = below.strip_prefix(b"task/")?;
+    let end = rest.iter().position(|&byte| byte == b'/')?;
+    let (tid, rest) = rest.split_at(end);
+    let is_tid = !tid.is_empty() && tid.iter().all(u8::is_ascii_digit);
+    is_tid.then(|| rest.get(1..).unwrap_or_default())
 }
 
 /// A directory ends with a slash; anything else is one file.
@@ -107,6 +146,18 @@ mod tests {
         check("/dev/kvm2", WRITE, false);
         check("/srv/disk.img", WRITE, true);
         check("/etc/shadow", READ, false);
+        check("/proc/self/maps", READ, true);
+        check("/proc/self/task", READ, true);
+        check("/proc/self/task/7/comm", WRITE, true);
+        check("/proc/self/task/7/status", READ, true);
+        check("/proc/self/mem", WRITE, false);
+        check("/proc/self//root/etc/shadow", READ, false);
+        check("/proc/self/root/etc/shadow", READ, false);
+        check("/proc/self/task/7/root/etc/shadow", READ, false);
+        check("/proc/self/task//7/mem", READ, false);
+        check("/proc/self/task/7/mem", WRITE, false);
+        check("/proc/self/cwd/x", READ, false);
+        check("/dev/shm/link", WRITE, false);
         check("shadow", READ, false);
     }
 }

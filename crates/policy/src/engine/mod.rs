@@ -10,6 +10,8 @@ mod network;
 mod reason;
 mod syscalls;
 
+pub use syscalls::is_alarm_call;
+
 pub(crate) use reason::{Shown, grouped};
 
 use crate::Policy;

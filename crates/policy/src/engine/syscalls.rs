@@ -23,6 +23,7 @@ const ALARMS: &[&str] = &[
     "execve",
     "execveat",
     "finit_module",
+    "fsconfig",
     "fsmount",
     "fsopen",
     "init_module",
@@ -47,6 +48,13 @@ const ALARMS: &[&str] = &[
     "umount2",
     "unshare",
 ];
+
+/// Whether a call is denied unless a rule allows it by name: what no list that
+/// was recorded should allow.
+#[must_use]
+pub fn is_alarm_call(name: &str) -> bool {
+    ALARMS.contains(&name)
+}
 
 /// Calls that one reason names.
 const NAMED: usize = 6;
@@ -182,7 +190,11 @@ impl Engine {
     fn rare(&self, activity: &SyscallActivity, call: &RareCall) -> Verdict {
         let what = described(activity, call);
         match self.opinion(activity, call.abi, &call.name) {
-            Opinion::Named(rule) => allow(rule, format!("the rule allows {what}")),
+            // A name says nothing of the file or the address.
+            Opinion::Named(rule) => match beyond(call) {
+                Some(why) => anomaly(rule, format!("{what}: {why}")),
+                None => allow(rule, format!("the rule allows {what}")),
+            },
             Opinion::Denied(rule) => deny(Some(rule), format!("the rule denies {what}")),
             Opinion::Alarm => deny(None, format!("{what}: no VMM does that in its work")),
             Opinion::Outside(rule) => anomaly(rule, format!("{what} is outside the profile")),
@@ -216,7 +228,7 @@ impl Engine {
     }
 }
 
-/// What a profile, which is names alone, does not cover.
+/// What a list of names alone does not cover.
 fn beyond(call: &RareCall) -> Option<&'static str> {
     match call.name.as_str() {
         "open" | "openat" | "openat2" | "creat" => Some("the file is none of the sandbox's"),

@@ -185,6 +185,28 @@ fn rules_come_before_profiles() {
 }
 
 #[test]
+fn a_name_alone_allows_no_file_and_no_address() {
+    let engine = &mut engine("rules:\n  - {id: vmm, type: syscall, allow: [openat, connect]}");
+    check(
+        engine,
+        rare("openat", Some("/etc/shadow"), None),
+        "anomaly vmm: openat /etc/shadow by process 7 (firecracker): \
+         the file is none of the sandbox's",
+    );
+    check(
+        engine,
+        rare("connect", None, Some("192.0.2.1:443")),
+        "anomaly vmm: connect 192.0.2.1:443 by process 7 (firecracker): \
+         the address leads out of the host's own sockets",
+    );
+    check(
+        engine,
+        rare("connect", None, Some("unix:/run/v.sock")),
+        "allow vmm: the rule allows connect unix:/run/v.sock by process 7 (firecracker)",
+    );
+}
+
+#[test]
 fn findings_are_anomalies_unless_accepted() {
     check(
         &mut engine(NO_RULES),
