@@ -206,14 +206,16 @@ fn ptrace() -> Finding {
     let capabilities = capabilities.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // CAP_SYS_PTRACE of linux/capability.h.
     let capable = capabilities.is_some_and(|mask| mask & (1 << 19) != 0);
+    let foreign = !sandtrace_sys::pidns::proc_is_ours();
     let why = match (forbidden, capable) {
+        _ if foreign => "/proc is that of another PID namespace",
         (true, _) => "kernel.yama.ptrace_scope is 3: forbidden until the next boot",
         (false, false) => "needs CAP_SYS_PTRACE: run as root",
         (false, true) => "possible with `--syscalls ptrace`; slows each call by tens of µs",
     };
     Finding {
         what: "VMM calls: ptrace",
-        works: !forbidden && capable,
+        works: !forbidden && capable && !foreign,
         why: why.to_owned(),
     }
 }

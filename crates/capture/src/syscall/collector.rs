@@ -19,6 +19,10 @@ const CALLS_PER_RECORD: usize = 128;
 /// Different rare calls that one interval reports one by one.
 const RARE_PER_INTERVAL: usize = 256;
 
+/// Of each name so many are reported whatever others fill the interval with: who
+/// opens many files hides no program that is executed.
+const RARE_OF_EACH_NAME: usize = 16;
+
 /// Exit status of Firecracker when a thread met a forbidden call
 /// (`FcExitCode::BadSyscall`).
 const BAD_SYSCALL: i32 = 148;
@@ -43,6 +47,8 @@ pub struct SyscallCollector {
     interval_began: Timestamp,
     /// Rare calls of this interval, and how often each was repeated since its record.
     rare: BTreeMap<RareKey, Repeated>,
+    /// How many of them have each name.
+    rare_names: HashMap<String, usize>,
     /// Calls that filters met in this interval, by process.
     violations: BTreeMap<(u32, ForbiddenKey), Violation>,
     /// Rare calls beyond the bound.
@@ -83,6 +89,7 @@ impl SyscallCollector {
             source,
             interval_began: now,
             rare: BTreeMap::new(),
+            rare_names: HashMap::new(),
             violations: BTreeMap::new(),
             unreported: 0,
             ended_so: false,
@@ -122,6 +129,7 @@ impl SyscallCollector {
         for (key, repeated) in std::mem::take(&mut self.violations) {
             self.repeated_violation(key, &repeated, now, observer);
         }
+        self.rare_names.clear();
         for repeated in std::mem::take(&mut self.rare).into_values() {
             if repeated.times > 0 {
                 let mut record = repeated.record;
@@ -257,10 +265,12 @@ impl SyscallCollector {
             repeated.times = repeated.times.saturating_add(1);
             return;
         }
-        if self.rare.len() >= RARE_PER_INTERVAL {
+        let of_name = self.rare_names.entry(decoded.name.clone()).or_default();
+        if self.rare.len() >= RARE_PER_INTERVAL && *of_name >= RARE_OF_EACH_NAME {
             self.unreported = self.unreported.saturating_add(1);
             return;
         }
+        *of_name += 1;
         let mut record = self.record(&fact.thread, fact.tid);
         record.call = Some(decoded.clone());
         report(at, record.clone(), observer);

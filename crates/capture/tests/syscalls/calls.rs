@@ -3,10 +3,11 @@
 use crate::program::{Running, compiled, skipped, until};
 use crate::records::{Records, now};
 use rustix::process::Signal;
+use sandtrace_capture::Observer;
 use sandtrace_capture::syscall::ebpf::EbpfSource;
 use sandtrace_capture::syscall::ptrace::PtraceSource;
 use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
-use sandtrace_event::{RareCall, SyscallActivity};
+use sandtrace_event::{GapCause, Limits, Observation, Payload, RareCall, SyscallActivity};
 use sandtrace_sys::bpf::BpfConfig;
 use std::path::Path;
 
@@ -22,10 +23,21 @@ pub(crate) const BACKENDS: [(&str, Attach); 2] = [
 /// All records of a program that waits for SIGUSR1 under the name `ready`.
 pub(crate) fn records(program: &Path, arguments: &[&str], attach: Attach) -> Vec<SyscallActivity> {
     let program = Running::start(program, arguments);
+    wait_for(&program);
+    let mut records = Records::default();
+    watch(&program, attach, &mut records);
+    records.0
+}
+
+fn wait_for(program: &Running) {
     let comm = format!("/proc/{}/comm", program.pid());
     until("it waits", || {
         std::fs::read_to_string(&comm).is_ok_and(|name| name == "ready\n")
     });
+}
+
+/// Lets it go, and watches it to its end.
+fn watch(program: &Running, attach: Attach, observer: &mut impl Observer) {
     let config = SyscallConfig {
         pid: program.pid(),
         vmm: Some(VmmKind::Firecracker),
@@ -33,14 +45,12 @@ pub(crate) fn records(program: &Path, arguments: &[&str], attach: Attach) -> Vec
         name: "a test".to_owned(),
     };
     let mut collector = SyscallCollector::new(config, attach(program.pid()), now());
-    let mut records = Records::default();
     program.signal(Signal::USR1);
     until("it ends", || {
-        collector.poll(now(), &mut records);
+        collector.poll(now(), observer);
         collector.has_ended()
     });
-    collector.finish(now(), &mut records);
-    records.0
+    collector.finish(now(), observer);
 }
 
 fn rare(records: Vec<SyscallActivity>) -> Vec<RareCall> {
@@ -223,4 +233,102 @@ fn each_rare_call_is_recorded_with_its_arguments() {
         assert_eq!(said.len(), EXPECTED.len(), "{backend}: {said:?}");
         assert!(calls.iter().all(|call| call.unread.is_empty()), "{backend}");
     }
+}
+
+#[test]
+fn a_process_that_was_started_before_the_watch_is_watched_too() {
+    if skipped("a_process_that_was_started_before_the_watch_is_watched_too") {
+        return;
+    }
+    // The grandchild is what opens the file, when its parents wait for it.
+    let script = "trap 'kill -USR1 $child; wait $child; exit 0' USR1; \
+        sh -c 'sh -c \"trap \\\"/bin/true </etc/shadow; exit 0\\\" USR1; \
+        printf x >$0; while :; do sleep 0.02; done\" $0 & c=$!; \
+        trap \"kill -USR1 \\$c; wait \\$c; exit 0\" USR1; wait $c; exit 0' $0 & child=$!; \
+        until [ -s $0 ]; do sleep 0.02; done; printf ready >/proc/$$/comm; wait $child";
+    for (backend, attach) in BACKENDS {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("started");
+        let arguments = ["-c", script, file.to_str().unwrap()];
+        let records = records(Path::new("sh"), &arguments, attach);
+        let opens = records
+            .iter()
+            .filter_map(|it| Some((it, it.call.as_ref()?)));
+        let mut opens = opens.filter(|(_, call)| call.path.as_deref() == Some("/etc/shadow"));
+        let (record, _) = opens
+            .next()
+            .unwrap_or_else(|| panic!("{backend}: {records:#?}"));
+        assert!(record.process.started_by_vmm, "{backend}");
+    }
+}
+
+#[test]
+fn who_opens_many_files_hides_no_program() {
+    if skipped("who_opens_many_files_hides_no_program") {
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/syscalls/flood.sh");
+    for (backend, attach) in BACKENDS {
+        let records = records_and_gaps(&script, attach);
+        let calls = rare(records);
+        let last = calls.iter().rfind(|call| call.name == "execve").unwrap();
+        assert_eq!(
+            last.argv,
+            ["/bin/true", "after", "the", "flood"],
+            "{backend}"
+        );
+    }
+}
+
+/// As [`records`] of a shell's script, where calls beyond a bound may be lost.
+fn records_and_gaps(script: &Path, attach: Attach) -> Vec<SyscallActivity> {
+    struct Both(Vec<SyscallActivity>, u64);
+    impl Observer for Both {
+        fn observe(&mut self, observation: Observation) -> Limits {
+            match observation.payload {
+                Payload::SyscallActivity(activity) => self.0.push(activity),
+                Payload::CaptureGap(gap) if gap.cause == GapCause::CallBound => {
+                    self.1 += gap.count.0;
+                }
+                other => panic!("{other:?}"),
+            }
+            Limits::default()
+        }
+    }
+    let program = Running::start(Path::new("bash"), &[script.to_str().unwrap()]);
+    wait_for(&program);
+    let mut both = Both(Vec::new(), 0);
+    watch(&program, attach, &mut both);
+    assert!(both.1 > 0, "the bound was met");
+    both.0
+}
+
+#[test]
+fn memory_that_nobody_brings_in_holds_nothing_up() {
+    const TEST: &str = "memory_that_nobody_brings_in_holds_nothing_up";
+    if skipped(TEST) {
+        return;
+    }
+    let program = compiled("fault.c");
+    let probe = std::process::Command::new("timeout")
+        .arg("1")
+        .arg(&program)
+        .status();
+    if probe.unwrap().code() == Some(77) {
+        println!("skipped: {TEST}: userfaultfd is refused");
+        return;
+    }
+    let began = std::time::Instant::now();
+    let (_, attach) = BACKENDS[1];
+    // A tracer that waits for the page holds up the thread that brings it in.
+    let calls = rare(records(&program, &[], attach));
+    let opens: Vec<_> = calls.iter().filter(|it| it.name == "openat").collect();
+    assert_eq!(opens.len(), 2, "{calls:?}");
+    assert_eq!(
+        (&opens[0].path, opens[0].unread.as_slice()),
+        (&None, &["path".to_owned()][..])
+    );
+    // Nothing is read of that process any more.
+    assert_eq!(opens[1].path, None);
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
 }

@@ -17,6 +17,8 @@ mod full;
 #[cfg(test)]
 mod kvm;
 #[cfg(test)]
+mod namespace;
+#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod records;

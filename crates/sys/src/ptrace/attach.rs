@@ -43,6 +43,14 @@ pub enum AttachError {
         /// What else can be the cause.
         hint: &'static str,
     },
+    /// `/proc` shows another PID namespace, so that ids mean other processes.
+    #[error(
+        "trace thread {tid}: /proc is that of another PID namespace (mount the own one's, or run in that)"
+    )]
+    ForeignNamespace {
+        /// The thread.
+        tid: u32,
+    },
     /// Any other refusal.
     #[error("trace thread {tid}: {source}")]
     Other {

@@ -1,9 +1,9 @@
 //! Reading what a stopped thread's arguments point to.
 
+use super::reader::Reader;
 use crate::syscall::rare::Shape;
 use crate::syscall::{Fetched, RawCall};
 use sandtrace_event::SyscallAbi;
-use sandtrace_sys::ptrace::read_memory;
 
 /// Longest path or argument in bytes; longer ones are cut.
 const MAX_TEXT: usize = 512;
@@ -14,8 +14,22 @@ const MAX_ADDRESS: u64 = 128;
 /// Arguments of `execve` that are kept.
 const MAX_ARGV: usize = 8;
 
+/// Whose memory it is, and by whom it is read.
+#[derive(Clone, Copy)]
+pub(super) struct Memory<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+}
+
+impl Memory<'_> {
+    fn read(self, address: u64, most: usize) -> Vec<u8> {
+        self.reader.read(self.pid, self.tid, address, most)
+    }
+}
+
 pub(super) fn fetch(
-    tid: u32,
+    memory: Memory<'_>,
     abi: SyscallAbi,
     number: u32,
     arguments: [u64; 6],
@@ -26,21 +40,21 @@ pub(super) fn fetch(
         abi,
         number,
         arguments,
-        path: shape.path.map(|at| text(tid, argument(at))),
+        path: shape.path.map(|at| text(memory, argument(at))),
         address: shape.address.map(|at| {
             let length = argument(at + 1).min(MAX_ADDRESS);
             let length = usize::try_from(length).unwrap_or_default();
-            let bytes = read_memory(tid, argument(at), length);
+            let bytes = memory.read(argument(at), length);
             (!bytes.is_empty()).then_some(Fetched { bytes, cut: false })
         }),
         argv: shape
             .argv
-            .map(|at| list(tid, argument(at), pointer_bytes(abi)))
+            .map(|at| list(memory, argument(at), pointer_bytes(abi)))
             .unwrap_or_default(),
         texts: shape.texts.map(|at| {
             // One may be left out.
             let address = argument(at?);
-            (address != 0).then(|| text(tid, address))
+            (address != 0).then(|| text(memory, address))
         }),
     }
 }
@@ -53,8 +67,8 @@ fn pointer_bytes(abi: SyscallAbi) -> usize {
 }
 
 /// A string that ends in NUL.
-fn text(tid: u32, address: u64) -> Option<Fetched> {
-    let mut bytes = read_memory(tid, address, MAX_TEXT);
+fn text(memory: Memory<'_>, address: u64) -> Option<Fetched> {
+    let mut bytes = memory.read(address, MAX_TEXT);
     let end = bytes.iter().position(|&byte| byte == 0);
     let cut = end.is_none();
     if let Some(end) = end {
@@ -66,8 +80,8 @@ fn text(tid: u32, address: u64) -> Option<Fetched> {
 }
 
 /// A list of strings that ends in a null pointer.
-fn list(tid: u32, address: u64, pointer: usize) -> Vec<Fetched> {
-    let bytes = read_memory(tid, address, MAX_ARGV * pointer);
+fn list(memory: Memory<'_>, address: u64, pointer: usize) -> Vec<Fetched> {
+    let bytes = memory.read(address, MAX_ARGV * pointer);
     let pointers = bytes.chunks_exact(pointer).map(|bytes| {
         let mut wide = [0_u8; 8];
         for (to, from) in wide.iter_mut().zip(bytes) {
@@ -77,6 +91,6 @@ fn list(tid: u32, address: u64, pointer: usize) -> Vec<Fetched> {
     });
     pointers
         .take_while(|pointer| *pointer != 0)
-        .filter_map(|pointer| text(tid, pointer))
+        .filter_map(|pointer| text(memory, pointer))
         .collect()
 }

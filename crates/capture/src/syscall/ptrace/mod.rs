@@ -4,6 +4,7 @@
 //! tracer. Whatever ends that thread detaches every tracee.
 
 mod fetch;
+mod reader;
 mod session;
 mod state;
 

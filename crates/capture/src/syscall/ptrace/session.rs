@@ -1,14 +1,16 @@
 //! The tracing thread: from attaching to the last detach.
 
 use super::PtraceError;
-use super::fetch::fetch;
+use super::fetch::{Memory, fetch};
+use super::reader::Reader;
 use super::state::Shared;
 use crate::syscall::rare::{self, Shape};
 use crate::syscall::{CallKey, Fact, FactKind, ThreadInfo, abi, comm, forbidden};
 use sandtrace_event::SyscallAbi;
-use sandtrace_sys::clock;
 use sandtrace_sys::ptrace::{AttachError, Stop, SyscallStop, Tracer};
 use sandtrace_sys::syscall::CallTable;
+use sandtrace_sys::tasks;
+use sandtrace_sys::{clock, pidns};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -23,6 +25,9 @@ pub(super) const DETACH_WITHIN: Duration = Duration::from_secs(2);
 /// meanwhile are followed from those that are attached already.
 const ATTACH_PASSES: usize = 64;
 
+/// Processes that a VMM may have started before and that are traced too.
+const MOST_PROCESSES: usize = 512;
+
 /// `SIGSYS` on every architecture that matters here.
 const SIGSYS: i32 = 31;
 
@@ -32,6 +37,7 @@ pub(super) struct Session {
     threads: HashMap<u32, Traced>,
     /// Processes of which a violation was reported.
     violators: HashSet<u32>,
+    reader: Reader,
     native: HashMap<u32, Shape>,
     compat: HashMap<u32, Shape>,
 }
@@ -52,9 +58,13 @@ impl Session {
             shared: Arc::clone(shared),
             threads: HashMap::new(),
             violators: HashSet::new(),
+            reader: Reader::default(),
             native: rare::table(SyscallAbi::Native),
             compat: rare::table(SyscallAbi::I386),
         };
+        if !pidns::proc_is_ours() {
+            return Err(AttachError::ForeignNamespace { tid: pid }.into());
+        }
         for _ in 0..ATTACH_PASSES {
             if session.seize_new(pid)? == 0 {
                 break;
@@ -63,7 +73,44 @@ impl Session {
         if session.threads.is_empty() {
             return Err(AttachError::Ended { tid: pid }.into());
         }
+        session.seize_descendants(pid)?;
         Ok(session)
+    }
+
+    /// Seizes what the process had started before, as far as parents live.
+    fn seize_descendants(&mut self, pid: u32) -> Result<(), PtraceError> {
+        let mut seized = HashSet::from([pid]);
+        for _ in 0..ATTACH_PASSES {
+            let children = tasks::by_parent();
+            let mut waiting: Vec<u32> = seized.iter().copied().collect();
+            let mut new = 0;
+            while let Some(parent) = waiting.pop() {
+                for child in children.get(&parent).into_iter().flatten() {
+                    if seized.len() < MOST_PROCESSES && seized.insert(*child) {
+                        new += self.seize_process(*child)?;
+                        waiting.push(*child);
+                    }
+                }
+            }
+            if new == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seizes all threads of a process that may end meanwhile; how many.
+    fn seize_process(&mut self, pid: u32) -> Result<usize, PtraceError> {
+        let mut all = 0;
+        for _ in 0..ATTACH_PASSES {
+            match self.seize_new(pid) {
+                Ok(0) => break,
+                Ok(new) => all += new,
+                Err(_) if !tasks::lives(pid) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     /// Seizes threads that are not yet; how many there were.
@@ -95,7 +142,7 @@ impl Session {
     fn begin(&mut self, tid: u32, pid: u32) {
         self.threads.entry(tid).or_default();
         let name = comm(tid);
-        self.seen().threads.insert(tid, ThreadInfo { pid, name });
+        self.seen().begins(tid, ThreadInfo { pid, name });
     }
 
     pub(super) fn run(mut self) {
@@ -174,7 +221,12 @@ impl Session {
             let status = i32::try_from(arguments[0] & 0xff).unwrap_or_default();
             self.fact(tid, FactKind::Ends(status));
         } else {
-            let call = fetch(tid, abi, number, arguments, shape);
+            let memory = Memory {
+                reader: &self.reader,
+                pid: self.process(tid),
+                tid,
+            };
+            let call = fetch(memory, abi, number, arguments, shape);
             self.fact(tid, FactKind::Call(call));
         }
     }
@@ -217,11 +269,11 @@ impl Session {
         if tid != former {
             let traced = self.threads.remove(&former).unwrap_or_default();
             self.threads.insert(tid, traced);
-            self.seen().ended.push(former);
+            self.seen().ends(former);
         }
         let name = comm(tid);
         let pid = process_of(tid).unwrap_or(tid);
-        self.seen().threads.insert(tid, ThreadInfo { pid, name });
+        self.seen().begins(tid, ThreadInfo { pid, name });
     }
 
     fn process(&self, tid: u32) -> u32 {
@@ -247,7 +299,8 @@ impl Session {
     fn gone(&mut self, tid: u32) {
         self.threads.remove(&tid);
         self.violators.remove(&tid);
-        self.seen().ended.push(tid);
+        self.reader.forget(tid);
+        self.seen().ends(tid);
     }
 
     fn fact(&self, tid: u32, what: FactKind) {

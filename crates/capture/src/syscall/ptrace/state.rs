@@ -1,7 +1,7 @@
 //! What the tracing thread has seen, and what others take from it.
 
 use crate::syscall::{CallKey, Counts, Fact, Loss, LossKind, Tally, ThreadInfo};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -28,7 +28,7 @@ pub(super) struct Seen {
     calls: HashMap<CallKey, Tally>,
     /// Threads that live, and those that ended since counts were taken.
     pub(super) threads: HashMap<u32, ThreadInfo>,
-    pub(super) ended: Vec<u32>,
+    ended: HashSet<u32>,
     uncounted: u64,
     dropped: u64,
     /// Threads that could not be traced.
@@ -44,6 +44,17 @@ impl Seen {
         }
         let tally = self.calls.entry(key).or_default();
         tally.add(value, is_error, time_ns);
+    }
+
+    /// A thread begins, or is another's: its id may be one that was used before.
+    pub(super) fn begins(&mut self, tid: u32, thread: ThreadInfo) {
+        self.ended.remove(&tid);
+        self.threads.insert(tid, thread);
+    }
+
+    /// A thread has ended; what is known of it is kept for its last counts.
+    pub(super) fn ends(&mut self, tid: u32) {
+        self.ended.insert(tid);
     }
 
     pub(super) fn fact(&mut self, fact: Fact) {
@@ -65,7 +76,7 @@ impl Seen {
             (key, thread, tally)
         });
         let calls = calls.collect();
-        for tid in self.ended.drain(..) {
+        for tid in self.ended.drain() {
             self.threads.remove(&tid);
         }
         Counts {
@@ -93,5 +104,27 @@ impl Seen {
         };
         let losses = [uncounted, dropped, untraced];
         losses.into_iter().filter(|loss| loss.count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_used_again_is_known() {
+        let thread = |pid: u32| ThreadInfo {
+            pid,
+            name: b"x".to_vec(),
+        };
+        let mut seen = Seen::default();
+        seen.begins(7, thread(1));
+        seen.ends(7);
+        seen.begins(7, thread(2));
+        seen.take_counts();
+        assert_eq!(seen.threads.get(&7), Some(&thread(2)));
+        seen.ends(7);
+        seen.take_counts();
+        assert_eq!(seen.threads.get(&7), None);
     }
 }
