@@ -6,7 +6,9 @@ use rustix::process::Signal;
 use sandtrace_capture::Observer;
 use sandtrace_capture::syscall::ebpf::EbpfSource;
 use sandtrace_capture::syscall::ptrace::PtraceSource;
-use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
+use sandtrace_capture::syscall::{
+    FactKind, LossKind, SyscallCollector, SyscallConfig, SyscallSource, VmmKind,
+};
 use sandtrace_event::{GapCause, Limits, Observation, Payload, RareCall, SyscallActivity};
 use sandtrace_sys::bpf::BpfConfig;
 use std::path::Path;
@@ -309,15 +311,7 @@ fn memory_that_nobody_brings_in_holds_nothing_up() {
     if skipped(TEST) {
         return;
     }
-    let program = compiled("fault.c");
-    let probe = std::process::Command::new("timeout")
-        .arg("1")
-        .arg(&program)
-        .status();
-    if probe.unwrap().code() == Some(77) {
-        println!("skipped: {TEST}: userfaultfd is refused");
-        return;
-    }
+    let Some(program) = faults(TEST) else { return };
     let began = std::time::Instant::now();
     let (_, attach) = BACKENDS[1];
     // A tracer that waits for the page holds up the thread that brings it in.
@@ -331,4 +325,42 @@ fn memory_that_nobody_brings_in_holds_nothing_up() {
     // Nothing is read of that process any more.
     assert_eq!(opens[1].path, None);
     assert!(began.elapsed() < std::time::Duration::from_secs(30));
+}
+
+/// The program, unless the kernel refuses it what it needs.
+fn faults(test: &str) -> Option<std::path::PathBuf> {
+    let program = compiled("fault.c");
+    let mut probe = std::process::Command::new("timeout");
+    let ended = probe.arg("1").arg(&program).status().unwrap();
+    if ended.code() == Some(77) {
+        println!("skipped: {test}: userfaultfd is refused");
+        return None;
+    }
+    Some(program)
+}
+
+#[test]
+fn a_thread_that_cannot_be_stopped_is_said_and_goes_on() {
+    const TEST: &str = "a_thread_that_cannot_be_stopped_is_said_and_goes_on";
+    if skipped(TEST) {
+        return;
+    }
+    let Some(program) = faults(TEST) else { return };
+    let mut program = Running::start(&program, &["8"]);
+    wait_for(&program);
+    let mut source = PtraceSource::attach(program.pid()).unwrap();
+    program.signal(Signal::USR1);
+    until("it waits for its memory", || {
+        source
+            .facts()
+            .iter()
+            .any(|fact| matches!(&fact.what, FactKind::Call(call) if call.path == Some(None)))
+    });
+    source.detach();
+    let losses = source.counts().losses;
+    assert!(
+        losses.iter().any(|loss| loss.kind == LossKind::Tracing),
+        "{losses:?}"
+    );
+    program.wait();
 }

@@ -1,6 +1,6 @@
 /*
- * Opens a file whose name is in a page that nobody brings in for two seconds
- * (userfaultfd). Begins on SIGUSR1; ends with 77 where the kernel refuses.
+ * Opens a file whose name is in a page that nobody brings in for two seconds,
+ * or as many as the first argument says (userfaultfd). Begins on SIGUSR1; ends with 77 where the kernel refuses.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -15,22 +16,23 @@
 #include <unistd.h>
 
 static char *page;
-static int fault;
+static int fault, seconds;
 
 static void *brings(void *argument)
 {
 	struct uffdio_zeropage zero = {.range = {(unsigned long)page, 4096}};
-	sleep(2);
+	sleep(seconds);
 	ioctl(fault, UFFDIO_ZEROPAGE, &zero);
 	return argument;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct uffdio_api api = {.api = UFFD_API};
 	pthread_t thread;
 	sigset_t wait;
 	int got;
+	seconds = argc > 1 ? atoi(argv[1]) : 2;
 	sigemptyset(&wait);
 	sigaddset(&wait, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &wait, 0);

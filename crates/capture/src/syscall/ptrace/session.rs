@@ -332,6 +332,14 @@ impl Session {
                 Err(_) => {}
             }
         }
+        let left = u64::try_from(self.threads.len()).unwrap_or(u64::MAX);
+        if left > 0 {
+            let mut seen = self.seen();
+            seen.untraced = left;
+            seen.trouble = Some(format!(
+                "threads did not stop within {DETACH_WITHIN:?}: the kernel lets go of them, and what they did last is not known"
+            ));
+        }
     }
 
     fn let_go(&mut self, tid: u32, stop: Stop) {
