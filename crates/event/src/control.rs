@@ -219,6 +219,8 @@ pub enum GapCause {
     FileDrops,
     /// Evidence files could not be written; the flows are not affected.
     EvidenceFailed,
+    /// A record was too long for a line; its verdict is kept.
+    RecordTooLong,
 }
 
 /// What a gap counts.
@@ -241,6 +243,8 @@ pub enum GapUnit {
     Interfaces,
     /// Capture files.
     Files,
+    /// Records.
+    Records,
 }
 
 /// Something was lost, and how much of it.

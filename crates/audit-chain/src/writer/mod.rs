@@ -2,6 +2,7 @@
 //! signed once durable.
 
 mod error;
+mod oversize;
 mod progress;
 mod resume;
 mod segment;
@@ -19,7 +20,7 @@ pub use signer::{CHECKPOINT_RECORDS, TrailSigner};
 pub(crate) use store::sync_directory_of;
 
 use crate::Counts;
-use crate::line::seal;
+use crate::line::{EncodeError, seal};
 use progress::Progress;
 use sandtrace_event::{
     AuditEvent, Count, Digest, EventId, EventType, Judged, Observation, Payload, SCHEMA_VERSION,
@@ -175,10 +176,7 @@ impl TrailWriter {
             });
         }
         let mut event = self.event(judged, seq);
-        let line = seal(&mut event).map_err(|source| WriteError::Encode {
-            path: self.path.clone(),
-            source,
-        })?;
+        let line = self.line(&mut event)?;
         self.batch.lines.extend_from_slice(&line);
         self.batch.since_us.get_or_insert(now_us);
         self.segment.opened_us.get_or_insert(now_us);
@@ -188,10 +186,25 @@ impl TrailWriter {
         }
         if let Some(signer) = &mut self.signer {
             let verdict = event.verdict.as_ref().map(|verdict| verdict.result);
-            signer.note_record(event_type, verdict, now_us);
+            signer.note_record(event.event_type, verdict, now_us);
         }
         let records = &mut self.batch.records;
         Ok(records.push_mut(Sealed { event, line }))
+    }
+
+    /// The event's line; one that is too long becomes a gap.
+    fn line(&self, event: &mut AuditEvent) -> Result<Vec<u8>, WriteError> {
+        let mut sealed = seal(event);
+        if let Err(EncodeError::TooLong { bytes, .. }) = sealed
+            && let Some(gap) = oversize::gap(event, bytes)
+        {
+            *event = gap;
+            sealed = seal(event);
+        }
+        sealed.map_err(|source| WriteError::Encode {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn check_usable(&self) -> Result<(), WriteError> {

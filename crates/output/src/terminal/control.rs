@@ -96,6 +96,7 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapCause::FileDamaged => "file damaged",
         GapCause::FileDrops => "dropped by who wrote the file",
         GapCause::EvidenceFailed => "evidence not written",
+        GapCause::RecordTooLong => "record too long",
     };
     let unit = match gap.unit {
         GapUnit::Calls => "calls",
@@ -106,6 +107,7 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapUnit::Scans => "scans",
         GapUnit::Interfaces => "interfaces",
         GapUnit::Files => "files",
+        GapUnit::Records => "records",
     };
     Columns::new(KIND, "gap")
         .path(format!("{} {}", layer(gap.layer), gap.source).as_bytes())

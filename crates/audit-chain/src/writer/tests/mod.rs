@@ -4,8 +4,10 @@ mod crash;
 
 use super::store::Store;
 use super::{TrailIdentity, TrailWriter, WriteError};
+use crate::line::MAX_LINE;
 use sandtrace_event::{
-    EventType, EvidenceTier, Judged, Observation, SandboxDetached, Timestamp, TrailStart, WallTime,
+    DnsQuery, EventType, EvidenceTier, GapCause, Judged, Layer, Observation, Payload,
+    SandboxDetached, Timestamp, TrailStart, Verdict, VerdictResult, WallTime,
 };
 use std::io;
 use std::path::Path;
@@ -100,7 +102,7 @@ fn second() -> Judged {
     })
 }
 
-fn judged(payload: impl Into<sandtrace_event::Payload>) -> Judged {
+fn judged(payload: impl Into<Payload>) -> Judged {
     Judged {
         observation: Observation {
             at: Timestamp {
@@ -131,6 +133,44 @@ fn writer() -> (TrailWriter, FakeStore, Vec<u8>) {
     let line = writer.append(&start(), 0).unwrap().line.clone();
     writer.commit().unwrap();
     (writer, store, line)
+}
+
+/// A sandbox must not be able to end its own trail.
+#[test]
+fn a_record_that_fits_no_line_becomes_a_gap_with_its_verdict() {
+    let (mut writer, _, _) = writer();
+    let mut long = judged(DnsQuery {
+        answers: vec!["\u{1}".repeat(200); 1000],
+        findings: Vec::new(),
+        latency_us: None,
+        matched: false,
+        name: "long.example".to_owned(),
+        qtype: "A".to_owned(),
+        rcode: None,
+        resolver: [10, 0, 0, 1].into(),
+        resolver_accepted: false,
+        resolver_port: 53,
+    });
+    long.verdict = Some(Verdict {
+        policy_rule: None,
+        reason: "\u{1}".repeat(100_000),
+        result: VerdictResult::Deny,
+    });
+    let sealed = writer.append(&long, 0).unwrap();
+    assert!(sealed.line.len() <= MAX_LINE);
+    let Payload::CaptureGap(gap) = &sealed.event.payload else {
+        panic!("{:?}", sealed.event.payload)
+    };
+    assert_eq!(
+        (gap.cause, gap.layer),
+        (GapCause::RecordTooLong, Layer::Network)
+    );
+    assert!(gap.detail.contains("dns_query"), "{}", gap.detail);
+    let verdict = sealed.event.verdict.as_ref().unwrap();
+    assert_eq!(verdict.result, VerdictResult::Deny);
+    // What follows is chained to it.
+    writer.append(&second(), 0).unwrap();
+    assert_eq!(writer.commit().unwrap().len(), 2);
 }
 
 #[test]
