@@ -36,6 +36,8 @@ pub(super) struct Counted {
     lively: bool,
     taken: Intake,
     losses: BpfFrameLosses,
+    /// Frames that were read but not taken in, since this was last asked.
+    missed: u64,
 }
 
 /// What was taken in of each flow.
@@ -89,6 +91,7 @@ impl Counted {
                 room: usize::try_from(room).unwrap_or(usize::MAX),
             },
             losses: BpfFrameLosses::default(),
+            missed: 0,
         }
     }
 
@@ -138,6 +141,21 @@ impl Counted {
         sink: &mut dyn FlowSink,
     ) {
         self.taken.hear(frame, clocks, flows, sink);
+    }
+
+    /// Leaves out a frame that somebody else has read, but what was counted
+    /// before it.
+    pub(super) fn miss(
+        &mut self,
+        frame: &BpfFrame<'_>,
+        clocks: Clocks,
+        flows: &mut FlowTable,
+        sink: &mut dyn FlowSink,
+    ) {
+        if let Some(flow) = &frame.flow {
+            announce(&mut self.taken.flows, flow, clocks, flows, sink);
+        }
+        self.missed = self.missed.saturating_add(u64::from(frame.frames));
     }
 
     /// Takes in what was only counted since, and forgets flows that are silent.
@@ -234,7 +252,8 @@ impl Counted {
         let before = std::mem::replace(&mut self.losses, losses);
         let frames = |losses: BpfFrameLosses| losses.frames.iter().sum::<u64>();
         Lost {
-            frames: frames(losses).saturating_sub(frames(before)),
+            frames: frames(losses).saturating_sub(frames(before))
+                + std::mem::take(&mut self.missed),
             unread: losses.unread.saturating_sub(before.unread),
         }
     }

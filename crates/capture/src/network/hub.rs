@@ -129,6 +129,15 @@ impl NetworkCollector {
         });
     }
 
+    /// Leaves out a frame, as a full ring would: the observer has too much
+    /// already. It is told as lost.
+    pub fn miss(&mut self, heard: &Heard<'_>, observer: &mut dyn Observer) {
+        self.with_shared(observer, |counted, flows, sink| {
+            counted.miss(heard.frame, heard.clocks, flows, sink);
+            Ok(())
+        });
+    }
+
     /// Takes in sums.
     pub fn take_counts(&mut self, counts: &Counts, observer: &mut dyn Observer) {
         self.with_shared(observer, |counted, flows, sink| {

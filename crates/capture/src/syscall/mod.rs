@@ -102,7 +102,7 @@ pub struct RawCall {
     pub address: Option<Option<Fetched>>,
     /// First arguments of `execve`.
     pub argv: Vec<Fetched>,
-    /// Other texts that it names, in the order of [`rare::Shape::texts`];
+    /// Other texts that it names, in the order of `rare::Shape::texts`;
     /// `Some(None)` where one could not be read.
     pub texts: [Option<Option<Fetched>>; 2],
 }

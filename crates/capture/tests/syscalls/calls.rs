@@ -289,7 +289,9 @@ fn records_and_gaps(script: &Path, attach: Attach) -> Vec<SyscallActivity> {
         fn observe(&mut self, observation: Observation) -> Limits {
             match observation.payload {
                 Payload::SyscallActivity(activity) => self.0.push(activity),
-                Payload::CaptureGap(gap) if gap.cause == GapCause::CallBound => {
+                Payload::CaptureGap(gap)
+                    if matches!(gap.cause, GapCause::CallBound | GapCause::RingDrop) =>
+                {
                     self.1 += gap.count.0;
                 }
                 other => panic!("{other:?}"),

@@ -29,7 +29,7 @@ fn each_has_its_own_counts_and_letting_go_of_one_leaves_the_other() {
         return;
     }
     let hub = EbpfHub::load(BpfConfig::default(), QUOTA).unwrap();
-    let script = "while :; do kill -0 $$; sleep 0.02; done";
+    let script = "while :; do kill -0 $$; sleep 0.1; done";
     let busy = Running::start(Path::new("sh"), &["-c", script]);
     let idle = Running::start(Path::new("sleep"), &["600"]);
     // Both have started, and one does nothing any more.

@@ -300,5 +300,6 @@ pub(crate) fn unit_name(unit: GapUnit) -> &'static str {
         GapUnit::Scans => "scans",
         GapUnit::Interfaces => "interfaces",
         GapUnit::Files => "files",
+        GapUnit::Records => "records",
     }
 }

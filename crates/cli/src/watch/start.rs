@@ -51,7 +51,7 @@ pub(super) fn attach_network(
     .map_err(network_failure)
 }
 
-fn network_failure(error: NetworkError) -> Failure {
+pub(super) fn network_failure(error: NetworkError) -> Failure {
     let exit = match &error {
         NetworkError::Ring(RingError::NotPermitted { .. }) => Exit::NoPermission,
         NetworkError::Ebpf(BpfFramesError::NotPermitted) => Exit::NoPermission,

@@ -223,7 +223,7 @@ fn qcow2(disk: &[u8]) -> Vec<u8> {
     put(40, CLUSTER as u64);
     put(48, 3 * CLUSTER as u64);
     put(56, 1 << 32);
-    put(CLUSTER, 2 * CLUSTER as u64 | COPIED);
+    put(CLUSTER, (2 * CLUSTER as u64) | COPIED);
     for index in 0..disk.len().div_ceil(CLUSTER) {
         let cluster = (4 + index) * CLUSTER;
         put(2 * CLUSTER + 8 * index, cluster as u64 | COPIED);
