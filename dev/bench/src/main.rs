@@ -39,6 +39,8 @@ scale is not part of all: it starts a thousand stand-ins of VMMs.
   --sandboxes N,N   how many run at once (10,100,1000; none to leave it out)
   --rate N      starts and stops a second (200; 0 to leave it out)
   --seconds N   for how long (60)
+  --pace N      frames a second of each that runs (5; 0 for none)
+  --capture MODE  how frames are captured (auto)
 ";
 
 /// What to measure, and how much of it.
@@ -63,6 +65,10 @@ pub(crate) struct Options {
     pub(crate) rate: u32,
     /// For how long.
     pub(crate) seconds: u32,
+    /// Frames a second of each sandbox that runs.
+    pub(crate) pace: u64,
+    /// How they are captured.
+    pub(crate) capture: String,
 }
 
 fn main() -> ExitCode {
@@ -109,6 +115,8 @@ fn run(arguments: &[String]) -> Result<()> {
         sandboxes: vec![10, 100, 1000],
         rate: 200,
         seconds: 60,
+        pace: 5,
+        capture: "auto".to_owned(),
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -126,6 +134,8 @@ fn run(arguments: &[String]) -> Result<()> {
             "--packets" => options.packets = number(argument, value()?)?,
             "--rate" => options.rate = number(argument, value()?)?,
             "--seconds" => options.seconds = number(argument, value()?)?,
+            "--pace" => options.pace = number(argument, value()?)?,
+            "--capture" => value()?.clone_into(&mut options.capture),
             "--sandboxes" => options.sandboxes = numbers(argument, value()?)?,
             "--help" | "-h" => {
                 print!("{HELP}");

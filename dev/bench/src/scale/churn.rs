@@ -38,7 +38,7 @@ pub(super) fn run(options: &Options, host: &Host) -> Result<()> {
     host.send(&format!(
         "standin.delay_ms={DELAY_MS} standin.gap_ms=10 standin.frames={FRAMES}"
     ))?;
-    let watch = Watch::start(&options.sandtrace, host, "churn")?;
+    let watch = Watch::start(options, host, "churn")?;
     let starter = Starter::new()?;
     let before = watch.reading()?;
     let begun = Instant::now();

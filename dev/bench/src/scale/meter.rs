@@ -13,6 +13,8 @@ pub(super) struct Reading {
     pub(super) memory: u64,
     /// Packet rings and mapped files, in bytes.
     pub(super) mapped: u64,
+    /// What the kernel holds for its eBPF tables and programs, in bytes.
+    pub(super) kernel: u64,
     pub(super) threads: u64,
     pub(super) descriptors: usize,
     /// Bytes that it had written.
@@ -44,6 +46,7 @@ impl Reading {
             ticks,
             memory: number(&status, "RssAnon:")? * 1024,
             mapped: (number(&status, "RssFile:")? + number(&status, "RssShmem:")?) * 1024,
+            kernel: kernel_memory(pid)?,
             threads: number(&status, "Threads:")?,
             descriptors: descriptors.count(),
             written: number(&file("io")?, "write_bytes:")?,
@@ -56,4 +59,20 @@ impl Reading {
         let seconds = super::to_f64(self.ticks - earlier.ticks) / super::to_f64(hertz);
         seconds / (self.at - earlier.at).as_secs_f64()
     }
+}
+
+/// The sum of what descriptors of eBPF tables and programs are charged for.
+fn kernel_memory(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    let listed = fs::read_dir(format!("/proc/{pid}/fdinfo")).context("listing descriptors")?;
+    for entry in listed {
+        // One that was closed meanwhile counts for nothing.
+        let Ok(text) = fs::read_to_string(entry.context("listing descriptors")?.path()) else {
+            continue;
+        };
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+        let bytes = line.and_then(|line| line.trim().parse::<u64>().ok());
+        sum += bytes.unwrap_or(0);
+    }
+    Ok(sum)
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use host::Host;
 use meter::Reading;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -27,8 +27,6 @@ const WINDOW: Duration = Duration::from_secs(10);
 const STARTS: u32 = 50;
 /// From its start to its first packet, as soon as a real guest's.
 const DELAY_MS: u64 = 200;
-/// Frames a second of each.
-const FRAMES: u64 = 5;
 /// A stand-in's frames go to another port every 16 of them, from here on.
 const FIRST_PORT: u16 = 9000;
 const PORT_FRAMES: u64 = 16;
@@ -40,15 +38,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let host = Host::prepare(places)?;
     if !options.sandboxes.is_empty() {
         println!(
-            "scale: stand-ins that send {FRAMES} frames/s each, {STARTS} started per second, measured for {} s",
-            WINDOW.as_secs()
+            "scale: stand-ins that send {} frames/s each, {STARTS} started per second, measured for {} s, capture {}",
+            options.pace,
+            WINDOW.as_secs(),
+            options.capture,
         );
         println!(
-            "  sandboxes  attach p50 ms  p99 ms  packet p50 ms  p99 ms  records/s  CPU %  CPU % each  heap KiB each  ring KiB each  threads  descriptors  written KiB/s  whole"
+            "  sandboxes  attach p50 ms  p99 ms  packet p50 ms  p99 ms  records/s  CPU %  CPU % each  heap KiB each  ring KiB each  kernel KiB each  threads  descriptors  written KiB/s  whole"
         );
     }
     for &count in &options.sandboxes {
-        steady(&options.sandtrace, &host, count)?;
+        steady(options, &host, count)?;
     }
     if options.rate > 0 {
         churn::run(options, &host)?;
@@ -56,12 +56,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn steady(program: &Path, host: &Host, count: usize) -> Result<()> {
+fn steady(options: &Options, host: &Host, count: usize) -> Result<()> {
     host.send(&format!(
-        "standin.delay_ms={DELAY_MS} standin.gap_ms={} standin.frames=1000000",
-        1000 / FRAMES
+        "standin.delay_ms={DELAY_MS} standin.gap_ms={} standin.frames={}",
+        1000_u64.checked_div(options.pace).unwrap_or(1000),
+        if options.pace == 0 { 0 } else { 1_000_000 },
     ))?;
-    let watch = Watch::start(program, host, &format!("steady-{count}"))?;
+    let watch = Watch::start(options, host, &format!("steady-{count}"))?;
     let starter = Starter::new()?;
     let idle = watch.reading()?;
     let vmms = start(host, &starter, count)?;
@@ -91,13 +92,13 @@ fn steady(program: &Path, host: &Host, count: usize) -> Result<()> {
         };
         attach.extend(millis(told.attached));
         packet.extend(millis(told.packet));
-        whole += usize::from(is_whole(told));
+        whole += usize::from(is_whole(told, options.pace));
     }
     let each = |bytes: u64| to_f64(bytes) / 1024.0 / to_f64(count);
     let cpu = after.cpu_since(&before.0) * 100.0;
     let of = |times: &[f64], share| quantile(times.iter().copied(), share);
     println!(
-        "  {count:9} {:14.1} {:7.1} {:14.1} {:7.1} {:10.0} {cpu:6.1} {:11.3} {:14.0} {:14.0} {:8} {:12} {:14.0}  {whole} of {count}",
+        "  {count:9} {:14.1} {:7.1} {:14.1} {:7.1} {:10.0} {cpu:6.1} {:11.3} {:14.0} {:14.0} {:16.0} {:8} {:12} {:14.0}  {whole} of {count}",
         of(&attach, 0.5),
         of(&attach, 0.99),
         of(&packet, 0.5),
@@ -106,6 +107,8 @@ fn steady(program: &Path, host: &Host, count: usize) -> Result<()> {
         cpu / to_f64(count),
         each(after.memory.saturating_sub(idle.memory)),
         each(after.mapped.saturating_sub(idle.mapped)),
+        // That of programs that all share is there from the start.
+        each(after.kernel),
         after.threads,
         after.descriptors,
         to_f64(after.written - before.0.written) / 1024.0 / WINDOW.as_secs_f64(),
@@ -113,14 +116,16 @@ fn steady(program: &Path, host: &Host, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Its first flow has every packet that was sent, nothing was lost, and it has its end.
-fn is_whole(told: &Told) -> bool {
+/// Its first flow has every packet that was sent, where so many were, nothing
+/// was lost, and it has its end.
+fn is_whole(told: &Told, pace: u64) -> bool {
     let first = told.packets.get(&FIRST_PORT).copied();
+    let lasted = pace * WINDOW.as_secs() >= PORT_FRAMES;
     told.trails == 1
         && told.ended
         && told.reconciled
         && told.gaps == 0
-        && first == Some(PORT_FRAMES)
+        && (!lasted || first == Some(PORT_FRAMES))
 }
 
 fn start(host: &Host, starter: &Starter, count: usize) -> Result<Vec<(String, Vmm)>> {
@@ -145,12 +150,13 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(program: &Path, host: &Host, name: &str) -> Result<Self> {
+    fn start(options: &Options, host: &Host, name: &str) -> Result<Self> {
         let trails = host.dir().join(name);
         let said = host.dir().join(format!("{name}.said"));
         let errors = std::fs::File::create_new(&said).context("creating a file")?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&options.sandtrace);
         command.args(["watch", "--all", "--provider", "firecracker"]);
+        command.args(["--capture", &options.capture]);
         command.arg("--trail-dir").arg(&trails);
         command
             .stdin(Stdio::null())
