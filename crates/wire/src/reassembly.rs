@@ -57,6 +57,29 @@ impl Assembler {
         }
     }
 
+    /// Reads no further. What was read is kept, for [`Self::check`].
+    pub(crate) fn stop(&mut self) {
+        self.broken = true;
+        self.held = Vec::new();
+        self.held_bytes = 0;
+        self.data.shrink_to_fit();
+    }
+
+    /// Compares a segment with what is kept of the stream, and keeps nothing of it.
+    pub(crate) fn check(&mut self, offset: u64, bytes: &[u8]) {
+        if let Ok(offset) = usize::try_from(offset)
+            && offset < self.data.len()
+        {
+            self.compare(offset, bytes);
+        }
+    }
+
+    /// Forgets the stream.
+    pub(crate) fn forget(&mut self) {
+        self.stop();
+        self.data = Vec::new();
+    }
+
     /// The stream so far.
     pub(crate) fn data(&self) -> &[u8] {
         &self.data

@@ -455,7 +455,7 @@ impl Flow {
         let Some(sniff) = &self.sniff else { return };
         self.findings = self.findings.union(sniff.findings());
         self.settled |= sniff.is_settled();
-        if sniff.is_over() {
+        if sniff.is_spent() {
             self.sniff = None;
         }
         if self.claim.is_none() {
@@ -487,6 +487,7 @@ impl Flow {
         if let Some(sniff) = &mut self.sniff {
             sniff.give_up(self.facts.get_or_insert_default());
             self.after_sniff();
+            self.sniff = None;
         }
     }
 

@@ -70,12 +70,21 @@ impl Sniff {
     }
 
     /// Takes in client payload. Answers how many of its bytes turned out to
-    /// belong to a handshake.
+    /// belong to a handshake. What was read is still compared with what is sent
+    /// again: the server may get that and never have had the first.
     pub(crate) fn client(&mut self, piece: Piece<'_>, facts: &mut Facts) -> u64 {
+        if self.is_over() {
+            self.client.check(piece.offset, piece.bytes);
+            return 0;
+        }
         self.client.insert(piece.offset, piece.bytes, piece.len);
         let handshake = self.read(facts);
         if self.client.is_inconsistent() || self.client.is_over() {
             self.give_up(facts);
+        }
+        if self.is_over() {
+            self.client.stop();
+            self.server.forget();
         }
         handshake
     }
@@ -100,11 +109,15 @@ impl Sniff {
     }
 
     /// The server acknowledged the client's stream up to here. If that is more
-    /// than was seen, the rest was not captured and never will be.
+    /// than was seen, the rest was not captured and never will be. A start that
+    /// the server has cannot be replaced any more.
     pub(crate) fn acknowledged(&mut self, offset: u64, facts: &mut Facts) {
         let seen = u64::try_from(self.client.data().len()).unwrap_or(u64::MAX);
         if offset > seen.saturating_add(1) {
             self.give_up(facts);
+        }
+        if self.is_over() && offset >= seen {
+            self.client.forget();
         }
     }
 
@@ -135,8 +148,12 @@ impl Sniff {
         }
     }
 
-    /// Whether there is nothing left to read.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether there is nothing left to read or to compare.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.is_over() && (self.client.data().is_empty() || self.client.is_inconsistent())
+    }
+
+    fn is_over(&self) -> bool {
         matches!(self.kind, Kind::Over)
     }
 

@@ -189,3 +189,50 @@ fn a_changed_hello_is_noticed_and_not_believed() {
     assert_eq!(report.handshake_bytes, 120);
     assert_eq!(report.max_call_bytes, good.len() as u64 - 120);
 }
+
+/// What a host gets that never had the first segment: of a checksum that is
+/// wrong, or with too few hops to live.
+#[track_caller]
+fn check_sent_again(port: u16, decoy: &[u8], real: &[u8], told: bool) {
+    let talk = Talk::open(40_000, port).client(decoy);
+    let talk = talk.client_at(-(decoy.len() as i32), real);
+    let mut lab = lab();
+    lab.play_all(&talk.server(b"answer").frames);
+    let report = &lab.finish()[0];
+    let findings = &report.findings;
+    assert_eq!(
+        findings.contains(&"inconsistent_reassembly"),
+        told,
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn another_start_after_one_that_was_read_whole_is_told() {
+    let head = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let (good, evil) = (head("good.example"), head("evil.example"));
+    check_sent_again(80, &good, &evil, true);
+    check_sent_again(80, &good, &good, false);
+    // One segment that holds a hello and call bytes.
+    let tls = |name: &str| {
+        let data = [23, 3, 3, 0, 4, 1, 2, 3, 4];
+        [hello_records(name, 0, 16_000), data.to_vec()].concat()
+    };
+    let (good, evil) = (tls("good.example"), tls("evil.example"));
+    check_sent_again(443, &good, &evil, true);
+    check_sent_again(443, &good, &good, false);
+    // Not read as anything at first.
+    check_sent_again(443, b"\0", &evil, true);
+    check_sent_again(443, &vec![0; evil.len()], &evil, true);
+}
+
+#[test]
+fn a_start_that_the_server_has_is_let_go_of() {
+    let head = b"GET / HTTP/1.1\r\nHost: good.example\r\n\r\n";
+    let other = [b'x'; 40];
+    let talk = Talk::open(40_000, 80).client(head).server(b"answer");
+    let mut lab = lab();
+    lab.play_all(&talk.client_at(-40, &other).frames);
+    let findings = &lab.finish()[0].findings;
+    assert!(!findings.contains(&"inconsistent_reassembly"));
+}
