@@ -72,6 +72,9 @@ findings! {
     CertNameMismatch = "cert_name_mismatch",
     /// The client named a host with more bytes than names have; the rest is left out.
     NameTooLong = "name_too_long",
+    /// The capture took too few bytes of the packets in which the client may
+    /// have named a host.
+    TruncatedStart = "truncated_start",
 }
 
 /// A set of findings.

@@ -10,6 +10,8 @@ pub(crate) struct Assembler {
     held_bytes: usize,
     limit: usize,
     broken: bool,
+    /// The stream ends where the capture took no more of a segment.
+    cut: bool,
     inconsistent: bool,
 }
 
@@ -17,8 +19,18 @@ pub(crate) struct Assembler {
 struct Held {
     offset: usize,
     bytes: Vec<u8>,
-    /// The segment goes on after what was captured of it.
-    cut: bool,
+    end: End,
+}
+
+/// Why no more of a segment is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is all there.
+    Whole,
+    /// It goes on after what was captured of it.
+    Cut,
+    /// It goes on after the bound.
+    Bound,
 }
 
 /// Segments that may wait for a gap to be filled.
@@ -33,6 +45,7 @@ impl Assembler {
             held_bytes: 0,
             limit,
             broken: false,
+            cut: false,
             inconsistent: false,
         }
     }
@@ -46,14 +59,20 @@ impl Assembler {
         if self.broken || room == 0 {
             return;
         }
-        let cut = bytes.len() < usize::try_from(len).unwrap_or(usize::MAX) || bytes.len() > room;
+        let end = if bytes.len() > room {
+            End::Bound
+        } else if bytes.len() < usize::try_from(len).unwrap_or(usize::MAX) {
+            End::Cut
+        } else {
+            End::Whole
+        };
         let bytes = bytes.get(..room).unwrap_or(bytes);
         self.compare(offset, bytes);
         if offset <= self.data.len() {
-            self.append(offset, bytes, cut);
+            self.append(offset, bytes, end);
             self.release();
         } else {
-            self.hold(offset, bytes, cut);
+            self.hold(offset, bytes, end);
         }
     }
 
@@ -91,6 +110,11 @@ impl Assembler {
         self.broken || self.data.len() >= self.limit
     }
 
+    /// Whether the stream ends where the capture took no more of a segment.
+    pub(crate) const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Whether the same offset was sent with different bytes.
     pub(crate) const fn is_inconsistent(&self) -> bool {
         self.inconsistent
@@ -101,17 +125,16 @@ impl Assembler {
         self.data.capacity() + self.held_bytes + self.held.capacity() * size_of::<Held>()
     }
 
-    fn append(&mut self, offset: usize, bytes: &[u8], cut: bool) {
+    fn append(&mut self, offset: usize, bytes: &[u8], end: End) {
         let known = self.data.len().saturating_sub(offset);
         if let Some(fresh) = bytes.get(known..) {
             self.data.extend_from_slice(fresh);
-            if cut {
-                self.broken = true;
-            }
+            self.broken |= end != End::Whole;
+            self.cut |= end == End::Cut;
         }
     }
 
-    fn hold(&mut self, offset: usize, bytes: &[u8], cut: bool) {
+    fn hold(&mut self, offset: usize, bytes: &[u8], end: End) {
         if self.held.len() >= MAX_HELD || self.held_bytes + bytes.len() > self.limit {
             self.broken = true;
             return;
@@ -123,7 +146,7 @@ impl Assembler {
             Held {
                 offset,
                 bytes: bytes.to_vec(),
-                cut,
+                end,
             },
         );
     }
@@ -139,7 +162,7 @@ impl Assembler {
         let mut waiting = std::mem::take(&mut self.held).into_iter().peekable();
         while let Some(held) = waiting.next_if(|held| held.offset <= self.data.len()) {
             self.held_bytes -= held.bytes.len();
-            self.append(held.offset, &held.bytes, held.cut);
+            self.append(held.offset, &held.bytes, held.end);
         }
         self.held = waiting.collect();
     }
@@ -171,7 +194,7 @@ mod tests {
         stream.insert(0, b"abc", 3);
         stream.insert(3, b"de", 20);
         assert_eq!(stream.data(), b"abcde");
-        assert!(stream.is_over());
+        assert!(stream.is_over() && stream.is_cut());
     }
 
     #[test]
@@ -200,7 +223,7 @@ mod tests {
         let mut stream = Assembler::new(1000);
         stream.insert(0, &[0; 5000], 5000);
         assert_eq!(stream.data().len(), 1000);
-        assert!(stream.is_over());
+        assert!(stream.is_over() && !stream.is_cut());
     }
 
     proptest! {

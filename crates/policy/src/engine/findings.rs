@@ -61,6 +61,10 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
             basis.by_name,
             "the client named a host with more bytes than names have",
         ),
+        "truncated_start" => objection_if(
+            basis.by_name,
+            "too little was captured of the packets in which the client may have named a host",
+        ),
         "metadata_address" => objection_if(
             !basis.by_single_address,
             "the address is that of a cloud's metadata service; to allow it, a rule must name it",

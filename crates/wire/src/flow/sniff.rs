@@ -29,6 +29,8 @@ pub(crate) struct Sniff {
     /// The server's certificate was read.
     certified: bool,
     sni_changed: bool,
+    /// The capture cut the start short where a name may have stood.
+    truncated: bool,
     kind: Kind,
 }
 
@@ -65,6 +67,7 @@ impl Sniff {
             negotiated: None,
             certified: false,
             sni_changed: false,
+            truncated: false,
             kind: Kind::Undecided,
         }
     }
@@ -80,7 +83,10 @@ impl Sniff {
         self.client.insert(piece.offset, piece.bytes, piece.len);
         let handshake = self.read(facts);
         if self.client.is_inconsistent() || self.client.is_over() {
+            let unsettled = !self.is_settled();
             self.give_up(facts);
+            let named = facts.http.as_ref().is_some_and(|http| http.host.is_some());
+            self.truncated = unsettled && !named && self.client.is_cut();
         }
         if self.is_over() {
             self.client.stop();
@@ -162,6 +168,7 @@ impl Sniff {
         let inconsistent = self.client.is_inconsistent() || self.server.is_inconsistent();
         [
             (self.sni_changed, Finding::SniChanged),
+            (self.truncated, Finding::TruncatedStart),
             (inconsistent, Finding::InconsistentReassembly),
         ]
         .into_iter()

@@ -203,6 +203,11 @@ fn findings_stand_against_a_rule() {
     );
     check(
         "consistent",
+        with("truncated_start"),
+        "anomaly a: too little was captured of the packets in which the client may have named a host",
+    );
+    check(
+        "consistent",
         with("from_the_future"),
         "anomaly a: finding from_the_future",
     );
