@@ -75,6 +75,8 @@ findings! {
     /// The capture took too few bytes of the packets in which the client may
     /// have named a host.
     TruncatedStart = "truncated_start",
+    /// The host of the HTTP request is not among the DNS answers for the peer's address.
+    HostNotInDns = "host_not_in_dns",
 }
 
 /// A set of findings.

@@ -45,6 +45,10 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
             basis.by_name && !basis.claim_suffices,
             "the TLS server name is not among the DNS answers for this address",
         ),
+        "host_not_in_dns" => objection_if(
+            basis.by_name && !basis.claim_suffices,
+            "the HTTP host is not among the DNS answers for this address",
+        ),
         "sni_differs_from_host" => objection_if(
             basis.by_name,
             "the TLS server name and the HTTP host differ",

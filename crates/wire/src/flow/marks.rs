@@ -3,6 +3,7 @@
 use crate::findings::{Finding, Findings};
 use crate::http::HttpFacts;
 use crate::key::FlowKey;
+use crate::names::{Claim, NameSource};
 use crate::text::is_cut;
 use crate::tls::TlsFacts;
 use crate::view::Protocol;
@@ -22,6 +23,19 @@ pub(crate) fn by_port(key: &FlowKey) -> Findings {
         };
     }
     findings
+}
+
+/// What a claim is that no DNS answer for the peer's address backs. A request
+/// may name that address itself, for which nobody asks.
+pub(crate) fn not_in_dns(claim: &Claim, peer: Option<IpAddr>) -> Findings {
+    let finding = match claim.source {
+        NameSource::TlsSni | NameSource::QuicSni => Some(Finding::SniNotInDns),
+        NameSource::HttpHost if peer.is_none() || claim.name.parse().ok() != peer => {
+            Some(Finding::HostNotInDns)
+        }
+        _ => None,
+    };
+    finding.into_iter().collect()
 }
 
 /// What the peer's name and address and the hello or request say.

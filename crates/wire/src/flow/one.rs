@@ -8,7 +8,7 @@ use crate::findings::{Finding, Findings};
 use crate::flow::carried::Carried;
 use crate::flow::certified::certified;
 use crate::flow::dns_kind::{Dns, dns_of};
-use crate::flow::marks::{by_content, by_port};
+use crate::flow::marks::{by_content, by_port, not_in_dns};
 use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
@@ -311,12 +311,10 @@ impl Flow {
         let largest = self.calls.largest();
         let facts = self.facts.as_deref();
         let mut findings = self.findings;
-        let claims_sni = matches!(
-            &self.claim,
-            Some(claim) if matches!(claim.source, NameSource::TlsSni | NameSource::QuicSni)
-        );
-        if known.claim_without_dns && claims_sni {
-            findings.insert(Finding::SniNotInDns);
+        if known.claim_without_dns
+            && let Some(claim) = &self.claim
+        {
+            findings = findings.union(not_in_dns(claim, peer.ip));
         }
         if self.handshake_bytes > LARGE_HANDSHAKE {
             findings.insert(Finding::OversizedHandshake);

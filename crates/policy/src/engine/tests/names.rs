@@ -203,6 +203,11 @@ fn findings_stand_against_a_rule() {
     );
     check(
         "consistent",
+        with("host_not_in_dns"),
+        "anomaly a: the HTTP host is not among the DNS answers for this address",
+    );
+    check(
+        "consistent",
         with("truncated_start"),
         "anomaly a: too little was captured of the packets in which the client may have named a host",
     );
@@ -217,7 +222,9 @@ fn findings_stand_against_a_rule() {
         "allow a: a.example:443, named by the client and by DNS",
     );
     let mut flow = names(&[("sni", "a.example")]);
-    flow.findings = vec!["sni_not_in_dns".to_owned()];
+    flow.findings = ["sni_not_in_dns", "host_not_in_dns"]
+        .map(str::to_owned)
+        .into();
     check(
         "claimed",
         flow,

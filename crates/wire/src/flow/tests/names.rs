@@ -263,3 +263,19 @@ fn a_start_that_the_capture_cuts_short_is_told() {
     check(80, head, 40, Some("a.example"));
     check(80, head, head.len() - 2, Some("a.example"));
 }
+
+#[test]
+fn an_http_host_that_dns_does_not_back_is_told() {
+    #[track_caller]
+    fn check(host: &str, findings: &[&str]) {
+        let mut lab = lab();
+        resolve(&mut lab, RESOLVER, "plain.example", SERVER);
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        lab.play_all(&Talk::open(40_000, 80).client(head.as_bytes()).frames);
+        assert_eq!(lab.sink.reports.last().unwrap().findings, findings);
+    }
+    check("plain.example", &[]);
+    check("other.example", &["host_not_in_dns"]);
+    check(&std::net::Ipv4Addr::from(SERVER).to_string(), &[]);
+    check("203.0.113.9", &["host_not_in_dns"]);
+}
