@@ -88,6 +88,30 @@ fn segments_that_overlap_with_other_bytes_are_told() {
     );
 }
 
+/// The first segment is whole and names an allowed host, but it does not reach
+/// the server: its checksum is wrong. The second one does.
+#[test]
+fn a_decoy_before_the_true_start_is_told() {
+    let head = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let tls = |name: &str| [&hello(name, 10)[..], &[23, 3, 3, 0, 2, 1, 2]].concat();
+    for (test, decoy, real) in [
+        ("head", head("allowed.example"), head("evil000.example")),
+        ("hello", tls("allowed.example"), tls("evil000.example")),
+    ] {
+        let mut frames = connection(ALLOWED, &[(0, &decoy), (0, &real)]);
+        // The second frame's TCP checksum, behind 14 + 20 + 16 bytes.
+        frames[1][50] ^= 0xff;
+        let Some(seen) = after_lookup(test, &frames) else {
+            return;
+        };
+        let findings = &seen.to_port(443).findings;
+        assert!(
+            findings.iter().any(|it| it == "inconsistent_reassembly"),
+            "{test}: {findings:?}"
+        );
+    }
+}
+
 #[test]
 fn a_hello_in_tiny_fragments_is_read() {
     let hello = hello("allowed.example", 200);
