@@ -25,7 +25,8 @@ macro_rules! findings {
 findings! {
     /// The TLS server name is not among the DNS answers for the peer's address.
     SniNotInDns = "sni_not_in_dns",
-    /// The TLS server name and the HTTP Host header differ.
+    /// An HTTP request asked a proxy for one host (CONNECT), and the TLS hello
+    /// inside names another.
     SniDiffersFromHost = "sni_differs_from_host",
     /// One connection named two different hosts in its TLS hellos.
     SniChanged = "sni_changed",

@@ -70,6 +70,17 @@ impl HeadReader {
     }
 }
 
+/// Length of the head that a stream begins with, its empty line included.
+pub(crate) fn head_len(stream: &[u8]) -> Option<usize> {
+    let ends = [&b"\r\n\r\n"[..], b"\n\n"];
+    ends.into_iter()
+        .filter_map(|end| {
+            let at = stream.windows(end.len()).position(|it| it == end)?;
+            Some(at + end.len())
+        })
+        .min()
+}
+
 /// A method and a space, or a beginning of that (RFC 9110 section 5.6.2).
 fn may_be_request(stream: &[u8]) -> bool {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);

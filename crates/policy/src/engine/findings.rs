@@ -51,7 +51,7 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
         ),
         "sni_differs_from_host" => objection_if(
             basis.by_name,
-            "the TLS server name and the HTTP host differ",
+            "the client asked a proxy for one host, and the TLS hello inside names another",
         ),
         "sni_changed" => objection_if(
             basis.by_name,

@@ -471,9 +471,10 @@ impl Flow {
             NameSource::QuicSni
         };
         let host = facts.http.as_ref().and_then(|http| http.host.as_ref());
-        let (name, source) = sni
-            .map(|name| (name, sni_source))
-            .or(host.map(|name| (name, NameSource::HttpHost)))?;
+        // With both, the hello is inside a tunnel that the request asked for.
+        let (name, source) = host
+            .map(|name| (name, NameSource::HttpHost))
+            .or(sni.map(|name| (name, sni_source)))?;
         Some(Box::new(Claim {
             name: Arc::from(name.as_str()),
             source,

@@ -2,11 +2,12 @@
 //! and where its calls begin.
 
 use crate::findings::{Finding, Findings};
-use crate::http::{HeadReader, HttpFacts, Reading};
+use crate::http::{HeadReader, HttpFacts, Reading, head_len};
 use crate::reassembly::Assembler;
 use crate::tls::{
     ClientWalk, Negotiated, TlsFacts, certificate_names, server_hello, starts_like_tls,
 };
+use std::net::IpAddr;
 
 /// What the start of a connection said; it outlives the reading.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(crate) struct Sniff {
     /// The server's certificate was read.
     certified: bool,
     sni_changed: bool,
+    /// The hello inside a tunnel names another host than the proxy was asked for.
+    sni_differs: bool,
     /// The capture cut the start short where a name may have stood.
     truncated: bool,
     kind: Kind,
@@ -39,6 +42,8 @@ enum Kind {
     Undecided,
     Tls(Box<ClientWalk>),
     Http(HeadReader),
+    /// What a proxy was asked to pass on, from this byte of the stream.
+    Tunnel(usize, Box<ClientWalk>),
     Over,
 }
 
@@ -67,6 +72,7 @@ impl Sniff {
             negotiated: None,
             certified: false,
             sni_changed: false,
+            sni_differs: false,
             truncated: false,
             kind: Kind::Undecided,
         }
@@ -132,7 +138,7 @@ impl Sniff {
         match &mut self.kind {
             Kind::Tls(walk) => walk.abandon(),
             Kind::Http(_) => facts.http = HeadReader::give_up(self.client.data()),
-            Kind::Undecided | Kind::Over => {}
+            Kind::Undecided | Kind::Tunnel(..) | Kind::Over => {}
         }
         self.kind = Kind::Over;
     }
@@ -141,7 +147,7 @@ impl Sniff {
     pub(crate) fn holds_calls(&self) -> bool {
         match &self.kind {
             Kind::Undecided | Kind::Tls(_) => true,
-            Kind::Http(_) | Kind::Over => false,
+            Kind::Http(_) | Kind::Tunnel(..) | Kind::Over => false,
         }
     }
 
@@ -150,7 +156,7 @@ impl Sniff {
         match &self.kind {
             Kind::Undecided | Kind::Http(_) => false,
             Kind::Tls(walk) => walk.is_named(),
-            Kind::Over => true,
+            Kind::Tunnel(..) | Kind::Over => true,
         }
     }
 
@@ -168,6 +174,7 @@ impl Sniff {
         let inconsistent = self.client.is_inconsistent() || self.server.is_inconsistent();
         [
             (self.sni_changed, Finding::SniChanged),
+            (self.sni_differs, Finding::SniDiffersFromHost),
             (self.truncated, Finding::TruncatedStart),
             (inconsistent, Finding::InconsistentReassembly),
         ]
@@ -179,7 +186,7 @@ impl Sniff {
     /// Bytes of memory in use.
     pub(crate) fn footprint(&self) -> usize {
         let hello = match &self.kind {
-            Kind::Tls(walk) => walk.footprint(),
+            Kind::Tls(walk) | Kind::Tunnel(_, walk) => walk.footprint(),
             _ => 0,
         };
         size_of::<Self>() + self.client.footprint() + self.server.footprint() + hello
@@ -218,13 +225,55 @@ impl Sniff {
                     Reading::Incomplete => {}
                     Reading::Other => self.kind = Kind::Over,
                     Reading::Request(request) => {
+                        self.kind = match head_len(self.client.data()) {
+                            Some(start) if request.method == "CONNECT" => {
+                                self.walked = start;
+                                Kind::Tunnel(start, Box::default())
+                            }
+                            _ => Kind::Over,
+                        };
                         facts.http = Some(request);
-                        self.kind = Kind::Over;
+                        self.read_tunnel(facts);
                     }
                 }
                 0
             }
+            Kind::Tunnel(..) => {
+                self.read_tunnel(facts);
+                0
+            }
             Kind::Undecided | Kind::Over => 0,
         }
+    }
+
+    /// Reads up to the hello of a TLS connection inside a tunnel. All its bytes
+    /// are call bytes: the proxy gets them as such.
+    fn read_tunnel(&mut self, facts: &mut Facts) {
+        let Kind::Tunnel(start, walk) = &mut self.kind else {
+            return;
+        };
+        let stream = self.client.data();
+        match starts_like_tls(stream.get(*start..).unwrap_or_default()) {
+            Some(true) => {}
+            Some(false) => {
+                self.kind = Kind::Over;
+                return;
+            }
+            None => return,
+        }
+        let fresh = stream.get(self.walked..).unwrap_or_default();
+        self.walked += fresh.len();
+        walk.feed(fresh, None);
+        if !walk.is_named() {
+            return;
+        }
+        facts.tls = walk.hello().cloned();
+        let asked = facts.http.as_ref().and_then(|http| http.host.as_deref());
+        let named = facts.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        if let (Some(asked), Some(named)) = (asked, named) {
+            // Who asks for an address still names the host to it.
+            self.sni_differs = asked != named && asked.parse::<IpAddr>().is_err();
+        }
+        self.kind = Kind::Over;
     }
 }

@@ -279,3 +279,34 @@ fn an_http_host_that_dns_does_not_back_is_told() {
     check(&std::net::Ipv4Addr::from(SERVER).to_string(), &[]);
     check("203.0.113.9", &["host_not_in_dns"]);
 }
+
+#[test]
+fn a_hello_inside_a_tunnel_is_held_against_what_the_proxy_was_asked_for() {
+    #[track_caller]
+    fn check(target: &str, inside: &[u8], told: bool) {
+        let head = format!("CONNECT {target}:443 HTTP/1.1\r\nHost: {target}:443\r\n\r\n");
+        let talks = [
+            Talk::open(40_000, 3128)
+                .client(head.as_bytes())
+                .server(b"HTTP/1.1 200 OK\r\n\r\n")
+                .client_in(50, inside),
+            Talk::open(40_000, 3128).client(&[head.as_bytes(), inside].concat()),
+        ];
+        for talk in talks {
+            let mut lab = lab();
+            lab.play_all(&talk.frames);
+            let report = &lab.finish()[0];
+            assert_eq!(report.host.as_deref(), Some(target));
+            let findings = &report.findings;
+            let is_told = findings.contains(&"sni_differs_from_host");
+            assert_eq!(is_told, told, "{findings:?}");
+            // To the proxy all of it is payload.
+            assert_eq!(report.handshake_bytes, 0);
+        }
+    }
+    let hello = hello_records("a.example", 0, 16_000);
+    check("a.example", &hello, false);
+    check("b.example", &hello, true);
+    check("192.0.2.77", &hello, false);
+    check("b.example", b"SSH-2.0-OpenSSH_9.2\r\n", false);
+}
