@@ -161,7 +161,7 @@ fn records_come_in_order() {
 }
 
 #[test]
-fn an_event_that_has_no_line_leaves_the_chain_as_it_was() {
+fn an_event_that_has_no_line_is_a_gap_and_the_chain_goes_on() {
     let (_dir, path) = place();
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
     writer.append(&judged(10, start(), None), 0).unwrap();
@@ -174,13 +174,15 @@ fn an_event_that_has_no_line_leaves_the_chain_as_it_was() {
     };
     let room = MAX_LINE - base;
     let too_long = judged(20, flow_named(&"x".repeat(room + 1)), None);
-    let before = writer.head();
-    let error = writer.append(&too_long, 0).unwrap_err();
-    assert!(matches!(error, WriteError::Encode { .. }), "{error}");
-    assert_eq!(writer.head(), before);
     let longest = judged(20, flow_named(&"x".repeat(room)), None);
     let sealed = writer.append(&longest, 0).unwrap().clone();
     assert_eq!(sealed.line.len(), MAX_LINE + 1);
+    let gap = writer.append(&too_long, 0).unwrap();
+    assert!(gap.line.len() <= MAX_LINE + 1);
+    assert!(matches!(
+        gap.event.payload,
+        sandtrace_event::Payload::CaptureGap(_)
+    ));
     let end = end(&writer);
     writer.append(&judged(30, end, None), 0).unwrap();
     writer.commit().unwrap();
