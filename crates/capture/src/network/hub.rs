@@ -39,6 +39,13 @@ pub struct Heard<'a> {
     pub(super) clocks: Clocks,
 }
 
+/// A frame that was kept until somebody can hear it.
+pub struct Kept {
+    frame: BpfFrame<'static>,
+    clocks: Clocks,
+    captured: Vec<u8>,
+}
+
 /// Sums of one flow.
 pub struct Counts {
     pub(super) flow: BpfFlow,
@@ -73,6 +80,33 @@ impl NetworkHub {
 
     pub(super) fn flow_share(&self) -> u32 {
         self.flow_share
+    }
+}
+
+impl Heard<'_> {
+    /// A copy of it.
+    #[must_use]
+    pub fn keep(&self) -> Kept {
+        Kept {
+            frame: self.frame.with_captured(&[]),
+            clocks: self.clocks,
+            captured: self.frame.captured.to_vec(),
+        }
+    }
+}
+
+impl Kept {
+    /// Calls `hear` with the frame.
+    pub fn tell(&self, hear: impl FnOnce(&Heard<'_>)) {
+        let frame = &self.frame.with_captured(&self.captured);
+        let clocks = self.clocks;
+        hear(&Heard { frame, clocks });
+    }
+
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.captured.len()
     }
 }
 

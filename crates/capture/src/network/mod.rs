@@ -17,7 +17,7 @@ pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
 pub use evidence::EvidenceConfig;
 pub use extract::{ExtractError, Extracted, Wanted, extract};
 pub use file::FileError;
-pub use hub::{Counts, Heard, NetworkHub, NetworkHubReader};
+pub use hub::{Counts, Heard, Kept, NetworkHub, NetworkHubReader};
 pub use pcapng::{EvidenceFrame, PcapNgWriter};
 pub use replay::{Progress, Replay, ReplayConfig, first_moment};
 pub use source::{Backend, BackendChosen};

@@ -15,6 +15,7 @@ mod compliance;
 mod containers;
 mod fleet;
 mod hostile;
+mod hub;
 mod orchestrated;
 mod orders;
 mod side_by_side;

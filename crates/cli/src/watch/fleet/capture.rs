@@ -1,11 +1,12 @@
 //! A thread that reads the packets of many sandboxes.
 
+use super::hub::Hub;
 use super::sandbox::{Sandbox, SharedDisk, Stop};
 use crate::watch::judge::Judge;
 use crate::watch::outlet::Key;
 use crate::watch::reload::Reloaded;
 use rustix::event::{Timespec, epoll};
-use sandtrace_capture::network::{Attached, NetworkCollector};
+use sandtrace_capture::network::{Attached, NetworkCollector, NetworkHubReader};
 use sandtrace_sys::clock;
 use sandtrace_sys::priority::prefer_this_thread;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,20 +80,30 @@ pub(super) struct Capture {
     /// When each sandbox is to be looked at next.
     due: BTreeSet<(u64, Key)>,
     when: BTreeMap<Key, u64>,
+    /// What counts the frames of all, where eBPF does that.
+    hub: Option<Hub>,
 }
 
 /// The key of the bell.
 const BELL: u64 = u64::MAX;
 
+/// The key of the hub's ring.
+const HUB: u64 = u64::MAX - 1;
+
 impl Capture {
     pub(super) fn new(
         orders: Receiver<Order>,
         bell: PipeReader,
+        hub: Option<NetworkHubReader>,
         finish: Sender<Finish>,
     ) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(BELL);
         epoll::add(&poll, &bell, data, epoll::EventFlags::IN)?;
+        if let Some(hub) = &hub {
+            let data = epoll::EventData::new_u64(HUB);
+            epoll::add(&poll, hub, data, epoll::EventFlags::IN)?;
+        }
         Ok(Self {
             poll,
             orders,
@@ -102,6 +113,7 @@ impl Capture {
             sandboxes: BTreeMap::new(),
             due: BTreeSet::new(),
             when: BTreeMap::new(),
+            hub: hub.map(Hub::new),
         })
     }
 
@@ -124,15 +136,28 @@ impl Capture {
                 match data.u64() {
                     BELL if self.obey() => return Ok(()),
                     BELL => {}
+                    HUB => self.hear(),
                     key => self.wake(key, flags),
                 }
+            }
+            if self.hub.as_ref().is_some_and(Hub::is_due) {
+                self.hear();
             }
             self.look_at_those_due();
         }
     }
 
+    /// Hears what the hub has for any sandbox.
+    fn hear(&mut self) {
+        if let Some(hub) = &mut self.hub {
+            hub.hear(&mut self.sandboxes);
+        }
+    }
+
     fn timeout(&self) -> Timespec {
-        let next = self.due.first().map_or(u64::MAX, |(due, _)| *due);
+        let hub = self.hub.as_ref().map(Hub::due_us);
+        let next = self.due.first().map(|(due, _)| *due);
+        let next = next.into_iter().chain(hub).min().unwrap_or(u64::MAX);
         let left = next.saturating_sub(clock::boot_us()).min(1_000_000);
         Timespec::try_from(Duration::from_micros(left)).unwrap_or_default()
     }
@@ -204,7 +229,13 @@ impl Capture {
                 return;
             };
             match heard {
-                Ok(()) => sandbox.network.push(network),
+                Ok(()) => {
+                    let number = network.number();
+                    sandbox.network.push(network);
+                    if let (Some(hub), Some(number)) = (&mut self.hub, number) {
+                        hub.add(number, key, sandbox);
+                    }
+                }
                 // As good as gone, and told so.
                 Err(_) => sandbox.give_up(network, &self.finish),
             }
@@ -221,6 +252,9 @@ impl Capture {
     /// Takes it off; its descriptors leave the poll set.
     fn remove(&mut self, key: Key) -> Option<Box<Sandbox>> {
         let sandbox = self.sandboxes.remove(&key)?;
+        if let Some(hub) = &mut self.hub {
+            hub.forget(key);
+        }
         if let Some(before) = self.when.remove(&key) {
             self.due.remove(&(before, key));
         }
@@ -236,20 +270,45 @@ impl Capture {
     }
 
     fn let_go(&mut self, key: Key, stop: Stop) {
-        if let Some(mut sandbox) = self.remove(key) {
-            if stop == Stop::VmmExited {
-                // Its interface may be the next one's before this is finished.
-                for network in &mut sandbox.network {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key) {
+            // Its interface may be the next one's before this is finished, and
+            // what a hub has of it is told here alone.
+            for network in &mut sandbox.network {
+                if stop == Stop::VmmExited || network.number().is_some() {
                     network.stop();
                 }
             }
+            self.hear_out(key, |sandbox| &mut sandbox.network);
+        }
+        if let Some(sandbox) = self.remove(key) {
             // The finishers live longer than this thread.
             let _gone = self.finish.send(Finish::Sandbox(sandbox, stop));
         }
     }
 
+    /// Takes in all that the hub has of interfaces that were stopped.
+    fn hear_out(&mut self, key: Key, which: fn(&mut Sandbox) -> &mut Vec<NetworkCollector>) {
+        let Some(hub) = &mut self.hub else {
+            return;
+        };
+        hub.empty(&mut self.sandboxes);
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+            return;
+        };
+        let mut networks = std::mem::take(which(sandbox));
+        for network in &mut networks {
+            network.take_last_counts(&mut sandbox.judge);
+        }
+        *which(sandbox) = networks;
+    }
+
     fn abandon(&mut self, key: Key) {
-        if let Some(sandbox) = self.remove(key) {
+        if let Some(mut sandbox) = self.remove(key) {
+            // Nobody would know whose a hub's frames are.
+            let networks = sandbox.network.iter_mut();
+            networks
+                .filter(|it| it.number().is_some())
+                .for_each(NetworkCollector::stop);
             // The finishers live longer than this thread.
             let _gone = self.finish.send(Finish::Abandoned(sandbox));
         }
@@ -315,8 +374,14 @@ impl Capture {
             // It leaves by itself where it is closed.
             let _left = epoll::delete(&self.poll, ring);
         }
-        sandbox.gone.extend(gone);
+        for mut network in gone {
+            if network.number().is_some() {
+                network.stop();
+            }
+            sandbox.gone.push(network);
+        }
         sandbox.gone_until_us = clock::boot_us() + EXIT_US;
+        self.hear_out(key, |sandbox| &mut sandbox.gone);
         self.set_due(key, clock::boot_us() + EXIT_US);
     }
 

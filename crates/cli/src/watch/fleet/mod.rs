@@ -6,7 +6,9 @@ mod calls;
 mod capture;
 mod containers;
 mod earlier;
+mod early;
 mod following;
+mod hub;
 mod joining;
 mod known;
 mod limits;
@@ -16,10 +18,12 @@ mod states;
 mod told;
 mod trails;
 
+use super::capture_mode::CaptureMode;
 use super::evidence::Keeping;
 use super::outlet::{Key, Parcel};
 use super::reload::Rules;
 use super::settings::Signing;
+use super::start;
 use super::syscalls::Programs;
 use crate::args::WatchArgs;
 use crate::config::Options;
@@ -32,10 +36,12 @@ use capture::{Capture, Finish, Order};
 use earlier::Earlier;
 use joining::Roll;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sandbox::{Stop, lock};
+use sandbox::{RING, Stop, lock};
+use sandtrace_capture::network::{NetworkHub, NetworkHubReader};
 use sandtrace_output::{Fanout, WhenBusy};
 use sandtrace_provider::{DiscoverConfig, ProviderKind};
 use sandtrace_sys::proc_events::ProcEvents;
+use sandtrace_wire::FlowConfig;
 use scans::Scans;
 use states::States;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
@@ -72,6 +78,8 @@ struct Shared {
     syscall_interval: Duration,
     /// Each writes the trails of its share of the keys.
     trails: Vec<Sender<Parcel>>,
+    /// Each counts the frames of its share of the keys, where eBPF does that.
+    hubs: Vec<NetworkHub>,
 }
 
 /// Settings and policy, and after how many others they came into force.
@@ -96,6 +104,11 @@ impl Shared {
     /// The way to the thread that writes this sandbox's trail.
     fn trails_of(&self, key: Key) -> Option<&Sender<Parcel>> {
         share_of(&self.trails, key)
+    }
+
+    /// The programs that count this sandbox's frames, where any do.
+    fn hub_of(&self, key: Key) -> Option<NetworkHub> {
+        share_of(&self.hubs, key).cloned()
     }
 }
 
@@ -139,6 +152,7 @@ pub(super) fn run(
         number: 0,
         rules: rules.clone(),
     };
+    let (hubs, readers) = hubs(options.capture)?.into_iter().unzip();
     let shared = Shared {
         edition: RwLock::new(Arc::new(edition)),
         signing,
@@ -148,12 +162,13 @@ pub(super) fn run(
         programs: Programs::load(options.syscalls, options.max_sandboxes)?,
         syscall_interval: options.syscall_interval,
         trails,
+        hubs,
     };
     let events = ProcEvents::open();
     announce(rules, events.as_ref().err());
     limits::raise(options.max_sandboxes);
     let deadline = args.duration.map(|duration| Instant::now() + duration);
-    let fleet = Fleet::start(shared, parcels, events.ok())?;
+    let fleet = Fleet::start(shared, parcels, readers, events.ok())?;
     let stop = fleet.wait(signals, deadline);
     fleet.stop(stop);
     Ok(Exit::Success)
@@ -203,6 +218,7 @@ impl Fleet {
     fn start(
         shared: Shared,
         parcels: Vec<Receiver<Parcel>>,
+        readers: Vec<NetworkHubReader>,
         events: Option<ProcEvents>,
     ) -> Result<Self, Failure> {
         let (outcome, outcomes) = channel();
@@ -223,8 +239,9 @@ impl Fleet {
         })?;
         let mut ears = Vec::new();
         let mut capturing = Vec::new();
+        let mut readers = readers.into_iter();
         for _ in 0..CAPTURING {
-            let (ear, capture) = capture_thread(finish.clone())?;
+            let (ear, capture) = capture_thread(finish.clone(), readers.next())?;
             ears.push(ear);
             capturing.push(spawn("capture", capture)?);
         }
@@ -392,10 +409,26 @@ impl Ear {
     }
 }
 
-fn capture_thread(finish: Sender<Finish>) -> Result<(Ear, impl FnOnce() + Send), Failure> {
+/// Programs for each capture thread, where eBPF is asked for. A packet ring is
+/// each interface's own.
+fn hubs(capture: CaptureMode) -> Result<Vec<(NetworkHub, NetworkHubReader)>, Failure> {
+    let hub = |_| {
+        NetworkHub::open(&FlowConfig::default(), RING.snap_length)
+            .map_err(|error| start::network_failure(error.into()))
+    };
+    match capture {
+        CaptureMode::Ebpf => (0..CAPTURING).map(hub).collect(),
+        CaptureMode::Auto | CaptureMode::AfPacket => Ok(Vec::new()),
+    }
+}
+
+fn capture_thread(
+    finish: Sender<Finish>,
+    hub: Option<NetworkHubReader>,
+) -> Result<(Ear, impl FnOnce() + Send), Failure> {
     let (orders, receiver) = channel();
     let (bell, ring) = pipe().or_exit(Exit::Internal)?;
-    let capture = Capture::new(receiver, bell, finish).or_exit(Exit::Internal)?;
+    let capture = Capture::new(receiver, bell, hub, finish).or_exit(Exit::Internal)?;
     let ear = Ear {
         orders,
         bell: Mutex::new(ring),

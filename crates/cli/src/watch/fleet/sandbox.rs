@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A ring for one of a thousand sandboxes: half a MiB, so that the memory of
 /// one stays below a MiB.
-const RING: RingConfig = RingConfig {
+pub(super) const RING: RingConfig = RingConfig {
     block_size: 64 << 10,
     blocks: 8,
     retire_ms: 20,
@@ -109,6 +109,7 @@ impl Sandbox {
     ) -> Result<(Self, Following), Failure> {
         let vmm = hold(&target)?;
         let mut settings = settings(target, shared, edition)?;
+        settings.hub = shared.hub_of(key);
         let network = attach_networks(&mut settings)?;
         let syscalls = Chosen::among_many(&settings, &shared.programs);
         let sinks = Sinks::Shared(Arc::clone(&shared.sinks));
@@ -169,6 +170,13 @@ impl Sandbox {
         };
         let following = Following::new(key, sighting, outline, settings, (law, lane, lost));
         Ok((sandbox, following))
+    }
+
+    /// The interface with this number, whether it is still there or not.
+    pub(super) fn numbered(&mut self, number: u32) -> Option<(&mut NetworkCollector, &mut Judge)> {
+        let networks = self.network.iter_mut().chain(&mut self.gone);
+        let mut networks = networks.filter(|it| it.number() == Some(number));
+        Some((networks.next()?, &mut self.judge))
     }
 
     /// Reports what is left of interfaces that went without it. It goes on,

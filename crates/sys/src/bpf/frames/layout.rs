@@ -168,6 +168,15 @@ pub struct BpfFrame<'a> {
     pub outgoing: bool,
 }
 
+impl BpfFrame<'_> {
+    /// The same with other bytes in the place of what was handed over, so that
+    /// it can outlive the ring.
+    #[must_use]
+    pub fn with_captured<'b>(&self, captured: &'b [u8]) -> BpfFrame<'b> {
+        BpfFrame { captured, ..*self }
+    }
+}
+
 impl<'a> BpfFrame<'a> {
     pub(super) fn parse(bytes: &'a [u8], ahead_ns: u64) -> Option<Self> {
         let captured = usize::try_from(word(bytes, 32)?).ok()?;
