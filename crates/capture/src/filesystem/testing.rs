@@ -2,8 +2,14 @@
 
 pub(super) mod oracle;
 
+use super::bounds::{Budget, Problems};
+use super::disk::Blocks;
+use super::image::{self, Old};
+use super::tree::Tree;
 use super::{FsCollector, ScanSummary};
 use sandtrace_event::{CaptureGap, FileChange, Payload, QuiesceMethod, Timestamp, WallTime};
+use std::collections::BTreeSet;
+use std::hash::RandomState;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -17,6 +23,32 @@ pub(super) fn run(program: &str, arguments: &[&str]) {
         "{program} {arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// What a walk of an image found, and whether the image moved meanwhile.
+pub(super) struct Walked {
+    pub(super) tree: Option<Tree>,
+    pub(super) problems: Problems,
+    pub(super) moved: bool,
+}
+
+/// Walks an image of which nothing is known yet.
+pub(super) fn walk_anew(disk: &dyn Blocks, budget: &mut Budget) -> Walked {
+    let mut problems = Problems::default();
+    let (nothing, journaled) = (Tree::default(), BTreeSet::new());
+    let old = Old {
+        tree: &nothing,
+        changed: None,
+        journaled: &journaled,
+        key: &RandomState::new(),
+        lazy: false,
+    };
+    let read = image::walk(disk, old, budget, &mut problems);
+    Walked {
+        tree: read.tree.map(|found| Tree::of(found.step())),
+        moved: read.moved,
+        problems,
+    }
 }
 
 /// Sets an extended attribute.

@@ -4,31 +4,20 @@ mod hostile;
 
 use super::super::bounds::{Budget, Problems};
 use super::super::content::Content;
-use super::super::image::{self, Old};
-use super::super::testing::{Dice, corpora, run};
+use super::super::testing::{Dice, corpora, run, walk_anew};
 use super::super::{FsConfig, ImageFormat, disk, tree::Tree};
 use sandtrace_event::{Digest, FileKind, HashScope};
 use sha2::Digest as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::hash::RandomState;
 use std::io::Read as _;
 use std::path::Path;
 
 fn walk(path: &Path) -> (Option<Tree>, Problems) {
-    let mut problems = Problems::default();
     let mut budget = Budget::new(&FsConfig::default());
     let disk = disk::open(path, ImageFormat::Raw, None).unwrap();
-    let (nothing, journaled) = (Tree::default(), BTreeSet::new());
-    let old = Old {
-        tree: &nothing,
-        changed: None,
-        journaled: &journaled,
-        key: &RandomState::new(),
-        lazy: false,
-    };
-    let read = image::walk(&*disk, old, &mut budget, &mut problems);
-    (read.tree.map(|found| Tree::of(found.step())), problems)
+    let walked = walk_anew(&*disk, &mut budget);
+    (walked.tree, walked.problems)
 }
 
 type Seen = BTreeMap<Vec<u8>, (char, u32, u32, u32, Option<Vec<u8>>)>;

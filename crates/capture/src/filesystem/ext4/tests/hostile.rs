@@ -3,15 +3,12 @@
 
 use super::super::super::bounds::{Budget, Problems};
 use super::super::super::disk::{Blocks, Bytes, Place, Raw, Stamp};
-use super::super::super::image::{self, Old};
-use super::super::super::testing::run;
+use super::super::super::testing::{run, walk_anew};
 use super::super::super::tree::{Identity, Tree, Xattrs};
 use super::super::{Ext4Error, Step, Volume};
 use crate::filesystem::FsConfig;
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::hash::RandomState;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,17 +127,8 @@ impl Forged {
 }
 
 fn walk(disk: &dyn Blocks, budget: &mut Budget) -> (Option<Tree>, Problems) {
-    let mut problems = Problems::default();
-    let (nothing, journaled) = (Tree::default(), BTreeSet::new());
-    let old = Old {
-        tree: &nothing,
-        changed: None,
-        journaled: &journaled,
-        key: &RandomState::new(),
-        lazy: false,
-    };
-    let read = image::walk(disk, old, budget, &mut problems);
-    (read.tree.map(|found| Tree::of(found.step())), problems)
+    let walked = walk_anew(disk, budget);
+    (walked.tree, walked.problems)
 }
 
 fn number_of(tree: &Tree, path: &str) -> usize {

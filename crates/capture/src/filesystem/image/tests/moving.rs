@@ -1,14 +1,12 @@
 //! Images that are written to at the worst of moments.
 
 use super::super::super::FsConfig;
-use super::super::super::bounds::{Budget, Problems};
+use super::super::super::bounds::Budget;
 use super::super::super::disk::{Blocks, Bytes, Place, Raw, Stamp};
-use super::super::super::tree::Tree;
-use super::super::{Old, ReadPart, walk};
+use super::super::super::testing::walk_anew;
 use super::{Made, home};
 use std::collections::BTreeSet;
 use std::fs;
-use std::hash::RandomState;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,19 +62,10 @@ impl Blocks for Switching<'_> {
 }
 
 fn paths(disk: &dyn Blocks) -> (BTreeSet<Vec<u8>>, bool) {
-    let (mut budget, mut problems) = (Budget::new(&FsConfig::default()), Problems::default());
-    let (nothing, journaled) = (Tree::default(), BTreeSet::new());
-    let old = Old {
-        tree: &nothing,
-        changed: None,
-        journaled: &journaled,
-        key: &RandomState::new(),
-        lazy: false,
-    };
-    let ReadPart { tree, moved, .. } = walk(disk, old, &mut budget, &mut problems);
-    let tree = Tree::of(tree.unwrap().step());
+    let walked = walk_anew(disk, &mut Budget::new(&FsConfig::default()));
+    let tree = walked.tree.unwrap();
     let paths = tree.iter().map(|(path, _)| path.to_vec());
-    (paths.collect(), moved)
+    (paths.collect(), walked.moved)
 }
 
 /// A file goes from a directory to another one while these are read: it is in
