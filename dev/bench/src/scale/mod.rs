@@ -66,6 +66,7 @@ fn steady(options: &Options, host: &Host, count: usize) -> Result<()> {
     let starter = Starter::new()?;
     let idle = watch.reading()?;
     let vmms = start(host, &starter, count)?;
+    watch.await_attached(count)?;
     // Baselines of the disks, and the first flows.
     sleep(Duration::from_secs(5));
     let before = (watch.reading()?, trails::records(&watch.trails)?);
@@ -196,16 +197,27 @@ impl Watch {
         Ok(lines.filter(|line| line.contains(what)).count())
     }
 
+    /// Waits until so many are watched, or no more are for a while, which
+    /// the count of whole trails then tells.
+    fn await_attached(&self, count: usize) -> Result<()> {
+        self.await_said("): watching", count)
+    }
+
     /// The trails once so many have ended, or no more do.
     fn await_ends(&self, count: usize) -> Result<std::collections::BTreeMap<String, Told>> {
+        self.await_said(": ended, ", count)?;
+        trails::read(&self.trails)
+    }
+
+    fn await_said(&self, what: &str, count: usize) -> Result<()> {
         let mut last = (0, Instant::now());
         loop {
-            let ended = self.count_said(": ended, ")?;
-            if ended != last.0 {
-                last = (ended, Instant::now());
+            let said = self.count_said(what)?;
+            if said != last.0 {
+                last = (said, Instant::now());
             }
-            if ended >= count || last.1.elapsed() > Duration::from_secs(10) {
-                return trails::read(&self.trails);
+            if said >= count || last.1.elapsed() > Duration::from_secs(10) {
+                return Ok(());
             }
             sleep(Duration::from_millis(50));
         }
