@@ -10,6 +10,7 @@ use sandtrace_event::{
 };
 use std::error::Error as _;
 use std::io::PipeWriter;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -107,10 +108,7 @@ impl FilesThread {
     ) -> Self {
         let (last, commands) = channel();
         let thread = std::thread::spawn(move || {
-            // Listening first: nothing is written unheard after the baseline.
-            let wakeups = Wakeups::of(&source.source).ok();
             let mut disk = DiskWatch::attach(source, judge);
-            disk.wakeups = wakeups;
             drop(taken);
             disk.run(interval, &commands);
         });
@@ -136,17 +134,21 @@ pub(crate) struct DiskWatch {
     collector: Option<FsCollector>,
     /// What brings a scan forward, where the kernel tells.
     wakeups: Option<Wakeups>,
+    /// Why it does not.
+    pub(crate) unheard: Option<std::io::Error>,
 }
 
 /// How often events are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Events bring a scan no closer than this to the one before.
-const REST: Duration = Duration::from_millis(500);
+pub(crate) const REST: Duration = Duration::from_millis(500);
 
 impl DiskWatch {
     /// Takes the baseline.
     pub(crate) fn attach(source: FileSource, judge: Judge) -> Self {
         let began = now();
+        // Listening first: nothing is written unheard after the baseline.
+        let wakeups = Wakeups::of(&source.source);
         let attached = FsCollector::attach(source.source, source.config);
         let mut disk = Self {
             judge,
@@ -155,9 +157,16 @@ impl DiskWatch {
             began,
             collector: None,
             wakeups: None,
+            unheard: None,
         };
         match attached {
-            Ok(collector) => disk.collector = Some(collector),
+            Ok(collector) => {
+                disk.collector = Some(collector);
+                match wakeups {
+                    Ok(wakeups) => disk.wakeups = Some(wakeups),
+                    Err(why) => disk.unheard = Some(why),
+                }
+            }
             Err(error) => disk.report_unreadable(&error),
         }
         disk
@@ -202,6 +211,12 @@ impl DiskWatch {
         }
     }
 
+    /// Readable when something was written, where the kernel tells.
+    pub(crate) fn wakeups(&self) -> Option<BorrowedFd<'_>> {
+        self.wakeups.as_ref().map(|wakeups| wakeups.as_fd())
+    }
+
+    /// Takes the events there are.
     fn was_woken(&mut self) -> bool {
         let wake = self.wakeups.as_mut().map(Wakeups::take);
         let wake = wake.unwrap_or_default();
@@ -214,6 +229,8 @@ impl DiskWatch {
 
     /// Reports what changed since the last scan.
     pub(crate) fn scan(&mut self, quiesce: QuiesceMethod) {
+        // What the events told of is seen by this scan, the last one too.
+        self.was_woken();
         let Some(collector) = &mut self.collector else {
             return;
         };

@@ -19,6 +19,7 @@ mod demo;
 mod disorder;
 mod ending;
 mod evidence;
+mod file_events;
 mod fsdiff;
 mod full_disk;
 mod hostile_guest;

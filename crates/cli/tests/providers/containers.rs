@@ -14,7 +14,13 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A container with a link of its own, of which Docker tells.
-fn contained(lab: &Alone, world: &World, docker: &Docker, id: &str, third: u8) -> NamespaceSandbox {
+pub(crate) fn contained(
+    lab: &Alone,
+    world: &World,
+    docker: &Docker,
+    id: &str,
+    third: u8,
+) -> NamespaceSandbox {
     let (sandbox, container) = made(lab, world, id, third);
     docker.add(container);
     sandbox
@@ -53,7 +59,7 @@ fn sandtrace(lab: &Alone) -> Command {
     command
 }
 
-fn watched(lab: &Alone, docker: &Docker, more: &[&str]) -> Watch {
+pub(crate) fn watched(lab: &Alone, docker: &Docker, more: &[&str]) -> Watch {
     let socket = docker.socket().to_str().unwrap();
     let kinds = ["--provider", "daytona", "--docker-socket", socket];
     let watch = Watch::over(sandtrace(lab), lab, &[&kinds, more].concat());

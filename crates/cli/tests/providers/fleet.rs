@@ -1,6 +1,7 @@
 //! `sandtrace watch --all`: sandboxes come and go, each gets its trail.
 
 use crate::support::{CANARY, config, ended, lab, started};
+use rustix::process::{Pid, Signal, kill_process};
 use sandtrace_lab::{Lab, StandInForm};
 use serde_json::Value;
 use std::fs;
@@ -68,13 +69,15 @@ impl Watch {
 
     /// Orders it to read its settings again.
     pub(crate) fn hang_up(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        self.signal(Signal::HUP);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child.0), signal).unwrap();
     }
 
     pub(crate) fn interrupt(mut self) -> String {
-        let pid = rustix::process::Pid::from_child(&self.child.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        self.signal(Signal::INT);
         let status = ended(&mut self.child.0);
         let said = self.said.join().unwrap();
         assert!(status.success(), "{said}");

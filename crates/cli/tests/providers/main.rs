@@ -13,6 +13,8 @@ mod calls;
 mod compliance;
 #[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod file_events;
 mod fleet;
 mod hostile;
 mod hub;

@@ -3,9 +3,9 @@
 use crate::show;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Of one sandbox with one interface and one disk there are five: its process,
-/// its packet socket, the socket that is asked for counters, its disk and its
-/// trail. The others are for a second disk or interface, and for an API that
+/// Of one sandbox with one interface and one disk there are six: its process,
+/// its packet socket, the socket that is asked for counters, its disk, the
+/// queue of the disk's events and its trail. The others are for a second disk or interface, and for an API that
 /// is asked.
 const EACH: u64 = 8;
 /// Whatever else is open.

@@ -17,6 +17,7 @@ mod scans;
 mod states;
 mod told;
 mod trails;
+mod wakes;
 
 use super::capture_mode::CaptureMode;
 use super::evidence::Keeping;
@@ -249,15 +250,21 @@ impl Fleet {
             roll: Mutex::default(),
             arrivals: Arrivals::default(),
             states: States::new(shared.edition().options().state_interval),
-            scans: Scans::new(shared.edition().options().scan_interval),
+            scans: Scans::new(shared.edition().options().scan_interval).or_exit(Exit::Internal)?,
             calls: Calls::new(shared.syscall_interval),
             ears,
             shared,
         });
-        let scanning = many("scan", SCANNING, || {
+        let mut scanning = many("scan", SCANNING, || {
             let state = Arc::clone(&state);
             move || state.scans.run()
         })?;
+        let listen = Arc::clone(&state);
+        scanning.push(spawn("wakes", move || {
+            if let Err(error) = listen.scans.listen() {
+                show::tell(&format!("sandtrace: wait for writes to disks: {error}"));
+            }
+        })?);
         let report = Arc::clone(&state);
         let reporting = spawn("calls", move || report.calls.run())?;
         let ask = Arc::clone(&state);
