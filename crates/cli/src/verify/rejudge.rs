@@ -118,6 +118,7 @@ fn subject(event: &AuditEvent) -> String {
         Payload::NetworkIngress(ingress) => format!("from {}", flow(&ingress.0)),
         Payload::DnsQuery(query) => format!("dns {} {}", query.qtype, query.name),
         Payload::FilesystemChange(change) => change.path.clone(),
+        Payload::CaptureGap(gap) => gap.source.clone(),
         _ => event.event_type.to_string(),
     }
 }

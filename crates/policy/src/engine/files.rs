@@ -1,11 +1,15 @@
 //! Judging changes to files.
 
 use super::reason::{Shown, grouped};
-use super::{Engine, deny, fallback, unless};
-use crate::manifest::{Access, Action, Body, Files, Rule};
+use super::{Engine, anomaly, deny, fallback, unless};
+use crate::manifest::{Access, Action, Body, Fallback, Files, Rule};
 use crate::path::is_normal;
-use sandtrace_event::{Bytes64, FileChange, FileKind, FileOp, Verdict};
+use sandtrace_event::{
+    Bytes64, CaptureGap, FileChange, FileKind, FileOp, GapCause, Layer, Verdict,
+};
 use std::sync::Arc;
+
+const UNREADABLE: &str = "builtin:unreadable";
 
 /// A path of a change: as it is shown, and the exact bytes.
 struct Touched<'a> {
@@ -77,6 +81,19 @@ impl Engine {
             }),
             None => self.uncovered(&change.path),
         }
+    }
+
+    /// What of a disk nobody could look at, no rule covers. Where the policy
+    /// asks nothing of files there is nothing to say either.
+    pub(super) fn unseen(&self, gap: &CaptureGap) -> Option<Verdict> {
+        let is_unseen = gap.layer == Layer::Filesystem
+            && matches!(gap.cause, GapCause::DiskUnreadable | GapCause::ScanBound);
+        let asks_nothing = self.policy.index.paths.is_empty()
+            && self.policy.manifest.defaults.filesystem == Fallback::Allow;
+        (is_unseen && !asks_nothing).then(|| {
+            let (what, why) = (Shown(&gap.source), Shown(&gap.detail));
+            anomaly(UNREADABLE, format!("{what} could not be read: {why}"))
+        })
     }
 
     fn uncovered(&self, path: &str) -> Verdict {

@@ -24,7 +24,8 @@ use std::sync::Arc;
 /// What the policy says of one observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// The answer; `None` for control records.
+    /// The answer; `None` for control records, save those of what of a disk
+    /// could not be seen.
     pub verdict: Option<Verdict>,
     /// What bounds the observation's subject from now on.
     pub limits: Limits,
@@ -67,6 +68,10 @@ impl Engine {
             Payload::DnsQuery(query) => self.dns(query).unbounded(),
             Payload::FilesystemChange(change) => self.file(change).unbounded(),
             Payload::SyscallActivity(activity) => self.syscalls(activity).unbounded(),
+            Payload::CaptureGap(gap) => Judgement {
+                verdict: self.unseen(gap),
+                limits: Limits::default(),
+            },
             _ => Judgement {
                 verdict: None,
                 limits: Limits::default(),

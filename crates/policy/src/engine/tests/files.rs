@@ -1,7 +1,10 @@
 //! Verdicts on file changes.
 
 use crate::testing::*;
-use sandtrace_event::{Bytes64, Count, FileChange, FileKind, FileOp, SecretsFound};
+use sandtrace_event::{
+    Bytes64, CaptureGap, Count, FileChange, FileKind, FileOp, GapCause, GapUnit, Layer,
+    SecretsFound, Verdict, VerdictResult, WallTime,
+};
 
 const RULES: &str = r#"
 rules:
@@ -116,6 +119,48 @@ fn what_could_not_be_read_is_an_anomaly() {
     );
     unreadable.path = "/etc/x".to_owned();
     check(unreadable, "deny -: no rule covers path /etc/x");
+}
+
+#[test]
+fn a_disk_that_could_not_be_read_is_an_anomaly() {
+    let gap = |cause, layer| CaptureGap {
+        cause,
+        count: Count(1),
+        detail: "feature casefold".to_owned(),
+        first_at: WallTime(0),
+        last_at: WallTime(1),
+        layer,
+        source: "/disk".to_owned(),
+        unit: GapUnit::Paths,
+    };
+    let disk = |cause| gap(cause, Layer::Filesystem);
+    let table = [
+        (RULES, disk(GapCause::DiskUnreadable), true),
+        (RULES, disk(GapCause::ScanBound), true),
+        // The scan came all the same.
+        (RULES, disk(GapCause::EventsLost), false),
+        (RULES, gap(GapCause::RingDrop, Layer::Network), false),
+        (
+            "defaults: {filesystem: deny}",
+            disk(GapCause::DiskUnreadable),
+            true,
+        ),
+        (
+            "defaults: {filesystem: allow}",
+            disk(GapCause::DiskUnreadable),
+            false,
+        ),
+    ];
+    for (manifest, gap, is_judged) in table {
+        let said = format!("{manifest}: {gap:?}");
+        let verdict = engine(manifest).judge(&observed(gap)).verdict;
+        let expected = is_judged.then(|| Verdict {
+            policy_rule: Some("builtin:unreadable".to_owned()),
+            reason: "/disk could not be read: feature casefold".to_owned(),
+            result: VerdictResult::Anomaly,
+        });
+        assert_eq!(verdict, expected, "{said}");
+    }
 }
 
 #[test]
