@@ -192,6 +192,9 @@ pub(crate) struct WatchArgs {
         conflicts_with = "all"
     )]
     pub(crate) disk: Vec<PathBuf>,
+    /// How these disks' bytes are kept [default: qcow2 where the name ends in .qcow2, else raw]
+    #[arg(long, value_name = "FORMAT", requires = "disk")]
+    pub(crate) format: Option<DiskFormat>,
     /// Upper dir of the sandbox's overlay
     #[arg(
         long,
@@ -218,6 +221,9 @@ pub(crate) struct WatchArgs {
         conflicts_with = "all"
     )]
     pub(crate) base: Option<PathBuf>,
+    /// How the bytes of that image are kept [default: by its name, as well]
+    #[arg(long, value_name = "FORMAT", requires = "base")]
+    pub(crate) base_format: Option<DiskFormat>,
     /// Say what of new content looks like secrets: rule and count, never the secret
     #[arg(long)]
     pub(crate) scan_secrets: bool,

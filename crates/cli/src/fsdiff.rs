@@ -60,17 +60,23 @@ fn pair(args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
 }
 
 /// What is at a path; `format` says what no name tells.
-fn source(path: &Path, format: Option<DiskFormat>) -> Source {
+pub(crate) fn source(path: &Path, format: Option<DiskFormat>) -> Source {
     let named = Source::by_path(path);
     match (named, format) {
-        (Source::Image { path, .. }, Some(format)) => Source::Image {
-            path,
-            format: match format {
-                DiskFormat::Raw => ImageFormat::Raw,
-                DiskFormat::Qcow2 => ImageFormat::Qcow2,
-            },
-        },
+        (Source::Image { path, .. }, Some(format)) => {
+            let format = format.into();
+            Source::Image { path, format }
+        }
         (named, _) => named,
+    }
+}
+
+impl From<DiskFormat> for ImageFormat {
+    fn from(format: DiskFormat) -> Self {
+        match format {
+            DiskFormat::Raw => Self::Raw,
+            DiskFormat::Qcow2 => Self::Qcow2,
+        }
     }
 }
 

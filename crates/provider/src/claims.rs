@@ -1,6 +1,7 @@
 //! What a VMM's own configuration says. Compared with what it has open,
 //! never believed.
 
+use crate::DiskFormat;
 use sandtrace_event::{Coverage, Layer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,16 +14,34 @@ pub(crate) struct Claims {
     pub(crate) template: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) drives: Vec<Drive>,
+    /// The only format that the VMM has, where it has one.
+    pub(crate) only_format: Option<DiskFormat>,
     pub(crate) interfaces: Vec<String>,
     /// What the configuration itself shows to be out of sight.
     pub(crate) coverage: Vec<Coverage>,
 }
 
 /// A drive that the configuration names by a path.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Drive {
     pub(crate) path: PathBuf,
     pub(crate) writable: bool,
+    pub(crate) format: Format,
+}
+
+/// What the configuration says of how a drive's bytes are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Nothing: the VMM itself guesses.
+    #[default]
+    Untold,
+    Known(DiskFormat),
+    /// One that is not read, in a word or two.
+    Other(String),
+}
+
+impl Format {
+    pub(crate) const RAW: Self = Self::Known(DiskFormat::Raw);
 }
 
 impl Claims {

@@ -1,7 +1,7 @@
 //! What a process has open: its taps, its namespace, its disks.
 
-use crate::claims::{Claims, Drive, coverage, quoted};
-use crate::{Disk, ProcRoot};
+use crate::claims::{Claims, Drive, Format, coverage, quoted};
+use crate::{Disk, DiskFormat, ProcRoot};
 use sandtrace_event::{Count, Coverage, DiskIdentity, Layer, TapIdentity};
 use sandtrace_sys::netdev;
 use sandtrace_sys::netns::within;
@@ -216,9 +216,14 @@ fn look_for_disks(seen: &mut Seen, process: &Process, open: &[Descriptor], claim
             continue;
         }
         let kind = kind_of(process, descriptor.number, id);
-        if is_block || claimed.contains_key(&id) || kind == "ext4" {
+        let drive = claimed.get(&id);
+        if is_block || drive.is_some() || kind == "ext4" {
             found.insert(id);
-            seen.add_disk(process, descriptor, id, kind);
+            let mut format = drive.map_or(Format::Untold, |drive| drive.format.clone());
+            if let (Format::Untold, Some(only)) = (&format, claims.only_format) {
+                format = Format::Known(only);
+            }
+            seen.add_disk(process, descriptor, id, (kind, format));
         }
     }
     seen.missing_drives(&claimed, &found);
@@ -239,18 +244,33 @@ fn writable(kind: &DescriptorKind) -> Option<(FileId, bool)> {
 }
 
 impl Seen {
-    fn add_disk(&mut self, process: &Process, descriptor: &Descriptor, id: FileId, kind: &str) {
+    fn add_disk(
+        &mut self,
+        process: &Process,
+        descriptor: &Descriptor,
+        id: FileId,
+        (kind, format): (&str, Format),
+    ) {
         let name = descriptor.name.to_string_lossy();
-        if kind != "ext4" {
-            let path = quoted(&name);
-            self.missing(
-                Layer::Filesystem,
-                format!("disk {path} holds no ext4 at its start ({kind}): its files are not read"),
-            );
+        let path = quoted(&name);
+        let format = match format {
+            Format::Untold => None,
+            Format::Known(format) => Some(format),
+            Format::Other(format) => {
+                let why = format!("disk {path} is kept as {format}, which is not read");
+                return self.missing(Layer::Filesystem, why);
+            }
+        };
+        // What qcow2 holds is not at its start.
+        let is_readable = matches!(kind, "ext4" | "gpt" | "mbr");
+        if !is_readable && format != Some(DiskFormat::Qcow2) {
+            let why = format!("disk {path} holds no ext4 and no partitions at its start ({kind})");
+            self.missing(Layer::Filesystem, why);
         }
         self.disks.push(Disk {
             identity: disk_identity(&name, id, kind),
             open_path: process.path(&format!("fd/{}", descriptor.number)),
+            format,
         });
     }
 

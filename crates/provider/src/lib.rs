@@ -38,4 +38,4 @@ pub use sandtrace_event::Coverage;
 pub use sandtrace_sys::process::ProcRoot;
 pub use sighting::Sighting;
 pub use state::{StateWord, run_state};
-pub use target::{Disk, ProviderKind, Target};
+pub use target::{Disk, DiskFormat, ProviderKind, Target};

@@ -5,7 +5,9 @@ use crate::describe::describe;
 use crate::ids::is_valid_agent_id;
 use crate::inspect::{HEAD, Namespaces, Place, Wanted, content_kind, disk_identity, inspect};
 use crate::sighting::{Sighting, base_name, identity};
-use crate::{DiscoverConfig, Disk, FindError, ProcRoot, ProviderKind, Target, is_valid_id};
+use crate::{
+    DiscoverConfig, Disk, DiskFormat, FindError, ProcRoot, ProviderKind, Target, is_valid_id,
+};
 use sandtrace_event::{Layer, TapIdentity};
 use sandtrace_sys::netdev;
 use sandtrace_sys::netns::within;
@@ -33,6 +35,8 @@ pub struct ManualSpec {
     pub netns: Option<String>,
     /// Disk images or block devices.
     pub disks: Vec<PathBuf>,
+    /// How these keep the disks' bytes, where their names do not tell.
+    pub format: Option<DiskFormat>,
     /// Upper dir of its overlay.
     pub overlay: Option<PathBuf>,
 }
@@ -70,7 +74,7 @@ pub fn manual_in(proc: &ProcRoot, spec: ManualSpec) -> Result<Target, FindError>
         name_tap(proc, &mut target, tap, &spec)?;
     }
     if !spec.disks.is_empty() {
-        let disks = spec.disks.iter().map(|path| disk(path));
+        let disks = spec.disks.iter().map(|path| disk(path, spec.format));
         target.disks = disks.collect::<Result<_, _>>()?;
     }
     target.overlay = spec.overlay.as_deref().map(overlay).transpose()?;
@@ -180,7 +184,7 @@ fn note_what_is_missing(target: &mut Target) {
     }
 }
 
-fn disk(path: &Path) -> Result<Disk, FindError> {
+fn disk(path: &Path, format: Option<DiskFormat>) -> Result<Disk, FindError> {
     const WHAT: &str = "disk";
     let failed = |source| FindError::Disk {
         what: WHAT,
@@ -202,7 +206,8 @@ fn disk(path: &Path) -> Result<Disk, FindError> {
         Ok(()) => content_kind(&head),
         Err(_) => "unknown",
     };
-    found(path, kind).map_err(failed)
+    let disk = found(path, kind).map_err(failed)?;
+    Ok(Disk { format, ..disk })
 }
 
 fn overlay(path: &Path) -> Result<Disk, FindError> {
@@ -226,5 +231,6 @@ fn found(path: &Path, kind: &str) -> io::Result<Disk> {
     Ok(Disk {
         identity: disk_identity(&path.to_string_lossy(), FileId::of(path)?, kind),
         open_path: path.to_owned(),
+        format: None,
     })
 }

@@ -100,6 +100,15 @@ pub struct Target {
     pub netns_path: Option<PathBuf>,
 }
 
+/// How the bytes of a disk are kept in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// Byte for byte.
+    Raw,
+    /// QEMU's format.
+    Qcow2,
+}
+
 /// A disk image, block device, or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
@@ -111,6 +120,9 @@ pub struct Disk {
     /// Where to open it: `/proc/PID/fd/N` or the path that the operator gave.
     /// Whoever opens it compares device and inode with `identity`.
     pub open_path: PathBuf,
+    /// How its VMM keeps the disk in it, or what the operator says; `None`
+    /// where neither tells. Its bytes, which the guest writes, never decide.
+    pub format: Option<DiskFormat>,
 }
 
 impl Target {

@@ -243,6 +243,7 @@ impl Sandbox {
                 tap: Some(sandbox.interface().to_owned()),
                 netns: Some(lab.netns().to_owned()),
                 disks: Vec::new(),
+                format: None,
                 overlay: Some(sandbox.upper().to_owned()),
             }),
         }

@@ -7,19 +7,20 @@ use super::opening::TrailPlan;
 use super::reload::Rules;
 use super::start;
 use super::syscalls::SyscallMode;
-use crate::args::{SegmentArgs, StateArgs, WatchArgs};
+use crate::args::{self, SegmentArgs, StateArgs, WatchArgs};
 use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::fsdiff;
 use crate::keys;
 use crate::policy_file::LoadedPolicy;
 use crate::witness::Witnesses;
 use anyhow::Context as _;
 use sandtrace_audit_chain::note::SigningKey;
 use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
-use sandtrace_capture::filesystem::{Baseline, FsConfig, Source};
+use sandtrace_capture::filesystem::{Baseline, FsConfig};
 use sandtrace_capture::network::{EvidenceConfig, NetworkHub};
 use sandtrace_event::Digest;
-use sandtrace_provider::{FindError, ManualSpec, ProcRoot, Target};
+use sandtrace_provider::{DiskFormat, FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingConfig;
 use std::io::ErrorKind;
@@ -202,7 +203,7 @@ fn files(args: &WatchArgs, target: &Target) -> Result<FsConfig, Failure> {
         .with_context(|| format!("read the base {}", base.display()))
         .or_exit(Exit::Unavailable)?;
     Ok(FsConfig {
-        baseline: Baseline::Of(Source::by_path(base)),
+        baseline: Baseline::Of(fsdiff::source(base, args.base_format)),
         ..FsConfig::default()
     })
 }
@@ -228,6 +229,10 @@ fn find(options: &Options, args: &WatchArgs, sandbox_id: &str) -> Result<Target,
             tap: args.tap.clone(),
             netns: args.netns.clone(),
             disks: args.disk.clone(),
+            format: args.format.map(|format| match format {
+                args::DiskFormat::Raw => DiskFormat::Raw,
+                args::DiskFormat::Qcow2 => DiskFormat::Qcow2,
+            }),
             overlay: args.overlay.clone(),
         })
     } else {

@@ -9,7 +9,7 @@ use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
 use sandtrace_event::{
     BackendInForce, Coverage, Digest, EvidenceTier, Layer, TapIdentity, TrailStart,
 };
-use sandtrace_provider::{Disk, Target};
+use sandtrace_provider::{Disk, DiskFormat, Target};
 use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingError;
@@ -86,7 +86,11 @@ pub(super) fn disk_source(settings: &Settings, disk: &Disk) -> FileSource {
     FileSource {
         source: Source::Image {
             path: disk.open_path.clone(),
-            format: ImageFormat::by_name(Path::new(&disk.identity.path)),
+            format: match disk.format {
+                Some(DiskFormat::Raw) => ImageFormat::Raw,
+                Some(DiskFormat::Qcow2) => ImageFormat::Qcow2,
+                None => ImageFormat::by_name(Path::new(&disk.identity.path)),
+            },
         },
         config: FsConfig {
             expected: Some(disk.identity.clone()),

@@ -16,6 +16,7 @@ mod backends;
 mod bad_files;
 mod bad_sandboxes;
 mod demo;
+mod disks;
 mod disorder;
 mod ending;
 mod evidence;

@@ -1,6 +1,6 @@
 //! `GET /api/v1/vm.info` (vmm/src/api/openapi/cloud-hypervisor.yaml).
 
-use crate::claims::{Claims, Drive, quoted};
+use crate::claims::{Claims, Drive, Format, quoted};
 use sandtrace_event::Layer;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -79,6 +79,7 @@ impl VmInfo {
                 Some(path) if !disk.vhost_user => claims.drives.push(Drive {
                     path,
                     writable: !disk.readonly,
+                    format: Format::Untold,
                 }),
                 _ => claims.missing(
                     Layer::Filesystem,
@@ -90,6 +91,7 @@ impl VmInfo {
             claims.drives.push(Drive {
                 path: device.file,
                 writable: !device.discard_writes,
+                format: Format::RAW,
             });
         }
         for net in config.net.into_iter().flatten().take(MAX_DEVICES) {
@@ -145,6 +147,7 @@ mod tests {
         let drive = |path: &str, writable| Drive {
             path: path.into(),
             writable,
+            format: Format::Untold,
         };
         assert_eq!(
             claims.drives,

@@ -29,6 +29,7 @@ pub(crate) fn overlay(process: &Process, container: &Container) -> Result<Disk, 
     Ok(Disk {
         identity: disk_identity(&upper.to_string_lossy(), id, "overlay"),
         open_path: upper,
+        format: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Firecracker's JSON: `/vm/config` and `--config-file` have the same
 //! members (its src/vmm/src/resources.rs and src/firecracker/swagger).
 
-use crate::claims::{Claims, Drive, quoted};
+use crate::claims::{Claims, Drive, Format, quoted};
 use crate::ids::is_valid_agent_id;
 use sandtrace_event::Layer;
 use serde::Deserialize;
@@ -65,12 +65,17 @@ impl VmConfig {
                 continue;
             };
             let writable = !drive.is_read_only.unwrap_or(false);
-            claims.drives.push(Drive { path, writable });
+            claims.drives.push(Drive {
+                path,
+                writable,
+                format: Format::Untold,
+            });
         }
         for device in self.pmem.unwrap_or_default().into_iter().take(MAX_DEVICES) {
             claims.drives.push(Drive {
                 path: device.path_on_host,
                 writable: !device.read_only,
+                format: Format::Untold,
             });
         }
         let interfaces = self.network_interfaces.into_iter().take(MAX_DEVICES);
@@ -135,6 +140,7 @@ mod tests {
         let rootfs = Drive {
             path: "/var/lib/vm/rootfs.ext4".into(),
             writable: true,
+            format: Format::Untold,
         };
         assert_eq!(claims.drives, [rootfs]);
         assert_eq!(claims.interfaces, ["fctap0"]);

@@ -6,6 +6,7 @@ mod config;
 
 pub(crate) use arguments::Arguments;
 
+use crate::DiskFormat;
 use crate::claims::Claims;
 use crate::http::place_of;
 use sandtrace_event::Layer;
@@ -32,7 +33,7 @@ pub(crate) fn claims(
         }),
         None => from_files(process, arguments),
     };
-    result.unwrap_or_else(|why| {
+    let (mut claims, metadata) = result.unwrap_or_else(|why| {
         let mut claims = Claims::default();
         claims.missing(
             Layer::Network,
@@ -43,7 +44,10 @@ pub(crate) fn claims(
             format!("{why}; drives that are neither block devices nor ext4 are not recognised"),
         );
         (claims, None)
-    })
+    });
+    // Whatever the file of a disk is called.
+    claims.only_format = Some(DiskFormat::Raw);
+    (claims, metadata)
 }
 
 /// Whether its API says that it is paused; `None` where it says nothing.

@@ -1,9 +1,11 @@
 //! QEMU: its arguments. Its QMP socket takes one client only and is left alone.
 
+mod nodes;
 mod options;
 
-use crate::claims::{Claims, Drive, quoted};
-use options::{Blockdev, Options, filename, protocol};
+use crate::claims::{Claims, Drive, Format, quoted};
+use nodes::{Blockdev, Nodes, blockdev};
+use options::{Options, filename, protocol};
 use sandtrace_event::Layer;
 use std::path::PathBuf;
 
@@ -12,6 +14,8 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     pub(crate) id: Option<String>,
     drives: Vec<Drive>,
+    /// The nodes of `-blockdev`.
+    nodes: Nodes,
     /// What is out of sight, and why.
     missing: Vec<(Layer, String)>,
 }
@@ -72,8 +76,10 @@ impl Arguments {
                 }
                 "uuid" => uuid = uuid.or(Some(value.into_owned())),
                 "drive" => parsed.drive(&Options::parse(&value, "file")),
-                "blockdev" => parsed.blockdev(options::blockdev(&value)),
-                "hda" | "hdb" | "hdc" | "hdd" | "sd" => parsed.file(&value, true),
+                "blockdev" => parsed.blockdev(blockdev(&value)),
+                "hda" | "hdb" | "hdc" | "hdd" | "sd" => {
+                    parsed.file(&value, true, Format::Untold);
+                }
                 "netdev" | "nic" | "net" => parsed.network(&Options::parse(&value, "type")),
                 "device" => parsed.device(&Options::parse(&value, "driver")),
                 "virtfs" => parsed.shared_directory(),
@@ -82,14 +88,14 @@ impl Arguments {
         }
         parsed.id = parsed.id.filter(|id| !id.is_empty()).or(uuid);
         parsed
+            .drives
+            .extend(std::mem::take(&mut parsed.nodes).drives());
+        parsed
     }
 
     pub(crate) fn claims(&self) -> Claims {
         let mut claims = Claims::default();
-        for Drive { path, writable } in &self.drives {
-            let (path, writable) = (path.clone(), *writable);
-            claims.drives.push(Drive { path, writable });
-        }
+        claims.drives.clone_from(&self.drives);
         for (layer, why) in &self.missing {
             claims.missing(*layer, why.clone());
         }
@@ -102,8 +108,8 @@ impl Arguments {
             return;
         }
         let driver = options.get("file.driver").or_else(|| options.get("driver"));
-        if let Some(driver) = driver.filter(|driver| options::is_remote(driver)) {
-            return self.no_file(&driver);
+        if let Some(driver) = driver.and_then(|driver| options::remote(&driver)) {
+            return self.no_file(driver);
         }
         let Some(file) = options.get("file").or_else(|| options.get("file.filename")) else {
             return;
@@ -111,24 +117,27 @@ impl Arguments {
         let is_on = |name| matches!(options.get(name).as_deref(), Some("on" | "yes" | "true"));
         let cdrom = options.get("media").as_deref() == Some("cdrom");
         let read_only = cdrom || is_on("readonly") || is_on("read-only");
-        self.file(&file, !read_only);
+        let format = options.get("format").or_else(|| options.get("driver"));
+        let format = format.map_or(Format::Untold, |driver| options::format(&driver, options));
+        self.file(&file, !read_only, format);
     }
 
-    fn file(&mut self, name: &str, writable: bool) {
+    fn file(&mut self, name: &str, writable: bool, format: Format) {
         match filename(name) {
             Some(path) => self.drives.push(Drive {
                 path: PathBuf::from(path),
                 writable,
+                format,
             }),
             None => self.no_file(protocol(name)),
         }
     }
 
     fn blockdev(&mut self, found: Blockdev) {
-        self.drives.extend(found.drives);
         for driver in &found.remote {
             self.no_file(driver);
         }
+        self.nodes.extend(found);
     }
 
     /// Names the protocol alone: what follows may hold a password.
@@ -174,6 +183,7 @@ fn option_name(argument: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DiskFormat;
 
     fn parse(line: &[&str]) -> Arguments {
         let words: Vec<_> = line.iter().map(|word| word.as_bytes().to_vec()).collect();
@@ -247,6 +257,26 @@ mod tests {
         );
         check_drives(&["-blockdev", r#"{"driver":"raw","#], &[]);
         check_drives(&["-blockdev", "driver=file,filename=/dev/fdset/2"], &[]);
+    }
+
+    #[track_caller]
+    fn check_format(line: &[&str], expected: &Format) {
+        let drives = parse(line).drives;
+        assert_eq!(drives[0].format, *expected, "{line:?}");
+    }
+
+    #[test]
+    fn formats_are_told_and_never_guessed() {
+        let qcow2 = Format::Known(DiskFormat::Qcow2);
+        check_format(&["-drive", "file=/a,format=raw"], &Format::RAW);
+        check_format(&["-drive", "file=/a,format=qcow2"], &qcow2);
+        check_format(&["-drive", "file=/a,driver=qcow2"], &qcow2);
+        check_format(&["-drive", "file.filename=/a,driver=qcow2"], &qcow2);
+        // QEMU itself guesses here, by bytes that the guest writes.
+        check_format(&["-drive", "file=/a"], &Format::Untold);
+        check_format(&["-hda", "/a"], &Format::Untold);
+        let vmdk = Format::Other("vmdk".to_owned());
+        check_format(&["-drive", "file=/a,format=vmdk"], &vmdk);
     }
 
     #[track_caller]

@@ -1,11 +1,11 @@
 //! QEMU's option syntax: `key=value,…` with `,,` for a comma, or JSON.
 
-use crate::claims::Drive;
-use serde_json::Value;
-use std::path::PathBuf;
+use crate::DiskFormat;
+use crate::claims::Format;
+use serde_json::{Map, Value};
 
 /// Most members of one option, and most drives of one JSON document.
-const MAX_MEMBERS: usize = 256;
+pub(super) const MAX_MEMBERS: usize = 256;
 
 /// Longest word of QEMU's own that is repeated.
 const MAX_WORD: usize = 32;
@@ -51,15 +51,24 @@ impl Options {
     }
 
     fn json(text: &str) -> Self {
-        let Ok(Value::Object(members)) = serde_json::from_str(text) else {
-            return Self(Vec::new());
-        };
-        let members = members.into_iter().take(MAX_MEMBERS);
-        let members = members.filter_map(|(key, value)| match value {
-            Value::String(value) => Some((key, value)),
-            Value::Bool(true) => Some((key, "on".to_owned())),
-            Value::Bool(false) => Some((key, "off".to_owned())),
-            _ => None,
+        match serde_json::from_str(text) {
+            Ok(Value::Object(members)) => Self::of(&members),
+            _ => Self(Vec::new()),
+        }
+    }
+
+    /// The members of a JSON object that are no objects themselves.
+    pub(super) fn of(members: &Map<String, Value>) -> Self {
+        let members = members.iter().take(MAX_MEMBERS);
+        let members = members.filter_map(|(key, value)| {
+            let value = match value {
+                Value::String(value) => value.clone(),
+                Value::Bool(true) => "on".to_owned(),
+                Value::Bool(false) => "off".to_owned(),
+                Value::Number(value) => value.to_string(),
+                _ => return None,
+            };
+            Some((key.clone(), value))
         });
         Self(members.collect())
     }
@@ -124,84 +133,23 @@ fn is_odd(text: &str) -> bool {
     text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-/// Whether a block driver keeps its bytes elsewhere than in a file of this
-/// host (qapi/block-core.json, `BlockdevDriver`).
-pub(super) fn is_remote(driver: &str) -> bool {
-    REMOTE.contains(&driver)
+/// A block driver that keeps its bytes elsewhere than in a file of this host
+/// (qapi/block-core.json, `BlockdevDriver`), by its name here.
+pub(super) fn remote(driver: &str) -> Option<&'static str> {
+    REMOTE.into_iter().find(|name| *name == driver)
 }
 
-/// What one `-blockdev` names.
-#[derive(Debug, Default)]
-pub(super) struct Blockdev {
-    pub(super) drives: Vec<Drive>,
-    /// Drivers without a file.
-    pub(super) remote: Vec<&'static str>,
-}
-
-/// The files of one `-blockdev`, which may nest them.
-pub(super) fn blockdev(text: &str) -> Blockdev {
-    let mut found = Blockdev::default();
-    if text.starts_with('{') {
-        let document = serde_json::from_str(text).unwrap_or(Value::Null);
-        found.collect(&document, true);
-        return found;
-    }
-    let options = Options::parse(text, "driver");
-    let drivers = ["driver", "file.driver"].map(|key| options.get(key));
-    if drivers
-        .iter()
-        .flatten()
-        .any(|driver| found.note_remote(driver))
-    {
-        return found;
-    }
-    let writable = options.get("read-only").as_deref() != Some("on");
-    let path = options.get("filename");
-    let path = path.or_else(|| options.get("file.filename"));
-    found
-        .drives
-        .extend(path.and_then(|path| drive(&path, writable)));
-    found
-}
-
-impl Blockdev {
-    /// serde_json bounds the depth of a document to 128.
-    fn collect(&mut self, value: &Value, writable: bool) {
-        let Value::Object(members) = value else {
-            return;
-        };
-        if self.drives.len() + self.remote.len() >= MAX_MEMBERS {
-            return;
+/// What a format driver's name means (qapi/block-core.json, `BlockdevDriver`).
+pub(super) fn format(driver: &str, options: &Options) -> Format {
+    let is_moved = |key| options.get(key).is_some_and(|value| value != "0");
+    match driver {
+        "raw" if is_moved("offset") || options.get("size").is_some() => {
+            Format::Other("a part of a raw file".to_owned())
         }
-        let driver = members.get("driver").and_then(Value::as_str);
-        if driver.is_some_and(|driver| self.note_remote(driver)) {
-            return;
-        }
-        let read_only = members.get("read-only").and_then(Value::as_bool);
-        let writable = writable && !read_only.unwrap_or(false);
-        if let Some(path) = members.get("filename").and_then(Value::as_str) {
-            self.drives.extend(drive(path, writable));
-        }
-        for (key, value) in members {
-            // What a drive falls back on is never written to.
-            self.collect(value, writable && key != "backing");
-        }
+        "raw" | "file" | "host_device" => Format::RAW,
+        "qcow2" => Format::Known(DiskFormat::Qcow2),
+        other => Format::Other(word(other).to_owned()),
     }
-
-    fn note_remote(&mut self, driver: &str) -> bool {
-        let remote = REMOTE.iter().find(|name| **name == driver);
-        self.remote.extend(remote);
-        remote.is_some()
-    }
-}
-
-fn drive(path: &str, writable: bool) -> Option<Drive> {
-    // A descriptor that QEMU was given: no path, but among its open files.
-    let given = path.starts_with("/dev/fdset/");
-    (!given).then(|| Drive {
-        path: PathBuf::from(path),
-        writable,
-    })
 }
 
 #[cfg(test)]
@@ -231,7 +179,6 @@ mod tests {
         #[test]
         fn any_text_parses(text: String) {
             _ = Options::parse(&text, "file").get("file");
-            _ = blockdev(&text);
             _ = filename(&text);
         }
     }

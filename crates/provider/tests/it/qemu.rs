@@ -1,7 +1,7 @@
 //! A real QEMU in a real network namespace, stopped before its first instruction.
 
 use sandtrace_provider::{
-    DiscoverConfig, ProcRoot, ProviderKind, Sighting, Target, discover, find,
+    DiscoverConfig, DiskFormat, ProcRoot, ProviderKind, Sighting, Target, discover, find,
 };
 use sandtrace_sys::process::Pidfd;
 use std::io::Read;
@@ -165,6 +165,64 @@ fn a_qemu_that_became_a_daemon_is_found() {
     assert!(killed.unwrap().success());
     assert_eq!(found, pid);
     assert_ne!(found, first.id());
+}
+
+/// A qcow2 image without the name of one and a raw one with it: QEMU's own
+/// words tell, neither names nor what the guest wrote.
+#[test]
+fn formats_are_those_that_qemu_was_told() {
+    if !runs("formats_are_those_that_qemu_was_told") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [plain, odd, moved] =
+        ["plain.img", "odd.qcow2", "moved.img"].map(|name| dir.path().join(name));
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .args([plain.as_os_str(), "1M".as_ref()])
+        .status();
+    assert!(made.unwrap().success());
+    for path in [&odd, &moved] {
+        std::fs::write(path, vec![0; 1 << 20]).unwrap();
+    }
+    let id = format!("st-formats-{}", std::process::id());
+    let file = |path: &Path| format!("driver=file,node-name=f,filename={}", path.display());
+    let raw = format!("if=none,format=raw,file={}", odd.display());
+    let part = format!(
+        r#"{{"driver":"raw","node-name":"p","offset":4096,"file":
+            {{"driver":"file","filename":"{}"}}}}"#,
+        moved.display()
+    );
+    let qemu = Command::new("qemu-system-x86_64")
+        .args(NOTHING)
+        .args(["-name", &id, "-drive", &raw, "-blockdev", &file(&plain)])
+        .args(["-blockdev", "driver=qcow2,node-name=q,file=f"])
+        .args(["-blockdev", &part])
+        .stdin(Stdio::null())
+        .spawn();
+    let _guard = Guard(qemu.unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let target = loop {
+        match find(&id) {
+            Ok(target) if target.disks.len() == 2 => break target,
+            last => assert!(Instant::now() < deadline, "{last:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let format = |path: &Path| {
+        let path = path.to_str().unwrap();
+        let mut disks = target.disks.iter();
+        disks
+            .find(|disk| disk.identity.path == path)
+            .unwrap()
+            .format
+    };
+    assert_eq!(format(&plain), Some(DiskFormat::Qcow2));
+    assert_eq!(format(&odd), Some(DiskFormat::Raw));
+    // What begins amid a file is not read as if it began with it.
+    let missing = |word: &str| target.coverage.iter().any(|it| it.missing.contains(word));
+    assert!(missing("a part of a raw file"), "{target:?}");
+    assert!(!missing("plain.img"), "{target:?}");
 }
 
 /// A namespace with a tap, a disk image, and a QEMU that has both.
