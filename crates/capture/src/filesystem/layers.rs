@@ -9,7 +9,9 @@ use super::bounds::Budget;
 use super::config::OverlayXattrs;
 use super::tree::{Xattr, Xattrs};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp,
+};
 use rustix::io::Errno;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -464,6 +466,33 @@ fn growing(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, 
 
 pub(crate) fn stat_fd(fd: &OwnedFd) -> Result<Statx, Errno> {
     rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, STAT)
+}
+
+/// What changes with anything of a file or a directory: its inode, its times
+/// of change in nanoseconds since the epoch, and its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    changed: i64,
+    modified: i64,
+    size: u64,
+}
+
+impl Stamp {
+    pub(crate) fn of(stat: &Statx) -> Self {
+        Self {
+            inode: stat.stx_ino,
+            changed: nanoseconds(stat.stx_ctime),
+            modified: nanoseconds(stat.stx_mtime),
+            size: stat.stx_size,
+        }
+    }
+}
+
+pub(crate) fn nanoseconds(time: StatxTimestamp) -> i64 {
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec.into())
 }
 
 /// What the scan asks of a file.

@@ -16,7 +16,7 @@ use super::config::{FsError, OverlayXattrs};
 use super::content::Content;
 use super::diff::Base;
 use super::layers::is_dir;
-use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Target};
+use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Stamp, Target, stat_fd};
 use super::tree::{Delta, Entry, Node, PathBytes, Tree, join, parent, shown};
 use read::Reader;
 use rustix::fd::OwnedFd;
@@ -53,31 +53,42 @@ impl Overlay {
         })
     }
 
-    /// Walks the upper dir into `tree`. What the index before proves
-    /// unchanged is not read again, unless `afresh`; `now` is the wall clock
-    /// at the start, in nanoseconds.
+    /// Walks the upper dir, again where it moved meanwhile and that costs
+    /// little. What the index before proves unchanged is not read again,
+    /// unless `afresh`; `now` is the wall clock at the start, in nanoseconds.
     pub(crate) fn walk<'a>(
         &'a self,
-        tree: Delta<'a>,
-        afresh: bool,
-        now: Option<i64>,
+        before: &'a Tree,
+        (afresh, now): (bool, Option<i64>),
         budget: &mut Budget,
         problems: &mut Problems,
-    ) -> Delta<'a> {
-        if self.is_blind {
-            problems.unreadable(|| BLIND.to_owned());
+    ) -> Walked<'a> {
+        let mut attempts = 1;
+        loop {
+            let (mut spent, mut found) = (budget.clone(), Problems::default());
+            if self.is_blind {
+                found.unreadable(|| BLIND.to_owned());
+            }
+            let walk = Walk {
+                layers: &self.layers,
+                previous: (!afresh).then_some(before),
+                reader: Reader::new(&self.layers, now),
+                budget: &mut spent,
+                problems: &mut found,
+                tree: Delta::new(before),
+                hidden: Vec::new(),
+                visits: Vec::new(),
+                listed: Vec::new(),
+            };
+            let walked = walk.run();
+            let is_cheap = spent.hashed.saturating_sub(budget.hashed) <= CHEAP;
+            if walked.moved && is_cheap && attempts < ATTEMPTS {
+                attempts += 1;
+                continue;
+            }
+            (*budget, *problems) = (spent, found);
+            return walked;
         }
-        let walk = Walk {
-            layers: &self.layers,
-            previous: (!afresh).then(|| tree.before()),
-            reader: Reader::new(&self.layers, now),
-            budget,
-            problems,
-            tree,
-            hidden: Vec::new(),
-            visits: Vec::new(),
-        };
-        walk.run()
     }
 
     /// The lower layers' view, for the differ. `is_foreign`: the index before
@@ -91,6 +102,19 @@ impl Overlay {
             budget,
         }
     }
+}
+
+/// How often an upper dir is walked that moves meanwhile.
+const ATTEMPTS: usize = 3;
+/// Bytes hashed by a walk that is made again.
+const CHEAP: u64 = 256 << 20;
+
+/// What a walk found.
+pub(crate) struct Walked<'a> {
+    pub(crate) tree: Delta<'a>,
+    /// Whether directories changed meanwhile: what was moved from one that was
+    /// still to be listed into one that was listed already is in neither.
+    pub(crate) moved: bool,
 }
 
 const BLIND: &str = "the marks of the overlay (trusted.overlay.*) cannot be read without \
@@ -122,6 +146,8 @@ struct Visit {
     /// Whether what only the lower layers hold belongs into the index too:
     /// below a redirected directory, where paths are not those of the layers.
     whole: bool,
+    /// Its times when it was looked at, of one in the upper dir.
+    stamp: Option<Stamp>,
 }
 
 struct Walk<'a, 'w> {
@@ -135,25 +161,40 @@ struct Walk<'a, 'w> {
     /// Directories of the lower layers that no longer show at their path.
     hidden: Vec<(PathBytes, Stack)>,
     visits: Vec<Visit>,
+    /// Directories of the upper dir, with their times from before they were
+    /// listed.
+    listed: Vec<(Located, Stamp)>,
 }
 
 impl<'a> Walk<'a, '_> {
-    fn run(mut self) -> Delta<'a> {
+    fn run(mut self) -> Walked<'a> {
+        self.walk();
+        let layers = self.layers;
+        let has_moved = |(at, before): &(Located, Stamp)| {
+            let now = layers.open_path(at).and_then(|fd| stat_fd(&fd));
+            now.map_or(true, |now| Stamp::of(&now) != *before)
+        };
+        Walked {
+            moved: self.listed.iter().any(has_moved),
+            tree: self.tree,
+        }
+    }
+
+    fn walk(&mut self) {
         let root = Located {
             layer: 0,
             path: Box::default(),
         };
         let below = self.layers.roots_below(0);
+        let mut stamp = None;
         match self.layers.open_path(&root) {
-            Ok(fd) => {
-                if let Err(reason) = self.add_root(&root, &fd) {
-                    self.skip((*b"/").into(), || reason);
-                }
-            }
+            Ok(fd) => match self.add_root(&root, &fd) {
+                Ok(found) => stamp = Some(found),
+                Err(reason) => self.skip((*b"/").into(), || reason),
+            },
             Err(errno) => {
                 let reason = format!("cannot open the upper dir: {errno}");
-                self.skip((*b"/").into(), || reason);
-                return self.tree;
+                return self.skip((*b"/").into(), || reason);
             }
         }
         self.visits.push(Visit {
@@ -161,6 +202,7 @@ impl<'a> Walk<'a, '_> {
             upper: Some(root),
             below,
             whole: false,
+            stamp,
         });
         while let Some(visit) = self.visits.pop() {
             if let Err(reason) = self.visit(&visit) {
@@ -172,17 +214,16 @@ impl<'a> Walk<'a, '_> {
                 self.skip(view, || reason);
             }
         }
-        self.tree
     }
 
-    fn add_root(&mut self, at: &Located, fd: &OwnedFd) -> Result<(), Failed> {
-        let stat = super::layers::stat_fd(fd).map_err(|errno| errno.to_string())?;
+    fn add_root(&mut self, at: &Located, fd: &OwnedFd) -> Result<Stamp, Failed> {
+        let stat = stat_fd(fd).map_err(|errno| errno.to_string())?;
         let known = self.known(b"/").flatten();
         let entry = self
             .reader
             .directory(at, &stat, known.as_ref(), None, self.budget)?;
         self.tree.insert((*b"/").into(), Some(entry));
-        Ok(())
+        Ok(Stamp::of(&stat))
     }
 
     fn visit(&mut self, visit: &Visit) -> Result<(), Failed> {
@@ -192,6 +233,8 @@ impl<'a> Walk<'a, '_> {
         let mut marked_whiteouts = false;
         let mut dir = None;
         if let Some(at) = &visit.upper {
+            self.listed
+                .extend(visit.stamp.map(|stamp| (at.clone(), stamp)));
             let fd = match self.layers.open_dir(at) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => {
@@ -350,6 +393,7 @@ impl<'a> Walk<'a, '_> {
             view: view.clone(),
             upper: Some(entry.at.clone()),
             whole: visit.whole || redirected.is_some(),
+            stamp: Some(Stamp::of(stat)),
             below: match redirected {
                 Some(stack) => stack,
                 None if marks.opaque => Stack::new(),
@@ -393,6 +437,7 @@ impl<'a> Walk<'a, '_> {
                         upper: None,
                         below,
                         whole: true,
+                        stamp: None,
                     });
                 }
             }

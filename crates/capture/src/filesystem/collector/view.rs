@@ -28,6 +28,9 @@ pub(super) struct View {
     journaled: BTreeSet<u64>,
     /// The index is of other directories than those under watch.
     is_foreign: bool,
+    /// The baseline was taken while its disk was written to, and no scan has
+    /// told of it yet.
+    has_moved: bool,
     /// The last scan did not see all that is in the index: what was written
     /// then counts as written still.
     pub(super) is_behind: bool,
@@ -92,6 +95,7 @@ impl View {
             tree: Some(Tree::default()),
             journaled: BTreeSet::new(),
             is_foreign: false,
+            has_moved: false,
             is_behind: false,
             baseline_problems: None,
             known_problems: Problems::default(),
@@ -111,13 +115,11 @@ impl View {
         let mut budget = Budget::new(config);
         let mut problems = Problems::default();
         let nothing = Tree::default();
-        let found = Delta::new(&nothing);
-        let step = layers
-            .walk(found, true, None, &mut budget, &mut problems)
-            .step();
+        let walked = layers.walk(&nothing, (true, None), &mut budget, &mut problems);
         problems.count_unread(&mut budget);
         let mut view = Self::empty();
-        view.tree = Some(Tree::of(step));
+        view.has_moved = walked.moved;
+        view.tree = Some(Tree::of(walked.tree.step()));
         view.baseline_problems = Some(problems);
         view
     }
@@ -157,6 +159,7 @@ impl View {
         Self {
             tree: read.tree.map(|found| Tree::of(found.step())),
             journaled: read.journaled,
+            has_moved: read.moved,
             baseline_problems: Some(problems),
             ..Self::new_part(part.id)
         }
@@ -190,8 +193,11 @@ impl View {
         let mut problems = Problems::default();
         let before = self.tree.take();
         let nothing = Tree::default();
-        let found = Delta::new(before.as_ref().unwrap_or(&nothing));
-        let mut found = layers.walk(found, afresh, Some(now), scan.budget, &mut problems);
+        let known = before.as_ref().unwrap_or(&nothing);
+        let clock = (afresh, Some(now));
+        let walked = layers.walk(known, clock, scan.budget, &mut problems);
+        let mut found = walked.tree;
+        scan.summary.moved |= walked.moved | std::mem::take(&mut self.has_moved);
         if before.is_some() {
             let max_paths = scan.budget.max_paths;
             let is_foreign = std::mem::take(&mut self.is_foreign);
@@ -236,7 +242,7 @@ impl View {
             moved,
             journaled,
         } = walk(&*part.disk, old, scan.budget, &mut problems);
-        scan.summary.moved |= moved;
+        scan.summary.moved |= moved | std::mem::take(&mut self.has_moved);
         if let (Some(_), Some(found)) = (&before, &mut tree) {
             let window = base.map(|base| Window::of(base, self.part.unwrap_or(part.id)));
             let volume = window.as_ref().map(|window| Volume::open(window));

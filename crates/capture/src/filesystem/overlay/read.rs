@@ -2,13 +2,14 @@
 
 use super::super::bounds::Budget;
 use super::super::content::{self, Content, ReadAt};
-use super::super::layers::{Found, Layers, Located, is_dir, kind, stat_fd};
+use super::super::layers::{Found, Layers, Located, Stamp, is_dir, kind, nanoseconds, stat_fd};
 use super::super::tree::{Attributes, Entry, Identity, Xattrs};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Statx, StatxFlags, StatxTimestamp};
+use rustix::fs::{FileType, Statx, StatxFlags};
 use sandtrace_event::FileKind;
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ pub(super) struct Reader<'a> {
     now: Option<i64>,
     /// Latest change seen, which is not later than now, where no clock was given.
     latest: i64,
-    /// Content of upper files with several names.
-    linked: HashMap<u64, Content>,
+    /// Content of upper files with several names, as they were then.
+    linked: HashMap<u64, (Content, Stamp)>,
 }
 
 impl<'a> Reader<'a> {
@@ -105,18 +106,31 @@ impl<'a> Reader<'a> {
             entry.xattrs = known.xattrs.clone();
             return Ok(entry);
         }
-        entry = self.with_xattrs(at, stat, known, budget)?;
-        if let Some(content) = self.linked.get(&stat.stx_ino) {
-            entry.content = content.clone();
-            return Ok(entry);
+        let mut stat = *stat;
+        for _ in 0..ATTEMPTS {
+            entry = self.with_xattrs(at, &stat, known, budget)?;
+            let stamp = Stamp::of(&stat);
+            match self.linked.get(&stat.stx_ino) {
+                Some((content, then)) if *then == stamp => {
+                    entry.content = content.clone();
+                    return Ok(entry);
+                }
+                _ => {}
+            }
+            let read = self.content(at, &stat, below, budget);
+            let (content, as_read) = read.unwrap_or_else(|reason| (unreadable(reason), stat));
+            entry.content = content;
+            if Stamp::of(&as_read) == stamp {
+                if stat.stx_nlink > 1 {
+                    let read = (entry.content.clone(), stamp);
+                    self.linked.insert(stat.stx_ino, read);
+                }
+                return Ok(entry);
+            }
+            // Size and mode must be those of the content.
+            stat = as_read;
         }
-        entry.content = match self.content(at, stat, below, budget) {
-            Ok(content) => content,
-            Err(reason) => Content::Unreadable(reason.into()),
-        };
-        if stat.stx_nlink > 1 {
-            self.linked.insert(stat.stx_ino, entry.content.clone());
-        }
+        entry.content = unreadable(RESTLESS);
         Ok(entry)
     }
 
@@ -132,11 +146,11 @@ impl<'a> Reader<'a> {
         entry.content = match kind(&found.stat) {
             FileType::RegularFile => match self.lower_content(found, below) {
                 Ok(at) => Content::Lower(Arc::new(at)),
-                Err(reason) => Content::Unreadable(reason.into()),
+                Err(reason) => unreadable(reason),
             },
             _ => self
                 .special(&found.at, &found.stat)
-                .unwrap_or_else(|reason| Content::Unreadable(reason.into())),
+                .unwrap_or_else(unreadable),
         };
         Ok(entry)
     }
@@ -155,23 +169,24 @@ impl<'a> Reader<'a> {
         Ok(elsewhere.unwrap_or_else(|| found.at.clone()))
     }
 
+    /// The content, and what the file was when it was read.
     fn content(
         &self,
         at: &Located,
         stat: &Statx,
         below: &[Located],
         budget: &mut Budget,
-    ) -> Result<Content, String> {
+    ) -> Result<(Content, Statx), String> {
         if kind(stat) != FileType::RegularFile {
-            return self.special(at, stat);
+            return Ok((self.special(at, stat)?, *stat));
         }
         let fd = self
             .layers
             .open_path(at)
             .map_err(|errno| errno.to_string())?;
         match self.layers.content_of(at, &fd, below)? {
-            Some(at) => Ok(Content::Lower(Arc::new(at))),
-            None => Ok(hash_fd(&fd, budget)),
+            Some(at) => Ok((Content::Lower(Arc::new(at)), *stat)),
+            None => hash_fd(&fd, budget).map_err(|errno| errno.to_string()),
         }
     }
 
@@ -193,9 +208,10 @@ impl<'a> Reader<'a> {
 
     /// Hashes a regular file of any layer.
     pub(super) fn hash(&self, at: &Located, budget: &mut Budget) -> Content {
-        match self.layers.open_path(at) {
-            Ok(fd) => hash_fd(&fd, budget),
-            Err(errno) => Content::Unreadable(errno.to_string().into()),
+        let hashed = self.layers.open_path(at).map_err(io::Error::from);
+        match hashed.and_then(|fd| hash_fd(&fd, budget)) {
+            Ok((content, _)) => content,
+            Err(error) => unreadable(error.to_string()),
         }
     }
 
@@ -230,28 +246,34 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Hashes the file that `path_fd` (opened with O_PATH, so that opening it had
-/// no effect) names, if it is a regular one.
-fn hash_fd(path_fd: &OwnedFd, budget: &mut Budget) -> Content {
-    let mut last = Content::Skipped;
-    for _ in 0..ATTEMPTS {
-        match hash_once(path_fd, budget) {
-            Ok((content, true)) => return content,
-            Ok((Content::Skipped, false)) => return Content::Skipped,
-            Ok((_, false)) => {
-                last = Content::Unreadable("it kept changing while it was read".into());
-            }
-            Err(errno) => return Content::Unreadable(errno.to_string().into()),
-        }
-    }
-    last
+const RESTLESS: &str = "it kept changing while it was read";
+
+fn unreadable(reason: impl Into<Box<str>>) -> Content {
+    Content::Unreadable(reason.into())
 }
 
-/// The content, and whether the file stood still while it was read.
-fn hash_once(path_fd: &OwnedFd, budget: &mut Budget) -> std::io::Result<(Content, bool)> {
+/// Hashes the file that `path_fd` (opened with O_PATH, so that opening it had
+/// no effect) names, if it is a regular one; and what it was then.
+fn hash_fd(path_fd: &OwnedFd, budget: &mut Budget) -> io::Result<(Content, Statx)> {
+    for _ in 1..ATTEMPTS {
+        let (content, stat, stood_still) = hash_once(path_fd, budget)?;
+        if stood_still || matches!(content, Content::Skipped) {
+            return Ok((content, stat));
+        }
+    }
+    let (content, stat, stood_still) = hash_once(path_fd, budget)?;
+    match stood_still {
+        true => Ok((content, stat)),
+        false => Ok((unreadable(RESTLESS), stat)),
+    }
+}
+
+/// The content, what the file was before it was read, and whether it stood
+/// still meanwhile.
+fn hash_once(path_fd: &OwnedFd, budget: &mut Budget) -> io::Result<(Content, Statx, bool)> {
     let before = stat_fd(path_fd)?;
     if kind(&before) != FileType::RegularFile || is_dir(&before) {
-        return Ok((Content::Unreadable("it is no longer a file".into()), true));
+        return Ok((unreadable("it is no longer a file"), before, true));
     }
     let mut file = Plain(File::open(format!(
         "/proc/self/fd/{}",
@@ -259,11 +281,7 @@ fn hash_once(path_fd: &OwnedFd, budget: &mut Budget) -> std::io::Result<(Content
     ))?);
     let content = content::digest(&mut file, before.stx_size, budget);
     let after = stat_fd(path_fd)?;
-    let stamp = |stat: &Statx| {
-        let (changed, modified) = (stat.stx_ctime, stat.stx_mtime);
-        (stat.stx_size, nanoseconds(changed), nanoseconds(modified))
-    };
-    Ok((content, stamp(&before) == stamp(&after)))
+    Ok((content, before, Stamp::of(&before) == Stamp::of(&after)))
 }
 
 struct Plain(File);
@@ -274,12 +292,6 @@ impl ReadAt for Plain {
             .read_at(buffer, offset)
             .map_err(|error| error.to_string())
     }
-}
-
-fn nanoseconds(time: StatxTimestamp) -> i64 {
-    time.tv_sec
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec.into())
 }
 
 fn file_kind(kind: FileType) -> FileKind {

@@ -1,6 +1,7 @@
 //! Scans of real overlay mounts.
 
 mod limits;
+mod moving;
 
 use super::super::testing::{Dice, Report, is_root, oracle, run, set_xattr};
 use super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
