@@ -13,6 +13,18 @@ const NUMBER: u32 = 0;
 /// # Errors
 /// When the kernel has no filters.
 pub fn forbid_getpgid() -> io::Result<()> {
+    install(0)
+}
+
+/// The same for every thread of this process.
+///
+/// # Errors
+/// When the kernel has no filters, or a thread has one that this one lacks.
+pub fn forbid_getpgid_everywhere() -> io::Result<()> {
+    install(libc::SECCOMP_FILTER_FLAG_TSYNC)
+}
+
+fn install(flags: libc::c_ulong) -> io::Result<()> {
     let number = u32::try_from(libc::SYS_getpgid).unwrap_or(u32::MAX);
     let load = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER);
     let mut same = statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number);
@@ -32,16 +44,17 @@ pub fn forbid_getpgid() -> io::Result<()> {
     // SAFETY: the kernel copies the program, whose length is that of `code`,
     // and both outlive the call; a filter takes nothing from memory safety.
     let status = unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
             &raw const program,
         )
     };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    match status {
+        0 => Ok(()),
+        status if status > 0 => Err(io::Error::other(format!("thread {status} has another"))),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

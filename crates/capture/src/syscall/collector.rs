@@ -1,9 +1,10 @@
 //! From counts and facts to observations.
 
+use super::confinement::Confinement;
 use super::groups::{self, VmmKind};
 use super::{
     Counts, Fact, FactKind, Loss, LossKind, RawCall, SyscallSource, Tally, ThreadInfo, comm,
-    confinement, decode, known, names,
+    decode, known, names,
 };
 use crate::Observer;
 use sandtrace_event::{
@@ -44,6 +45,7 @@ pub struct SyscallConfig {
 pub struct SyscallCollector {
     config: SyscallConfig,
     source: Box<dyn SyscallSource>,
+    confinement: Confinement,
     interval_began: Timestamp,
     /// Rare calls of this interval, and how often each was repeated since its record.
     rare: BTreeMap<RareKey, Repeated>,
@@ -87,6 +89,7 @@ impl SyscallCollector {
         Self {
             config,
             source,
+            confinement: Confinement::default(),
             interval_began: now,
             rare: BTreeMap::new(),
             rare_names: HashMap::new(),
@@ -96,23 +99,10 @@ impl SyscallCollector {
         }
     }
 
-    /// Reports how the VMM is confined.
-    pub fn look_at_confinement(&mut self, at: Timestamp, observer: &mut impl Observer) {
-        // A process that is no VMM was never said to be confined.
-        for finding in confinement::findings(self.config.pid) {
-            let thread = ThreadInfo {
-                pid: self.config.pid,
-                name: comm(self.config.pid),
-            };
-            let mut record = self.record(&thread, self.config.pid);
-            record.backend = SyscallBackend::Proc;
-            record.finding = Some(finding);
-            report(at, record, observer);
-        }
-    }
-
-    /// Reports rare calls. Cheap where there are none: to be called often.
+    /// Reports rare calls, and how the VMM is confined once that is certain. Cheap
+    /// where there is nothing to report: to be called often.
     pub fn poll(&mut self, now: Timestamp, observer: &mut impl Observer) {
+        self.look_at_confinement(now, observer);
         for fact in self.source.facts() {
             self.fact(&fact, now, observer);
         }
@@ -164,6 +154,18 @@ impl SyscallCollector {
     pub fn finish(mut self, now: Timestamp, observer: &mut impl Observer) {
         self.source.detach();
         self.end_interval(now, observer);
+    }
+
+    fn look_at_confinement(&mut self, now: Timestamp, observer: &mut impl Observer) {
+        let pid = self.config.pid;
+        let found = self.confinement.look(pid, self.config.vmm, now.mono_us);
+        for finding in found {
+            let name = comm(pid);
+            let mut record = self.record(&ThreadInfo { pid, name }, pid);
+            record.backend = SyscallBackend::Proc;
+            record.finding = Some(finding);
+            report(now, record, observer);
+        }
     }
 
     fn fact(&mut self, fact: &Fact, now: Timestamp, observer: &mut impl Observer) {

@@ -1,8 +1,9 @@
 /*
  * Meets a seccomp filter: getpgid and execve are forbidden. The first argument
- * says what the filter does (kill, thread, trap, errno) or that none is met
- * (idle); with trap, the signal's handler ends as Firecracker's does. Begins on
- * SIGUSR1. With late the filter comes only then, and the next SIGUSR1 ends it.
+ * says what the filter does (kill, thread, trap, errno); with trap, the signal's
+ * handler ends as Firecracker's does. Begins on SIGUSR1. With idle or late there
+ * is none at first: it then becomes a vCPU, late puts a filter on a moment after
+ * that, as Firecracker does, and the next SIGUSR1 ends it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,7 +52,8 @@ int main(int argc, char **argv)
 	sigaddset(&wait, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &wait, 0);
 	signal(SIGSYS, violated);
-	if (strcmp(argv[1], "idle") && strcmp(argv[1], "late")) {
+	int unconfined = !strcmp(argv[1], "idle") || !strcmp(argv[1], "late");
+	if (!unconfined) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 			return 1;
 		if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
@@ -69,17 +71,18 @@ int main(int argc, char **argv)
 		char *arguments[] = {"/bin/true", "now", 0};
 		execve(arguments[0], arguments, 0);
 		forbidden(0);
-	} else if (!strcmp(argv[1], "late")) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
-			return 3;
-		prctl(PR_SET_NAME, "confined");
+	} else if (unconfined) {
+		prctl(PR_SET_NAME, "fc_vcpu 0");
+		if (!strcmp(argv[1], "late")) {
+			usleep(200000);
+			if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+			    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+				return 3;
+		}
 		while (sigwait(&wait, &got) == EINTR)
 			;
-	} else if (strcmp(argv[1], "idle")) {
-		forbidden(0);
 	} else {
-		prctl(PR_SET_NAME, "fc_vcpu 0");
+		forbidden(0);
 	}
 	return 0;
 }

@@ -8,14 +8,20 @@ use rustix::process::Signal;
 use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, VmmKind};
 use sandtrace_event::SyscallFindingKind as Kind;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long looks go on at one that does not end by itself: it is looked at
+/// once a second before, and every half a second after it became a vCPU.
+const LOOKS: Duration = Duration::from_millis(1600);
 
 /// Findings of one run, in order, each with its sentence.
 fn findings(mode: &str, attach: Attach) -> Vec<(Kind, String)> {
     let program = Running::start(&compiled("confined.c"), &[mode]);
-    let comm = format!("/proc/{}/comm", program.pid());
-    until("it has its filter", || {
-        std::fs::read_to_string(&comm).is_ok_and(|name| name == "ready\n")
-    });
+    let named = |name: &str| {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", program.pid()));
+        comm.is_ok_and(|comm| comm.trim_end() == name)
+    };
+    until("it has its filter", || named("ready"));
     let config = SyscallConfig {
         pid: program.pid(),
         vmm: Some(VmmKind::Firecracker),
@@ -24,7 +30,13 @@ fn findings(mode: &str, attach: Attach) -> Vec<(Kind, String)> {
     };
     let mut collector = SyscallCollector::new(config, attach(program.pid()), now());
     let mut records = Records::default();
-    collector.look_at_confinement(now(), &mut records);
+    if matches!(mode, "idle" | "late") {
+        look(&mut collector, &mut records);
+        assert!(!records.0.iter().any(|record| record.finding.is_some()));
+        program.signal(Signal::USR1);
+        until("it is a vCPU", || named("fc_vcpu 0"));
+        look(&mut collector, &mut records);
+    }
     program.signal(Signal::USR1);
     until("it ends", || {
         collector.poll(now(), &mut records);
@@ -33,6 +45,15 @@ fn findings(mode: &str, attach: Attach) -> Vec<(Kind, String)> {
     collector.finish(now(), &mut records);
     let findings = records.0.into_iter().filter_map(|record| record.finding);
     findings.map(|it| (it.kind, it.detail)).collect()
+}
+
+/// Goes on for some looks.
+fn look(collector: &mut SyscallCollector, records: &mut Records) {
+    let began = Instant::now();
+    until("some looks were made", || {
+        collector.poll(now(), records);
+        began.elapsed() > LOOKS
+    });
 }
 
 #[track_caller]
@@ -93,18 +114,23 @@ fn firecrackers_way_to_end_is_two_findings() {
 }
 
 #[test]
-fn a_process_without_a_filter_is_found() {
+fn a_vcpu_without_a_filter_is_found_once() {
     check(
         "idle",
         &[
             (
                 Kind::NoSeccomp,
-                "1 of 1 threads have no seccomp filter: ready",
+                "1 of 1 threads have no seccomp filter: fc_vcpu 0",
             ),
             (
                 Kind::NewPrivsPossible,
-                "1 of 1 threads may gain privileges by execve: ready",
+                "1 of 1 threads may gain privileges by execve: fc_vcpu 0",
             ),
         ],
     );
+}
+
+#[test]
+fn a_vcpu_that_puts_its_filter_on_when_the_guest_starts_is_not() {
+    check("late", &[]);
 }

@@ -46,7 +46,6 @@ fn check(test: &str, attach: impl FnOnce(u32) -> Box<dyn SyscallSource>) {
     };
     let mut collector = SyscallCollector::new(config, attach(shell.pid()), now());
     let mut records = Records::default();
-    collector.look_at_confinement(now(), &mut records);
     shell.signal(Signal::USR1);
     until("the escape is over", || {
         collector.poll(now(), &mut records);
@@ -75,7 +74,6 @@ fn check(test: &str, attach: impl FnOnce(u32) -> Box<dyn SyscallSource>) {
         .as_ref()
         .map(|call| call.argv.clone());
     assert_eq!(argv.unwrap(), ["/usr/bin/head", "-c", "1", "/etc/shadow"]);
-    assert!(records.0.iter().any(|record| record.finding.is_some()));
     assert!(records.0.iter().any(|record| record.summary.is_some()));
 }
 

@@ -120,6 +120,10 @@ fn names_of_threads_are_those_that_they_have() {
     });
     let mut source = hub.watch(program.pid()).unwrap();
     program.signal(rustix::process::Signal::USR1);
+    until("it has another name", || {
+        std::fs::read_to_string(&comm).is_ok_and(|name| name == "fc_vcpu 0\n")
+    });
+    program.signal(rustix::process::Signal::USR1);
     until("it ends", || source.has_ended());
     let counts = source.counts();
     assert!(!counts.calls.is_empty());

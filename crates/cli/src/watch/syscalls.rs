@@ -230,7 +230,6 @@ impl SyscallsThread {
 }
 
 fn run(mut collector: SyscallCollector, interval: Duration, mut judge: Judge, ends: &Receiver<()>) {
-    collector.look_at_confinement(now(), &mut judge);
     let mut due = Instant::now() + interval;
     while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(POLL_EVERY) {
         collector.poll(now(), &mut judge);

@@ -31,7 +31,8 @@ impl Machine {
 
     /// Starts what stands for the guest. Its kernel's command line says what
     /// it sends: `standin.delay_ms`, `standin.gap_ms` and `standin.frames`; and
-    /// with `standin.forbidden_ms` when its vCPU meets its seccomp filter. It
+    /// with `standin.forbidden_ms` when its vCPU meets its seccomp filter, or with
+    /// `standin.confined_ms` when all threads get one that they do not meet. It
     /// sends on every tap. Its thread has the name of the real VMM's `vcpu`.
     pub(super) fn start(&self, vcpu: &str) -> Result<(), String> {
         let number = |name: &str| {
@@ -64,6 +65,12 @@ impl Machine {
             }
         });
         guest.map_err(|error| format!("start a thread: {error}"))?;
+        if let Some(after) = number("standin.confined_ms") {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(after));
+                seccomp::forbid_getpgid_everywhere()
+            });
+        }
         Ok(())
     }
 }

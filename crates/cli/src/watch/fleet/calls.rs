@@ -21,7 +21,6 @@ pub(super) struct VmmCalls {
     collector: SyscallCollector,
     judge: Judge,
     load: Arc<Load>,
-    looked_at: bool,
 }
 
 impl VmmCalls {
@@ -30,7 +29,6 @@ impl VmmCalls {
             collector,
             judge,
             load,
-            looked_at: false,
         })))
     }
 
@@ -38,9 +36,6 @@ impl VmmCalls {
     fn report(&mut self, interval_ends: bool) {
         if self.load.is_full() {
             return;
-        }
-        if !std::mem::replace(&mut self.looked_at, true) {
-            self.collector.look_at_confinement(now(), &mut self.judge);
         }
         if interval_ends {
             self.collector.end_interval(now(), &mut self.judge);
