@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const POLICY: &str = concat!(
+pub(crate) const POLICY: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../policies/stripe-exfil.yaml"
 );
 
 /// What was said of system calls when the trail began.
-fn in_force(records: &[Value]) -> &Value {
+pub(crate) fn in_force(records: &[Value]) -> &Value {
     let capture = records[0]["payload"]["capture"].as_array().unwrap();
     let own = capture.iter().find(|own| own["layer"] == "syscall");
     own.unwrap()
@@ -74,7 +74,7 @@ fn each_vmm_has_its_calls_in_its_own_trail() {
 }
 
 /// The findings of a trail, each with its sentence and verdict, in order.
-fn findings(records: &[Value]) -> Vec<(String, String, String)> {
+pub(crate) fn findings(records: &[Value]) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let calls = of_type(records, "syscall_activity");
     let found = calls
@@ -155,13 +155,13 @@ fn a_vmm_is_unconfined_only_where_its_guest_runs_without_filters() {
 }
 
 /// A watch of one sandbox that is killed where the test fails.
-struct One {
-    child: Child,
+pub(crate) struct One {
+    pub(crate) child: Child,
     said: PathBuf,
 }
 
 impl One {
-    fn start(lab: &Lab, id: &str, backend: &str, trail: &Path) -> Self {
+    pub(crate) fn start(lab: &Lab, id: &str, backend: &str, trail: &Path) -> Self {
         let said = lab.dir().join(format!("{id}.stderr"));
         let mut watch = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
         watch.args(["watch", "--sandbox-id", id, "--provider", "firecracker"]);
@@ -172,12 +172,12 @@ impl One {
         Self { child, said }
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(&self.said).unwrap()
     }
 
     #[track_caller]
-    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !done(self) {
             assert!(Instant::now() < deadline, "never {what}: {}", self.said());

@@ -14,6 +14,8 @@ mod compliance;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod escape;
+#[cfg(test)]
 mod file_events;
 mod fleet;
 mod hostile;

