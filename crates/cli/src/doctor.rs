@@ -199,24 +199,37 @@ fn ebpf() -> Finding {
 }
 
 fn ptrace() -> Finding {
-    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
-    let forbidden = scope.is_ok_and(|scope| scope.trim() == "3");
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (works, why) = tracing(
+        &read("/proc/sys/kernel/yama/ptrace_scope"),
+        &read("/proc/self/status"),
+        sandtrace_sys::pidns::proc_is_ours(),
+    );
+    Finding {
+        what: "VMM calls: ptrace",
+        works,
+        why: why.to_owned(),
+    }
+}
+
+/// Whether others can be traced, by Yama's setting (empty without Yama), this
+/// process' status and whether `/proc` is that of its PID namespace.
+fn tracing(scope: &str, status: &str, proc_is_ours: bool) -> (bool, &'static str) {
     let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let capabilities = capabilities.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // CAP_SYS_PTRACE of linux/capability.h.
     let capable = capabilities.is_some_and(|mask| mask & (1 << 19) != 0);
-    let foreign = !sandtrace_sys::pidns::proc_is_ours();
-    let why = match (forbidden, capable) {
-        _ if foreign => "/proc is that of another PID namespace",
-        (true, _) => "kernel.yama.ptrace_scope is 3: forbidden until the next boot",
-        (false, false) => "needs CAP_SYS_PTRACE: run as root",
-        (false, true) => "possible with `--syscalls ptrace`; slows each call by tens of µs",
-    };
-    Finding {
-        what: "VMM calls: ptrace",
-        works: !forbidden && capable && !foreign,
-        why: why.to_owned(),
+    match (scope.trim(), capable) {
+        _ if !proc_is_ours => (false, "/proc is that of another PID namespace"),
+        ("3", _) => (
+            false,
+            "kernel.yama.ptrace_scope is 3: forbidden until the next boot",
+        ),
+        (_, false) => (false, "needs CAP_SYS_PTRACE: run as root"),
+        (_, true) => (
+            true,
+            "possible with `--syscalls ptrace`; slows each call by tens of µs",
+        ),
     }
 }
 
@@ -235,5 +248,32 @@ fn kvm() -> Finding {
         what: "demo: KVM",
         works,
         why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(scope: &str, status: &str, proc_is_ours: bool, expected: (bool, &str)) {
+        let (works, why) = tracing(scope, status, proc_is_ours);
+        assert_eq!(works, expected.0, "{why}");
+        assert!(why.contains(expected.1), "{why}");
+    }
+
+    #[test]
+    fn what_keeps_from_tracing_is_said() {
+        let root = "Name:\tx\nCapEff:\t000001ffffffffff\n";
+        let nobody = "Name:\tx\nCapEff:\t0000000000000000\n";
+        for scope in ["", "0\n", "1\n", "2\n"] {
+            check(scope, root, true, (true, "possible"));
+            check(scope, nobody, true, (false, "CAP_SYS_PTRACE"));
+            check(scope, "", true, (false, "CAP_SYS_PTRACE"));
+        }
+        check("3\n", root, true, (false, "ptrace_scope is 3"));
+        check("3\n", nobody, true, (false, "ptrace_scope is 3"));
+        check("3\n", root, false, (false, "another PID namespace"));
+        check("0\n", root, false, (false, "another PID namespace"));
     }
 }

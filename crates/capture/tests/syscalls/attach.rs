@@ -3,10 +3,11 @@
 use crate::program::{Running, compiled, skipped, until};
 use rustix::process::Signal;
 use sandtrace_capture::syscall::ebpf::{EbpfHub, EbpfSource};
-use sandtrace_capture::syscall::ptrace::PtraceSource;
+use sandtrace_capture::syscall::ptrace::{PtraceError, PtraceSource};
 use sandtrace_capture::syscall::{SyscallSource, names};
 use sandtrace_event::SyscallAbi;
-use sandtrace_sys::bpf::{BpfConfig, BpfQuota};
+use sandtrace_sys::bpf::{BpfConfig, BpfError, BpfQuota};
+use sandtrace_sys::ptrace::AttachError;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -235,5 +236,34 @@ fn what_cannot_be_traced_is_said_why() {
     std::thread::sleep(Duration::from_millis(50));
     check_refused(child.id(), "started it itself");
     child.wait().unwrap();
-    check_refused(4_194_300, "list the threads of process 4194300");
+    check_refused(4_194_300, "trace thread 4194300: it has ended");
+}
+
+#[test]
+fn what_has_ended_is_said_to_have_ended() {
+    if skipped("what_has_ended_is_said_to_have_ended") {
+        return;
+    }
+    // A shell's child whose end nobody takes note of: the shell is another program.
+    let parent = Running::start(Path::new("sh"), &["-c", "true & exec sleep 600"]);
+    let children = format!("/proc/{0}/task/{0}/children", parent.pid());
+    let mut zombie = 0;
+    until("its child is a zombie", || {
+        let child = std::fs::read_to_string(&children).unwrap_or_default();
+        zombie = child.trim().parse().unwrap_or_default();
+        threads(zombie) == ["Z 0"]
+    });
+    for gone in [zombie, 4_194_300] {
+        let error = PtraceSource::attach(gone).err().unwrap();
+        let ended =
+            matches!(&error, PtraceError::Attach(AttachError::Ended { tid }) if *tid == gone);
+        assert!(ended, "{error}");
+        let error = EbpfSource::attach(gone, BpfConfig::default())
+            .err()
+            .unwrap();
+        assert!(
+            matches!(&error, BpfError::Ended { pid } if *pid == gone),
+            "{error}"
+        );
+    }
 }

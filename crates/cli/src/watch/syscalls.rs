@@ -254,9 +254,11 @@ fn ebpf_failure(error: BpfError) -> Failure {
 
 fn ptrace_failure(error: PtraceError) -> Failure {
     let exit = match error {
-        PtraceError::Attach(AttachError::NotPermitted { .. } | AttachError::Yama { .. }) => {
-            Exit::NoPermission
-        }
+        PtraceError::Attach(
+            AttachError::NotPermitted { .. }
+            | AttachError::Refused { .. }
+            | AttachError::Yama { .. },
+        ) => Exit::NoPermission,
         _ => Exit::Unavailable,
     };
     Failure {

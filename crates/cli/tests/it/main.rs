@@ -32,6 +32,7 @@ mod resuming;
 mod rights;
 mod schema;
 mod support;
+mod syscalls;
 mod tampering;
 mod terminal;
 mod watch;

@@ -117,9 +117,12 @@ impl Session {
     fn seize_new(&mut self, pid: u32) -> Result<usize, PtraceError> {
         let mut seized = 0;
         let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
-        let threads = threads.map_err(|source| PtraceError::Threads { pid, source })?;
-        for entry in threads {
-            let entry = entry.map_err(|source| PtraceError::Threads { pid, source })?;
+        let unlisted = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => AttachError::Ended { tid: pid }.into(),
+            _ => PtraceError::Threads { pid, source },
+        };
+        for entry in threads.map_err(unlisted)? {
+            let entry = entry.map_err(unlisted)?;
             let tid = entry.file_name().to_str().and_then(|tid| tid.parse().ok());
             let Some(tid) = tid.filter(|tid| !self.threads.contains_key(tid)) else {
                 continue;
