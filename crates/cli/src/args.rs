@@ -1,5 +1,6 @@
 //! The command line as clap sees it. Nothing here is resolved yet.
 
+use crate::config::Size;
 use crate::verify::{self, VerifyArgs};
 use crate::watch::{CaptureMode, SyscallMode};
 use crate::witness::{WitnessCommand, WitnessTarget};
@@ -263,9 +264,9 @@ pub(crate) struct EvidenceArgs {
     /// Keep all frames as pcapng files in this directory; the trail has their digests
     #[arg(long, value_name = "DIR")]
     pub(crate) evidence_pcap: Option<PathBuf>,
-    /// Begin the next evidence file when one has this size, such as 64M
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", requires = "evidence_pcap")]
-    pub(crate) max_size: u64,
+    /// Begin the next evidence file when one has this size, such as 64M [default: 256M]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<Size>,
 }
 
 #[derive(Debug, Args)]
@@ -287,12 +288,8 @@ pub(crate) struct ExtractArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StateArgs {
     /// Directory of this host's key [default: /var/lib/sandtrace, or ~/.local/state/sandtrace]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "SANDTRACE_STATE_DIR",
-        hide_env_values = true
-    )]
+    /// [env: SANDTRACE_STATE_DIR]
+    #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 }
 
@@ -303,29 +300,12 @@ pub(crate) struct SegmentArgs {
     /// with #VKEY its signatures are checked before they are kept; repeatable
     #[arg(long, value_name = "URL[#VKEY]")]
     pub(crate) witness: Vec<WitnessTarget>,
-    /// Begin the trail's next file when one has this size, such as 256M
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1G")]
-    pub(crate) segment_size: u64,
+    /// Begin the trail's next file when one has this size, such as 256M [default: 1G]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) segment_size: Option<Size>,
     /// Begin the trail's next file when one has this age, such as 24h
     #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
     pub(crate) segment_age: Option<Duration>,
-}
-
-/// Bytes, with an optional K, M, G or T for powers of 1,024.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, power) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
-        None => (text, 0),
-        Some(digits) => {
-            let unit = "KMGT".find(|unit| text.ends_with(unit));
-            (digits, unit.map_or(0, |index| index + 1))
-        }
-    };
-    let number: Option<u64> = digits.parse().ok().filter(|number| *number > 0);
-    let factor = 1024_u64.checked_pow(u32::try_from(power).unwrap_or(0));
-    number
-        .zip(factor)
-        .and_then(|(number, factor)| number.checked_mul(factor))
-        .ok_or_else(|| "a size is a number of bytes, or one with K, M, G or T".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

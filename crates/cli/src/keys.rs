@@ -1,6 +1,7 @@
 //! `sandtrace keys`, and the host's key that vouches for every trail's.
 
 use crate::args::{KeysCommand, KeysShowArgs, StateArgs};
+use crate::config;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
@@ -32,8 +33,8 @@ pub(crate) fn run(command: &KeysCommand) -> Result<Exit, Failure> {
 }
 
 /// The host's key; made where there is none, which is told.
-pub(crate) fn host_key(state: &StateArgs) -> Result<Arc<SigningKey>, Failure> {
-    let (key, path) = loaded_or_made(state)?;
+pub(crate) fn host_key(dir: &Path) -> Result<Arc<SigningKey>, Failure> {
+    let (key, path) = loaded_or_made(dir)?;
     if let Some(path) = path {
         show::tell(&format!(
             "sandtrace: made this host's signing key {}; give auditors its verifier key:\n  {}",
@@ -45,10 +46,7 @@ pub(crate) fn host_key(state: &StateArgs) -> Result<Arc<SigningKey>, Failure> {
 }
 
 /// The host's key, and where it is if it was made just now.
-pub(crate) fn loaded_or_made(
-    state: &StateArgs,
-) -> Result<(Arc<SigningKey>, Option<PathBuf>), Failure> {
-    let dir = state.directory()?;
+pub(crate) fn loaded_or_made(dir: &Path) -> Result<(Arc<SigningKey>, Option<PathBuf>), Failure> {
     let path = dir.join(KEY);
     match key_file::load(&path) {
         Err(KeyFileError::Missing { .. }) => {}
@@ -57,7 +55,7 @@ pub(crate) fn loaded_or_made(
             return Ok((Arc::new(key), None));
         }
     }
-    match create(&dir) {
+    match create(dir) {
         // Another process was faster.
         Err(KeyFileError::Exists { .. }) => {
             let key = key_file::load(&path).or_exit(Exit::NoPermission)?;
@@ -78,13 +76,13 @@ pub(crate) fn loaded_or_made(
 }
 
 fn init(state: &StateArgs) -> Result<Exit, Failure> {
-    let dir = state.directory()?;
+    let dir = directory_of(state)?;
     let key = create(&dir).or_exit(Exit::CannotCreate)?;
     print(&key.verifier().to_string())
 }
 
 fn show_key(args: &KeysShowArgs) -> Result<Exit, Failure> {
-    let dir = args.state.directory()?;
+    let dir = directory_of(&args.state)?;
     let path = dir.join(KEY);
     let key = key_file::load(&path).map_err(|error| {
         let exit = match &error {
@@ -113,7 +111,7 @@ fn show_key(args: &KeysShowArgs) -> Result<Exit, Failure> {
 
 /// Makes the next key, has the old one vouch for it, and overwrites the old one.
 fn rotate(state: &StateArgs) -> Result<Exit, Failure> {
-    let dir = state.directory()?;
+    let dir = directory_of(state)?;
     let path = dir.join(KEY);
     let old = key_file::load(&path).or_exit(Exit::Unavailable)?;
     let next = random_key(old.verifier().name()).or_exit(Exit::Internal)?;
@@ -219,23 +217,27 @@ fn print(line: &str) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-impl StateArgs {
-    /// Where this host's key is.
-    fn directory(&self) -> Result<PathBuf, Failure> {
-        if let Some(dir) = &self.state_dir {
-            return Ok(dir.clone());
-        }
-        if rustix::process::geteuid().is_root() {
-            return Ok("/var/lib/sandtrace".into());
-        }
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        set("XDG_STATE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/state")))
-            .map(|dir| dir.join("sandtrace"))
-            .ok_or_else(|| {
-                let message = "no place for this host's key: give --state-dir DIR";
-                Failure::new(Exit::Usage, message)
-            })
+/// Where this host's key is, by the command line, the environment or the
+/// settings file.
+pub(crate) fn directory_of(args: &StateArgs) -> Result<PathBuf, Failure> {
+    directory(config::state_dir(args)?.as_deref())
+}
+
+/// Where it is, where it was said or at the usual place.
+pub(crate) fn directory(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(dir) = named {
+        return Ok(dir.to_owned());
     }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/sandtrace".into());
+    }
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/state")))
+        .map(|dir| dir.join("sandtrace"))
+        .ok_or_else(|| {
+            let message = "no place for this host's key: give --state-dir DIR";
+            Failure::new(Exit::Usage, message)
+        })
 }

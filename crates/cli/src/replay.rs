@@ -203,7 +203,7 @@ impl Settings {
             return Err(Failure::new(Exit::CannotCreate, message));
         }
         let host_key = (!args.deterministic)
-            .then(|| keys::host_key(&args.state))
+            .then(|| keys::directory_of(&args.state).and_then(|dir| keys::host_key(&dir)))
             .transpose()?;
         Ok(TrailPlan {
             path: args.trail.clone(),

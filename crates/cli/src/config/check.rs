@@ -1,12 +1,14 @@
 //! `sandtrace config check`: what the settings are, and where each is from.
 
-use super::{Below, Layer, Options, PATH_VARIABLE};
+use super::{Below, Layer, Options, PATH_VARIABLE, Size};
 use crate::args::ConfigCheckArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
+use crate::keys;
 use crate::policy_file;
 use anyhow::Context as _;
 use std::fmt::Display;
 use std::io::Write as _;
+use std::time::Duration;
 
 /// Loads everything that a watch would load.
 pub(crate) fn check(args: &ConfigCheckArgs) -> Result<Exit, Failure> {
@@ -55,6 +57,7 @@ fn values(options: &Options) -> [String; Layer::NAMES.len()] {
     let time = |time| humantime::format_duration(time).to_string();
     let capture = clap::ValueEnum::to_possible_value(&options.capture);
     let syscalls = clap::ValueEnum::to_possible_value(&options.syscalls);
+    let evidence = options.evidence.as_ref();
     let show = &options.show;
     let discover = &options.discover;
     [
@@ -74,6 +77,19 @@ fn values(options: &Options) -> [String; Layer::NAMES.len()] {
             .state_interval
             .map_or_else(|| "never".to_owned(), time),
         options.max_sandboxes.to_string(),
+        keys::directory(options.state_dir.as_deref())
+            .map_or_else(|_| none(), |dir| dir.display().to_string()),
+        list(&options.witnesses),
+        options
+            .segments
+            .bytes
+            .map_or_else(none, |bytes| Size(bytes).to_string()),
+        options
+            .segments
+            .age_us
+            .map_or_else(none, |age| time(Duration::from_micros(age))),
+        evidence.map_or_else(none, |place| place.directory.display().to_string()),
+        evidence.map_or_else(none, |place| Size(place.max_bytes).to_string()),
         if discover.providers.is_empty() {
             "all".to_owned()
         } else {

@@ -2,8 +2,9 @@
 //! docs/configuration.md.
 
 use super::layer::Layer;
-use super::words::{Item, Span, Word};
+use super::words::{Item, Size, Span, Word};
 use crate::watch::{CaptureMode, SyscallMode};
+use crate::witness::WitnessTarget;
 use sandtrace_event::{Digest, EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::Target;
 use sandtrace_provider::ProviderKind;
@@ -122,6 +123,12 @@ struct Watch {
     syscall_interval: Option<Span>,
     state_interval: Option<Span>,
     max_sandboxes: Option<usize>,
+    state_dir: Option<PathBuf>,
+    witness: Option<Vec<Item<WitnessTarget>>>,
+    segment_size: Option<Item<Size>>,
+    segment_age: Option<Span>,
+    evidence_pcap: Option<PathBuf>,
+    max_size: Option<Item<Size>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -162,6 +169,12 @@ impl Document {
             syscall_interval: watch.syscall_interval.map(Into::into),
             state_interval: watch.state_interval.map(Into::into),
             max_sandboxes: watch.max_sandboxes,
+            state_dir: watch.state_dir.map(place),
+            witnesses: watch.witness.map(items),
+            segment_size: watch.segment_size.map(|size| size.0),
+            segment_age: watch.segment_age.map(Into::into),
+            evidence_pcap: watch.evidence_pcap.map(place),
+            max_size: watch.max_size.map(|size| size.0),
             providers: providers.kinds.map(items),
             docker_socket: providers.docker_socket.map(place),
             outputs: output.targets.map(|targets| {

@@ -1,8 +1,9 @@
 //! One layer of settings: what a settings file, the environment or the command
 //! line says. What a layer does not say comes from the one below.
 
-use super::words::{List, Span, Word};
+use super::words::{List, Size, Span, Word};
 use crate::watch::{CaptureMode, SyscallMode};
+use crate::witness::WitnessTarget;
 use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::Target;
 use sandtrace_provider::ProviderKind;
@@ -78,6 +79,18 @@ settings! {
     state_interval: Duration = "watch.state_interval", "SANDTRACE_STATE_INTERVAL";
     /// Most sandboxes at the same time.
     max_sandboxes: usize = "watch.max_sandboxes", "SANDTRACE_MAX_SANDBOXES";
+    /// Directory of this host's key.
+    state_dir: PathBuf = "watch.state_dir", "SANDTRACE_STATE_DIR";
+    /// Who is asked to cosign the checkpoints of trails.
+    witnesses: Vec<WitnessTarget> = "watch.witness", "SANDTRACE_WITNESS";
+    /// How large one file of a trail gets.
+    segment_size: Size = "watch.segment_size", "SANDTRACE_SEGMENT_SIZE";
+    /// How old it gets.
+    segment_age: Duration = "watch.segment_age", "SANDTRACE_SEGMENT_AGE";
+    /// Directory for frames as they were.
+    evidence_pcap: PathBuf = "watch.evidence_pcap", "SANDTRACE_EVIDENCE_PCAP";
+    /// How large one file of them gets.
+    max_size: Size = "watch.max_size", "SANDTRACE_MAX_SIZE";
     /// Providers that are looked for.
     providers: Vec<ProviderKind> = "providers.kinds", "SANDTRACE_PROVIDERS";
     /// Docker's API.
@@ -107,6 +120,10 @@ impl Variable for bool {
 }
 
 impl Variable for usize {
+    type Word = Self;
+}
+
+impl Variable for Size {
     type Word = Self;
 }
 

@@ -6,22 +6,31 @@ mod file;
 mod layer;
 mod words;
 
-use crate::args::{DiscoverArgs, ShowArgs, WatchArgs};
+use crate::args::{DiscoverArgs, ShowArgs, StateArgs, WatchArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::watch::{CaptureMode, SyscallMode};
+use crate::witness::WitnessTarget;
 pub(crate) use check::check;
 pub(crate) use file::SettingsFile;
 pub(crate) use layer::Layer;
+use sandtrace_audit_chain::SegmentLimits;
 use sandtrace_provider::DiscoverConfig;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub(crate) use words::Size;
 
 /// Where the settings file is, unless told otherwise.
 const DEFAULT_PATH: &str = "/etc/sandtrace/config.toml";
 
 /// The variable that says where the settings file is.
 const PATH_VARIABLE: &str = "SANDTRACE_CONFIG";
+
+/// Longest file of a trail.
+const SEGMENT_BYTES: u64 = 1 << 30;
+
+/// Longest file of frames.
+const EVIDENCE_BYTES: u64 = 256 << 20;
 
 /// What `watch` and `list` go by.
 #[derive(Clone, Debug)]
@@ -40,12 +49,35 @@ pub(crate) struct Options {
     /// `None`: nobody is asked whether a sandbox is paused.
     pub(crate) state_interval: Option<Duration>,
     pub(crate) max_sandboxes: usize,
+    /// Where the host's key is, if not at the usual place.
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) witnesses: Vec<WitnessTarget>,
+    pub(crate) segments: SegmentLimits,
+    /// Where frames are kept as they were, if they are.
+    pub(crate) evidence: Option<EvidencePlace>,
     pub(crate) discover: DiscoverConfig,
     pub(crate) show: ShowArgs,
     /// What the command line says, to go over what is read again.
     arguments: Layer,
     /// The file that it names.
     config: Option<PathBuf>,
+}
+
+/// Where frames are kept as they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EvidencePlace {
+    pub(crate) directory: PathBuf,
+    /// Longest file, in bytes.
+    pub(crate) max_bytes: u64,
+}
+
+/// Where this host's key is said to be, for commands that have no other
+/// setting; `None`: at the usual place.
+pub(crate) fn state_dir(args: &StateArgs) -> Result<Option<PathBuf>, Failure> {
+    if args.state_dir.is_some() {
+        return Ok(args.state_dir.clone());
+    }
+    Ok(Below::read(None)?.layer().state_dir)
 }
 
 /// A settings file and the environment, before the command line goes over them.
@@ -84,16 +116,21 @@ impl Options {
     }
 
     fn resolve(arguments: Layer, below: Below) -> Result<Self, Failure> {
-        let lowest = below.file.as_ref().map(|file| file.layer.clone());
-        let below_arguments = below.environment.over(lowest.unwrap_or_default());
-        let layer = arguments.clone().over(below_arguments);
-        let discover = DiscoverConfig::default();
+        let layer = arguments.clone().over(below.layer());
         let scan_interval = layer.scan_interval.unwrap_or(Duration::from_secs(2));
         if scan_interval.is_zero() {
-            let why = "--scan-interval 0s would read disks without a pause: give a time such as 2s";
-            return Err(Failure::new(Exit::Usage, why));
+            let why = "scan_interval (--scan-interval) of 0s would read disks without a pause: give a \
+                       time such as 2s";
+            return Err(wrong(arguments.scan_interval.is_some(), why));
         }
+        if layer.max_size.is_some() && layer.evidence_pcap.is_none() {
+            let why = "max_size (--max-size) is that of evidence files, and none are kept: name their \
+                       directory by evidence_pcap (--evidence-pcap)";
+            return Err(wrong(arguments.max_size.is_some(), why));
+        }
+        let max_bytes = layer.max_size.map_or(EVIDENCE_BYTES, |size| size.0);
         let state_interval = layer.state_interval.unwrap_or(Duration::from_secs(10));
+        let discover = DiscoverConfig::default();
         Ok(Self {
             policy: layer.policy,
             trail: layer.trail.unwrap_or_else(|| "./trace.jsonl".into()),
@@ -106,6 +143,16 @@ impl Options {
             syscall_interval: layer.syscall_interval.unwrap_or(Duration::from_secs(5)),
             state_interval: Some(state_interval).filter(|interval| !interval.is_zero()),
             max_sandboxes: layer.max_sandboxes.unwrap_or(1024),
+            state_dir: layer.state_dir,
+            witnesses: layer.witnesses.unwrap_or_default(),
+            segments: SegmentLimits {
+                bytes: Some(layer.segment_size.map_or(SEGMENT_BYTES, |size| size.0)),
+                age_us: layer.segment_age.map(micros),
+            },
+            evidence: layer.evidence_pcap.map(|directory| EvidencePlace {
+                directory,
+                max_bytes,
+            }),
             discover: DiscoverConfig {
                 providers: layer.providers.unwrap_or_default(),
                 docker_socket: layer.docker_socket.unwrap_or(discover.docker_socket),
@@ -124,6 +171,20 @@ impl Options {
     }
 }
 
+/// Settings that do not go together: whose fault they are decides the exit code.
+fn wrong(by_arguments: bool, why: &'static str) -> Failure {
+    let exit = if by_arguments {
+        Exit::Usage
+    } else {
+        Exit::Config
+    };
+    Failure::new(exit, why)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Below {
     /// `config` is the file that the command line names.
     fn read(config: Option<&Path>) -> Result<Self, Failure> {
@@ -133,6 +194,12 @@ impl Below {
         let file = settings_path(config).map(|path| SettingsFile::read(&path));
         let file = file.transpose().or_exit(Exit::Config)?;
         Ok(Self { file, environment })
+    }
+
+    /// The environment over the file.
+    fn layer(&self) -> Layer {
+        let lowest = self.file.as_ref().map(|file| file.layer.clone());
+        self.environment.clone().over(lowest.unwrap_or_default())
     }
 }
 
@@ -164,6 +231,12 @@ fn watch_layer(args: &WatchArgs) -> Layer {
         syscall_interval: args.syscall_interval,
         state_interval: args.state_interval,
         max_sandboxes: args.max_sandboxes,
+        state_dir: args.state.state_dir.clone(),
+        witnesses: given(&args.segments.witness),
+        segment_size: args.segments.segment_size,
+        segment_age: args.segments.segment_age,
+        evidence_pcap: args.evidence.evidence_pcap.clone(),
+        max_size: args.evidence.max_size,
         outputs: given(&args.show.output),
         filter_type: given(&args.show.filter_type),
         filter_tier: given(&args.show.filter_tier),
@@ -183,3 +256,6 @@ fn discover_layer(layer: &mut Layer, args: &DiscoverArgs) {
 fn given<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     Some(list.to_vec()).filter(|list| !list.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use crate::watch::{CaptureMode, SyscallMode};
 use clap::ValueEnum;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use std::fmt::Display;
+use std::fmt::{self, Display, Write as _};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,6 +16,10 @@ pub(crate) struct Word<T>(pub(super) T);
 /// A time such as `2s` or `1h 30m`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(super) Duration);
+
+/// Bytes, with an optional K, M, G or T for powers of 1,024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
 
 /// In the environment, words with commas between them.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,6 +80,43 @@ impl From<Span> for Duration {
     }
 }
 
+/// Letters of the powers of 1,024, from the first on.
+const POWERS: &str = "KMGT";
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let mut powers = (1_u32..).zip(POWERS.chars());
+        let with_letter =
+            powers.find_map(|(power, letter)| Some((word.strip_suffix(letter)?, power)));
+        let (digits, power) = with_letter.unwrap_or((word, 0));
+        let factor = 1024_u64.checked_pow(power);
+        let number: Option<u64> = digits.parse().ok().filter(|number| *number > 0);
+        number
+            .zip(factor)
+            .and_then(|(number, factor)| number.checked_mul(factor))
+            .map(Self)
+            .ok_or_else(|| "a size is a number of bytes, or one with K, M, G or T".to_owned())
+    }
+}
+
+impl Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.0;
+        let mut letter = None;
+        for power in POWERS.chars() {
+            if left == 0 || !left.is_multiple_of(1024) {
+                break;
+            }
+            left /= 1024;
+            letter = Some(power);
+        }
+        write!(f, "{left}")?;
+        letter.map_or(Ok(()), |letter| f.write_char(letter))
+    }
+}
+
 impl<T: FromStr<Err: Display>> FromStr for List<T> {
     type Err = String;
 
@@ -121,5 +162,43 @@ pub(crate) struct Item<T>(pub(super) T);
 impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Item<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         parsed(from).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(word: &str, bytes: Option<u64>, written: &str) {
+        let size = word.parse::<Size>().ok();
+        assert_eq!(size.map(|size| size.0), bytes, "{word}");
+        if let Some(size) = size {
+            assert_eq!(size.to_string(), written);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        check("1", Some(1), "1");
+        check("1000", Some(1000), "1000");
+        check("64K", Some(65_536), "64K");
+        check("65536", Some(65_536), "64K");
+        check("1024M", Some(1 << 30), "1G");
+        check("2T", Some(2 << 40), "2T");
+        for word in [
+            "",
+            "0",
+            "0M",
+            "M",
+            "-1",
+            "1KM",
+            "1MK",
+            "1m",
+            "1 M",
+            "99999999T",
+        ] {
+            check(word, None, "");
+        }
     }
 }

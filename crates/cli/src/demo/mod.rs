@@ -7,7 +7,7 @@ mod narrate;
 mod stage;
 mod tamper;
 
-use crate::args::{DemoArgs, DemoScenario, StateArgs};
+use crate::args::{DemoArgs, DemoScenario};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::verify::VerifyArgs;
 use crate::watch::settings::{Signing, random_nonce};
@@ -33,9 +33,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let interrupted = watch::interruptions()?;
     let keep = Keep::new(args.keep.as_deref())?;
     // A key of its own: a demo leaves nothing behind elsewhere.
-    let (host_key, _) = keys::loaded_or_made(&StateArgs {
-        state_dir: Some(keep.path("state")),
-    })?;
+    let (host_key, _) = keys::loaded_or_made(&keep.path("state"))?;
     let public_key = host_key.verifier().to_string();
     let signing = Signing {
         host_key: Some(host_key),

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<Exit, Failure> {
     let hangups = readable_at(&[signal_hook::consts::SIGHUP])?;
     let rules = Rules::load(&Options::of_watch(args)?)?;
     let Some(sandbox_id) = &args.sandbox_id else {
-        let signing = Signing::from_args(&args.state, &args.segments)?;
+        let signing = Signing::of(&rules.options)?;
         return fleet::run(&rules, args, signing, [&interrupted, &hangups]);
     };
     let settings = Settings::of_one(&rules, args, sandbox_id)?;

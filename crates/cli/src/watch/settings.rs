@@ -7,7 +7,7 @@ use super::opening::TrailPlan;
 use super::reload::Rules;
 use super::start;
 use super::syscalls::SyscallMode;
-use crate::args::{self, SegmentArgs, StateArgs, WatchArgs};
+use crate::args::{self, WatchArgs};
 use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::fsdiff;
@@ -81,15 +81,13 @@ pub(crate) struct Signing {
 }
 
 impl Signing {
-    pub(crate) fn from_args(state: &StateArgs, segments: &SegmentArgs) -> Result<Self, Failure> {
-        let micros = |age: Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+    /// Loads the host's key, or makes it.
+    pub(crate) fn of(options: &Options) -> Result<Self, Failure> {
+        let dir = keys::directory(options.state_dir.as_deref())?;
         Ok(Self {
-            host_key: Some(keys::host_key(state)?),
-            limits: SegmentLimits {
-                bytes: Some(segments.segment_size),
-                age_us: segments.segment_age.map(micros),
-            },
-            witnesses: Witnesses::start(&segments.witness).map(Arc::new),
+            host_key: Some(keys::host_key(&dir)?),
+            limits: options.segments,
+            witnesses: Witnesses::start(&options.witnesses).map(Arc::new),
         })
     }
 }
@@ -109,7 +107,7 @@ impl Settings {
             resolvers: options.resolvers.clone(),
             scan_interval: options.scan_interval,
             target: find(options, args, sandbox_id)?,
-            signing: Signing::from_args(&args.state, &args.segments)?,
+            signing: Signing::of(options)?,
             trail: options.trail.clone(),
         })?;
         settings.files = files(args, &settings.target)?;
@@ -118,8 +116,8 @@ impl Settings {
         settings.syscalls = options.syscalls;
         settings.syscall_interval = options.syscall_interval;
         settings.settings_digest = options.file.as_ref().map(|file| file.digest);
-        settings.evidence =
-            Keeping::from_args(&args.evidence)?.map(|keeping| keeping.of(&settings.identity));
+        let keeping = options.evidence.as_ref().map(Keeping::make).transpose()?;
+        settings.evidence = keeping.map(|keeping| keeping.of(&settings.identity));
         settings.sandbox_addresses.clone_from(&args.sandbox_ip);
         Ok(settings)
     }

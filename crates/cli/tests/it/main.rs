@@ -31,6 +31,7 @@ mod replay;
 mod resuming;
 mod rights;
 mod schema;
+mod settings;
 mod support;
 mod syscalls;
 mod tampering;

@@ -30,6 +30,12 @@ fn every_key_is_read() {
         syscall_interval = "5s"
         state_interval = "0s"
         max_sandboxes = 200
+        state_dir = "keys"
+        witness = ["http://witness.example:7380", "unix:///run/w.sock"]
+        segment_size = "256M"
+        segment_age = "24h"
+        evidence_pcap = "frames"
+        max_size = "64M"
         [providers]
         kinds = ["firecracker", "e2b"]
         docker_socket = "/run/docker.sock"
@@ -47,6 +53,13 @@ fn every_key_is_read() {
     assert_eq!(layer.trail_dir, Some("/var/lib/sandtrace".into()));
     assert_eq!(layer.scan_interval, Some(Duration::from_secs(2)));
     assert_eq!(layer.max_sandboxes, Some(200));
+    assert_eq!(layer.state_dir, Some("/etc/sandtrace/keys".into()));
+    assert_eq!(layer.evidence_pcap, Some("/etc/sandtrace/frames".into()));
+    assert_eq!(layer.segment_size, Some(Size(256 << 20)));
+    assert_eq!(layer.max_size, Some(Size(64 << 20)));
+    assert_eq!(layer.segment_age, Some(Duration::from_secs(86_400)));
+    let witnesses = layer.witnesses.unwrap();
+    assert_eq!(witnesses[0].to_string(), "http://witness.example:7380");
     let kinds = vec![ProviderKind::Firecracker, ProviderKind::E2b];
     assert_eq!(layer.providers, Some(kinds));
     let targets = layer.outputs.unwrap();
@@ -83,6 +96,14 @@ fn what_is_wrong_is_said_with_its_place() {
         "2:14: invalid IP address",
     );
     refused("[watch]\nmax_sandboxes = -1\n", "2:17: invalid value");
+    refused(
+        "[watch]\nsegment_size = \"much\"\n",
+        "2:16: \"much\": a size is a number of bytes",
+    );
+    refused(
+        "[watch]\nwitness = [\"https://w:1\"]\n",
+        "2:11: \"https://w:1\": https is not spoken here",
+    );
     refused(
         "[watch]\nsyscalls = \"some\"\n",
         "2:12: \"some\": not a way",

@@ -158,7 +158,7 @@ pub(super) fn run(
         edition: RwLock::new(Arc::new(edition)),
         signing,
         earlier: Earlier::list(trail_dir),
-        evidence: Keeping::from_args(&args.evidence)?,
+        evidence: options.evidence.as_ref().map(Keeping::make).transpose()?,
         sinks: Arc::new(Mutex::new(sinks)),
         programs: Programs::load(options.syscalls, options.max_sandboxes)?,
         syscall_interval: options.syscall_interval,

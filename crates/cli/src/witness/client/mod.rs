@@ -14,13 +14,14 @@ use lane::Lane;
 use sandtrace_audit_chain::merkle::CompactRange;
 use sandtrace_audit_chain::note::VerifierKey;
 use sandtrace_event::{AuditEvent, Cosignature, Payload, TrailKey};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A witness and, where it is known, its key: `URL` or `URL#VKEY`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WitnessTarget {
     address: Address,
     key: Option<VerifierKey>,
@@ -42,6 +43,13 @@ impl FromStr for WitnessTarget {
             address: address.parse()?,
             key,
         })
+    }
+}
+
+impl fmt::Display for WitnessTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        self.key.as_ref().map_or(Ok(()), |key| write!(f, "#{key}"))
     }
 }
 
