@@ -76,8 +76,17 @@ impl Watch {
         kill_process(Pid::from_child(&self.child.0), signal).unwrap();
     }
 
-    pub(crate) fn interrupt(mut self) -> String {
-        self.signal(Signal::INT);
+    pub(crate) fn interrupt(self) -> String {
+        self.end_by(Signal::INT)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    pub(crate) fn end_by(mut self, signal: Signal) -> String {
+        self.signal(signal);
         let status = ended(&mut self.child.0);
         let said = self.said.join().unwrap();
         assert!(status.success(), "{said}");

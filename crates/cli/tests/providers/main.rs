@@ -9,6 +9,7 @@
     reason = "helpers of tests fail and tell as tests do"
 )]
 
+mod again;
 mod calls;
 mod compliance;
 #[cfg(test)]
@@ -22,5 +23,6 @@ mod hostile;
 mod hub;
 mod orchestrated;
 mod orders;
+mod reloaded;
 mod side_by_side;
 mod support;

@@ -393,6 +393,9 @@ impl State {
         reloaded.change.providers = Some(kinds.collect());
         let number = before.number + 1;
         let rules = reloaded.rules.clone();
+        if rules.options.max_sandboxes > before.options().max_sandboxes {
+            limits::raise(rules.options.max_sandboxes);
+        }
         self.shared.replace(Edition { number, rules });
         let reloaded = Arc::new(reloaded);
         for ear in &self.ears {
