@@ -18,6 +18,8 @@ mod containers;
 mod escape;
 #[cfg(test)]
 mod file_events;
+#[cfg(test)]
+mod crowded;
 mod fleet;
 mod hostile;
 mod hub;
