@@ -1,7 +1,7 @@
 //! Sandboxes that lie, hang or die, and ids that are used again: nothing is
 //! mixed up, and those beside them are watched as if they were alone.
 
-use crate::fleet::{Watch, check_trail, records, trails_of};
+use crate::fleet::{Watch, check_trail, of_type, records, trails_of};
 use crate::support::{CANARY, config, lab, started};
 use rustix::process::{Pid, Signal, kill_process};
 use sandtrace_lab::{Lab, StandIn, StandInConfig, StandInForm};
@@ -101,6 +101,57 @@ fn what_is_wrong_with_one_sandbox_concerns_no_other() {
     for dir in [lab.dir(), lab.dir().parent().unwrap()] {
         assert!(!names(dir).iter().any(|name| name.contains("escape")));
     }
+}
+
+/// Wherever in its attachment a VMM ends: it has no trail, or a whole one.
+#[test]
+fn vmms_that_end_while_they_are_attached() {
+    let Some(lab) = lab("vmms_that_end_while_they_are_attached") else {
+        return;
+    };
+    let watch = Watch::start(&lab, &[]);
+    let mut short = Vec::new();
+    for after in (0..60).step_by(4) {
+        let id = format!("i{}after{after}", lab.id());
+        let mut vmm = lab
+            .stand_in_unconfigured(&config(&lab, StandInForm::Firecracker, &id))
+            .unwrap();
+        vmm.add_tap("eth0", "second0").unwrap();
+        std::thread::sleep(Duration::from_millis(after));
+        vmm.kill();
+        short.push((id, vmm.pid()));
+    }
+    // Those beside them are none the worse for it.
+    let id = format!("i{}lives", lab.id());
+    let mut vmm = lab
+        .stand_in(&config(&lab, StandInForm::Firecracker, &id))
+        .unwrap();
+    watch.await_trail(&id, "sandbox_attached");
+    vmm.start().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    vmm.kill();
+    check_trail(&watch.await_trail(&id, "trail_end"), &id, 5);
+    let trails = watch.trails.clone();
+    watch.interrupt();
+    let mut watched = 0;
+    for (id, pid) in &short {
+        for trail in trails_of(&trails, id) {
+            let records = records(&trail);
+            assert!(records.iter().all(|it| it["sandbox_id"] == **id));
+            let attached = &of_type(&records, "sandbox_attached")[0]["payload"];
+            assert_eq!(attached["vmm"]["pid"], *pid);
+            let end = of_type(&records, "trail_end")[0];
+            assert_eq!(end["payload"]["reason"], "sandbox_ended", "{id}");
+            let mut verify = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+            let verified = verify.arg("verify").arg(&trail).output().unwrap();
+            assert!(verified.status.success(), "{id}: {verified:?}");
+            watched += 1;
+        }
+    }
+    println!(
+        "{watched} of {} were attached before they ended",
+        short.len()
+    );
 }
 
 /// A client of a VMM's API that was served and stays.
