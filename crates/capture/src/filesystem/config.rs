@@ -113,8 +113,8 @@ pub enum Baseline {
 pub struct FsConfig {
     /// What the first scan is compared with.
     pub baseline: Baseline,
-    /// Device and inode that an image must have, where somebody saw it before:
-    /// a path such as `/proc/PID/fd/N` may name another file by now.
+    /// Device and inode that an image or an upper dir must have, where somebody
+    /// saw it before: a path such as `/proc/PID/fd/N` may name another file by now.
     pub expected: Option<DiskIdentity>,
     /// Bytes of one file that are hashed; of a larger file the first and the
     /// last half of the bound.

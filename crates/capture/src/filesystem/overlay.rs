@@ -23,6 +23,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
+use sandtrace_event::DiskIdentity;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -36,12 +37,14 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
+    /// `expected` is what the open upper dir itself must be.
     pub(crate) fn open(
         upper: &Path,
         lowers: &[impl AsRef<Path>],
         xattrs: OverlayXattrs,
+        expected: Option<&DiskIdentity>,
     ) -> Result<Self, FsError> {
-        let upper = open_root("upper", upper)?;
+        let upper = open_upper(upper, expected)?;
         let lowers = lowers
             .iter()
             .map(|lower| open_root("lower", lower.as_ref()));
@@ -124,6 +127,25 @@ const BLIND: &str = "the marks of the overlay (trusted.overlay.*) cannot be read
 fn reads_trusted() -> bool {
     let sets = rustix::thread::capabilities(None);
     sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+fn open_upper(path: &Path, expected: Option<&DiskIdentity>) -> Result<OwnedFd, FsError> {
+    let upper = open_root("upper", path)?;
+    let stat = super::layers::stat_fd(&upper).map_err(|errno| FsError::Layer {
+        role: "upper",
+        path: path.to_owned(),
+        source: errno.into(),
+    })?;
+    let device = format!("{}:{}", stat.stx_dev_major, stat.stx_dev_minor);
+    let other = |it: &&DiskIdentity| (it.inode.0, &it.device) != (stat.stx_ino, &device);
+    match expected.filter(other) {
+        None => Ok(upper),
+        Some(expected) => Err(FsError::Replaced {
+            path: path.to_owned(),
+            device: expected.device.clone(),
+            inode: expected.inode.0,
+        }),
+    }
 }
 
 fn open_root(role: &'static str, path: &Path) -> Result<OwnedFd, FsError> {

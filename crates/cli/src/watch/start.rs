@@ -113,6 +113,7 @@ pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource 
         },
         config: FsConfig {
             overlay_xattrs: xattrs,
+            expected: Some(overlay.identity.clone()),
             ..settings.files.clone()
         },
         name: overlay.identity.path.clone(),

@@ -211,15 +211,8 @@ fn sandboxes_come_and_go_and_each_gets_its_trail() {
     let files = lab.dir().join("evidence");
     fs::create_dir(&files).unwrap();
     let watch = Watch::start(&lab, &["--evidence-pcap", files.to_str().unwrap()]);
-    let forms = [
-        StandInForm::Firecracker,
-        StandInForm::Jailed,
-        StandInForm::E2b,
-        StandInForm::CloudHypervisor,
-        StandInForm::ConfigFile,
-    ];
     let mut vmms = Vec::new();
-    for form in forms {
+    for form in StandInForm::ALL {
         let unique = format!("{form:?}").to_lowercase();
         let id = format!("i{}{unique}", lab.id());
         let config = config(&lab, form, &id);
@@ -244,7 +237,7 @@ fn sandboxes_come_and_go_and_each_gets_its_trail() {
         check_evidence(&trail, &files);
     }
     let said = watch.interrupt();
-    assert!(said.contains("5 sandboxes were watched"), "{said}");
+    assert!(said.contains("6 sandboxes were watched"), "{said}");
 }
 
 /// A watch that dies goes on in the trails of the sandboxes that outlive it.

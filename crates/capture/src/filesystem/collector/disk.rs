@@ -24,11 +24,13 @@ impl Disk {
         };
         Ok(match source {
             Source::Overlay { upper, lowers } => {
-                let overlay = Overlay::open(&upper, &lowers, config.overlay_xattrs)?;
+                let expected = config.expected.as_ref();
+                let overlay = Overlay::open(&upper, &lowers, config.overlay_xattrs, expected)?;
                 (Self::Overlay(overlay), named(upper, "upper", "overlay")?)
             }
             Source::Directory { path } => {
-                let directory = Overlay::open(&path, &[] as &[&Path], OverlayXattrs::Ignored)?;
+                let directory =
+                    Overlay::open(&path, &[] as &[&Path], OverlayXattrs::Ignored, None)?;
                 (
                     Self::Directory(directory),
                     named(path, "root", "directory")?,

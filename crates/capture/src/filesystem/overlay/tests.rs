@@ -596,3 +596,41 @@ fn a_scan_is_the_difference_of_two_walks() {
     println!("{operations} operations");
     assert!(operations > 10_000, "{operations}");
 }
+
+/// A path that names another directory by now is not the upper dir that was found.
+#[test]
+fn another_upper_dir_than_the_one_that_was_found_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let upper = dir.path().join("upper");
+    fs::create_dir(&upper).unwrap();
+    let attach = |expected| {
+        let source = Source::Overlay {
+            upper: upper.clone(),
+            lowers: Vec::new(),
+        };
+        let config = FsConfig {
+            expected,
+            ..FsConfig::default()
+        };
+        FsCollector::attach(source, config)
+    };
+    let stat = rustix::fs::stat(&upper).unwrap();
+    let (major, minor) = (
+        rustix::fs::major(stat.st_dev),
+        rustix::fs::minor(stat.st_dev),
+    );
+    let found = sandtrace_event::DiskIdentity {
+        device: format!("{major}:{minor}"),
+        inode: sandtrace_event::Count(stat.st_ino),
+        path: upper.display().to_string(),
+        kind: "overlay".to_owned(),
+    };
+    assert!(attach(Some(found.clone())).is_ok());
+    fs::rename(&upper, dir.path().join("away")).unwrap();
+    fs::create_dir(&upper).unwrap();
+    let error = attach(Some(found.clone())).unwrap_err().to_string();
+    assert!(error.contains("is not the disk that was found"), "{error}");
+    fs::remove_dir(&upper).unwrap();
+    symlink(dir.path().join("away"), &upper).unwrap();
+    assert!(attach(Some(found)).is_ok(), "the same by another name");
+}
