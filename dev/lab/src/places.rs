@@ -20,8 +20,8 @@ pub(crate) fn guest_from_environment() -> Option<PathBuf> {
     env::var_os(GUEST_VARIABLE).map(PathBuf::from)
 }
 
-/// A real VMM to run beside its stand-in: `SANDTRACE_TEST_FIRECRACKER`,
-/// `SANDTRACE_TEST_CLOUD_HYPERVISOR`.
+/// A real program to run beside its stand-in: `SANDTRACE_TEST_FIRECRACKER`,
+/// `SANDTRACE_TEST_JAILER`, `SANDTRACE_TEST_CLOUD_HYPERVISOR`.
 pub(crate) fn vmm_from_environment(name: &str) -> Option<PathBuf> {
     let name = name.to_uppercase().replace('-', "_");
     env::var_os(format!("SANDTRACE_TEST_{name}")).map(PathBuf::from)

@@ -5,7 +5,8 @@ use crate::support::{CANARY, config, lab, started};
 use sandtrace_event::RunState;
 use sandtrace_lab::world::World;
 use sandtrace_lab::{
-    Container, NamespaceConfig, Network, Scenario, StandIn, StandInConfig, StandInForm, scenario,
+    Container, Lab, NamespaceConfig, Network, Scenario, StandIn, StandInConfig, StandInForm,
+    scenario,
 };
 use sandtrace_provider::{
     DiscoverConfig, FindError, ProcRoot, ProviderKind, Target, find_in, run_state,
@@ -62,32 +63,35 @@ fn check(form: StandInForm, id: &str, vmm: &StandIn) {
     assert!(!format!("{target:?}").contains(CANARY));
 }
 
+/// The stand-in, and the real program where the environment names one.
+fn programs(form: StandInForm) -> impl Iterator<Item = (StandInForm, bool)> {
+    let real = form.real().map(|_| (form, true));
+    [(form, false)].into_iter().chain(real)
+}
+
+fn run_by(lab: &Lab, form: StandInForm, real: bool, id: &str) -> StandInConfig {
+    let mut config = config(lab, form, id);
+    config.real = real;
+    if real {
+        "console=ttyS0 reboot=k panic=1".clone_into(&mut config.boot_args);
+    }
+    config
+}
+
 #[test]
 fn every_form_side_by_side_with_the_same_tap_name() {
     let Some(lab) = lab("every_form_side_by_side_with_the_same_tap_name") else {
         return;
     };
-    let name = |form: StandInForm, kind: &str| {
-        let unique = format!("{form:?}{kind}").to_lowercase();
-        (form, format!("i{}{unique}", lab.id()))
-    };
-    let mut vmms: Vec<_> = StandInForm::ALL
+    let vmms: Vec<_> = StandInForm::ALL
         .into_iter()
-        .map(|form| name(form, ""))
-        .map(|(form, id)| (form, started(&lab, &config(&lab, form, &id)), id))
+        .flat_map(programs)
+        .map(|(form, real)| {
+            let kind = if real { "real" } else { "" };
+            let id = format!("i{}{form:?}{kind}", lab.id()).to_lowercase();
+            (form, started(&lab, &run_by(&lab, form, real, &id)), id)
+        })
         .collect();
-    // In addition the real ones that there are. In the lab's jail there is no
-    // kernel for one.
-    let reals = StandInForm::ALL.into_iter();
-    let reals = reals.filter(|form| form.real().is_some() && *form != StandInForm::Jailed);
-    vmms.extend(reals.map(|form| name(form, "real")).map(|(form, id)| {
-        let config = StandInConfig {
-            real: true,
-            boot_args: "console=ttyS0 reboot=k panic=1".to_owned(),
-            ..config(&lab, form, &id)
-        };
-        (form, started(&lab, &config), id)
-    }));
     for (form, vmm, id) in &vmms {
         check(*form, id, vmm);
     }
@@ -113,12 +117,19 @@ fn an_id_that_is_used_again_is_told_by_its_run() {
     let Some(lab) = lab("an_id_that_is_used_again_is_told_by_its_run") else {
         return;
     };
-    let id = format!("i{}again", lab.id());
-    let config = config(&lab, StandInForm::E2b, &id);
-    let mut first = started(&lab, &config);
-    let old = find(&id);
-    let second = started(&lab, &config);
-    let found = find_in(&ProcRoot::host(), &id, &DiscoverConfig::default());
+    for (form, real) in programs(StandInForm::E2b) {
+        let id = format!("i{}again{}", lab.id(), u8::from(real));
+        check_runs_of_one_id(&lab, &run_by(&lab, form, real, &id));
+    }
+}
+
+#[track_caller]
+fn check_runs_of_one_id(lab: &Lab, config: &StandInConfig) {
+    let id = &config.sandbox_id;
+    let mut first = started(lab, config);
+    let old = find(id);
+    let second = started(lab, config);
+    let found = find_in(&ProcRoot::host(), id, &DiscoverConfig::default());
     let Err(FindError::Ambiguous { pids, .. }) = found else {
         panic!("{found:?}")
     };
@@ -126,7 +137,7 @@ fn an_id_that_is_used_again_is_told_by_its_run() {
     let run = |target: &Target| format!("{id}-{}", target.labels["e2b.run"]);
     assert_eq!(find(&run(&old)).vmm, old.vmm);
     first.kill();
-    let new = find(&id);
+    let new = find(id);
     assert_eq!(new.vmm.as_ref().unwrap().pid, second.pid());
     assert_ne!(run(&new), run(&old));
 }
@@ -137,9 +148,10 @@ fn a_frozen_cgroup_is_a_pause() {
     let Some(lab) = lab("a_frozen_cgroup_is_a_pause") else {
         return;
     };
-    for form in [StandInForm::E2b, StandInForm::Jailed] {
-        let id = format!("i{}{form:?}", lab.id()).to_lowercase();
-        let vmm = started(&lab, &config(&lab, form, &id));
+    let forms = [StandInForm::E2b, StandInForm::Jailed].into_iter();
+    for (form, real) in forms.flat_map(programs) {
+        let id = format!("i{}{form:?}{}", lab.id(), u8::from(real)).to_lowercase();
+        let vmm = started(&lab, &run_by(&lab, form, real, &id));
         let identity = find(&id).vmm.unwrap();
         let state = || {
             let deadline = Instant::now() + Duration::from_secs(5);

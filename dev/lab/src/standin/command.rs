@@ -14,6 +14,7 @@ use crate::error::{LabError, doing};
 use crate::guest_binary::guest_binary;
 use crate::kernel;
 use crate::lab::Inner;
+use crate::places;
 
 /// Everything about one start.
 #[derive(Debug)]
@@ -59,6 +60,7 @@ impl Plan {
         };
         match config.form {
             StandInForm::Firecracker => plan.api(["--id".into(), id.into()]),
+            StandInForm::Jailed if config.real => plan.real_jail(&dir, id)?,
             StandInForm::Jailed => plan.jail(&dir, id)?,
             StandInForm::ConfigFile => plan.config_file(&dir, config)?,
             StandInForm::Containerd => plan.containerd(&dir, id)?,
@@ -104,6 +106,38 @@ impl Plan {
         self.disk_inside = "/rootfs.ext4".into();
         self.socket = root.join("run/firecracker.socket");
         self.jail = Some(root);
+        Ok(())
+    }
+
+    /// The real jailer, which makes the jail itself: what the VM needs in it is
+    /// there before (docs/jailer.md of Firecracker).
+    fn real_jail(&mut self, dir: &Path, id: &str) -> Result<(), LabError> {
+        let root = dir.join("firecracker").join(id).join("root");
+        // The jail and the VMM's argv[0] bear the name of this file.
+        let program = dir.join("exec").join("firecracker");
+        let make = || {
+            fs::create_dir_all(&root)?;
+            fs::create_dir(dir.join("exec"))?;
+            fs::copy(&self.program, &program)?;
+            fs::copy(&self.kernel, root.join("vmlinux"))?;
+            copy_or_link(&self.disk, &root.join("rootfs.ext4"))
+        };
+        make().map_err(doing(format!("fill the jail {}", root.display())))?;
+        let words = ["--id", id, "--uid", "0", "--gid", "0", "--exec-file"];
+        self.arguments = words.map(OsString::from).into();
+        self.arguments.extend([
+            program.into(),
+            "--chroot-base-dir".into(),
+            dir.to_owned().into(),
+        ]);
+        if let Some(jailer) = places::vmm_from_environment("jailer") {
+            self.argv0 = jailer.clone().into();
+            self.program = jailer;
+        }
+        self.disk = root.join("rootfs.ext4");
+        self.disk_inside = "/rootfs.ext4".into();
+        self.kernel = "/vmlinux".into();
+        self.socket = root.join("run/firecracker.socket");
         Ok(())
     }
 

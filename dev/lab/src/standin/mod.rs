@@ -62,9 +62,13 @@ impl StandInForm {
     ];
 
     /// The real program that the environment names for it:
-    /// `SANDTRACE_TEST_FIRECRACKER`, `SANDTRACE_TEST_CLOUD_HYPERVISOR`.
+    /// `SANDTRACE_TEST_FIRECRACKER`, `SANDTRACE_TEST_CLOUD_HYPERVISOR`. A jailed
+    /// one needs `SANDTRACE_TEST_JAILER` as well.
     #[must_use]
     pub fn real(self) -> Option<PathBuf> {
+        if self == Self::Jailed {
+            places::vmm_from_environment("jailer")?;
+        }
         places::vmm_from_environment(self.program_name())
     }
 
