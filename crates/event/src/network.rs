@@ -255,6 +255,10 @@ pub struct DnsQuery {
     /// Answers: addresses and names as they are, other types as a zone file has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
+    /// Records of the answer that are not among `answers`: the message ends before
+    /// them, or there are more than are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers_left_out: Option<Count>,
     /// What is odd about the question, in words of a closed list (docs/events.md).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,

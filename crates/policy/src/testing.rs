@@ -162,6 +162,7 @@ pub(crate) fn ingress(from: &str, port: u16) -> IngressFlow {
 pub(crate) fn query(name: &str, resolver: &str) -> DnsQuery {
     DnsQuery {
         answers: vec![PEER.to_owned()],
+        answers_left_out: None,
         findings: Vec::new(),
         latency_us: Some(Count(900)),
         matched: true,

@@ -1,6 +1,9 @@
 //! Names of addresses, as evidence.
 
+mod aliases;
+
 use crate::packet::Moment;
+use aliases::Aliases;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,6 +71,7 @@ pub(crate) struct NameBook {
     max_addresses: usize,
     /// Names of all addresses together.
     names: usize,
+    aliases: Aliases,
 }
 
 /// One name that one resolver gave to an address.
@@ -93,11 +97,32 @@ impl NameBook {
             order: VecDeque::new(),
             max_addresses: max_addresses.max(1),
             names: 0,
+            aliases: Aliases::default(),
         }
     }
 
-    /// A resolver answered `name` with `address`.
+    /// A resolver answered that `target` stands for `name`, and gave no address.
+    pub(crate) fn learn_alias(&mut self, target: &str, name: &Arc<str>, accepted: bool) {
+        self.aliases.learn(target, name, accepted);
+    }
+
+    /// A resolver answered `name` with `address`, which is then also the address
+    /// of the names for which it stands.
     pub(crate) fn learn(
+        &mut self,
+        address: IpAddr,
+        name: &Arc<str>,
+        resolver: IpAddr,
+        accepted: bool,
+        at: Moment,
+    ) {
+        self.learn_one(address, name, resolver, accepted, at);
+        for (owner, both) in self.aliases.owners(name, accepted) {
+            self.learn_one(address, &owner, resolver, both, at);
+        }
+    }
+
+    fn learn_one(
         &mut self,
         address: IpAddr,
         name: &Arc<str>,

@@ -36,6 +36,11 @@ pub(crate) fn escaped_prefix(bytes: &[u8], max: usize) -> String {
     out
 }
 
+/// Marks a text of which a part is left out.
+pub(crate) fn mark_cut(text: &mut String) {
+    text.push(CUT);
+}
+
 /// Whether a part of a text was left out.
 pub(crate) fn is_cut(text: &str) -> bool {
     text.ends_with(CUT)

@@ -59,6 +59,7 @@ impl FlowSink for Reporter<'_> {
     fn dns(&mut self, at: Moment, query: &DnsTransaction) {
         let payload = Payload::DnsQuery(event::DnsQuery {
             answers: query.answers.clone(),
+            answers_left_out: (query.left_out > 0).then(|| Count(query.left_out.into())),
             findings: query
                 .tunnelling
                 .then(|| wire::Finding::DnsTunnelling.to_string())

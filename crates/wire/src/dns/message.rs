@@ -14,6 +14,8 @@ pub(crate) struct Message {
     pub(crate) question: Question,
     /// Records of the answer section, up to the first that is not whole.
     pub(crate) answers: Vec<Record>,
+    /// Records that the header states beyond those.
+    pub(crate) left_out: u16,
 }
 
 /// What is asked.
@@ -40,7 +42,11 @@ pub(crate) enum Rdata {
     Service(Service),
     /// Of another type that is worth showing.
     Text(String),
-    Other,
+    /// Of another type, or broken: how many bytes.
+    Other {
+        kind: u16,
+        length: usize,
+    },
 }
 
 const HEADER: usize = 12;
@@ -84,13 +90,16 @@ impl Message {
             rcode: u8::try_from(flags & 0x000f).ok()?,
             question,
             answers: Vec::new(),
+            left_out: 0,
         };
         if message.is_response {
+            message.left_out = answers;
             for _ in 0..answers.min(MAX_RECORDS) {
                 match record(bytes, &mut reader) {
                     Some(record) => message.answers.push(record),
                     None => break,
                 }
+                message.left_out -= 1;
             }
         }
         Some(message)
@@ -121,25 +130,9 @@ impl Message {
     }
 
     /// Addresses that the answers give to the question's name, directly or
-    /// over canonical names.
+    /// over the names that stand for it.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let mut chain = vec![self.question.name.as_str()];
-        // Servers send a chain in order, but need not: each pass finds a link.
-        for _ in 0..self.answers.len().min(MAX_CHAIN) {
-            let next = self.answers.iter().find_map(|record| match &record.data {
-                Rdata::Alias(target)
-                    if chain.contains(&record.name.as_str())
-                        && !chain.contains(&target.as_str()) =>
-                {
-                    Some(target.as_str())
-                }
-                _ => None,
-            });
-            match next {
-                Some(target) => chain.push(target),
-                None => break,
-            }
-        }
+        let chain = self.chain();
         self.answers.iter().flat_map(move |record| {
             let owned = chain.contains(&record.name.as_str());
             let (address, hints) = match &record.data {
@@ -151,18 +144,59 @@ impl Message {
         })
     }
 
+    /// Names that stand for the question's and to which the answers give no
+    /// address: whoever asks goes on and asks for those.
+    pub(crate) fn dangling(&self) -> impl Iterator<Item = &str> {
+        let chain = self.chain().into_iter().skip(1);
+        chain.filter(|name| {
+            let mut records = self.answers.iter();
+            !records.any(|record| record.name == *name && matches!(record.data, Rdata::Address(_)))
+        })
+    }
+
+    /// The question's name, and those that the answers say stand for it.
+    fn chain(&self) -> Vec<&str> {
+        let mut chain = vec![self.question.name.as_str()];
+        // Servers send a chain in order, but need not: each pass finds a link.
+        for _ in 0..self.answers.len().min(MAX_CHAIN) {
+            let next = self.answers.iter().find_map(|record| {
+                let target = record.data.stands_for()?;
+                let leads_on = chain.contains(&record.name.as_str()) && !chain.contains(&target);
+                leads_on.then_some(target)
+            });
+            match next {
+                Some(target) => chain.push(target),
+                None => break,
+            }
+        }
+        chain
+    }
+
     /// All answers as text, in their order: addresses and names as they are,
-    /// other types as a zone file has them, as far as they are read.
+    /// other types as a zone file has them, what is not read as RFC 3597 has it.
     pub(crate) fn answer_texts(&self) -> Vec<String> {
         self.answers
             .iter()
-            .filter_map(|record| match &record.data {
-                Rdata::Address(address) => Some(address.to_string()),
-                Rdata::Alias(name) | Rdata::Text(name) => Some(name.clone()),
-                Rdata::Service(service) => Some(service.text()),
-                Rdata::Other => None,
+            .map(|record| match &record.data {
+                Rdata::Address(address) => address.to_string(),
+                Rdata::Alias(name) | Rdata::Text(name) => name.clone(),
+                Rdata::Service(service) => service.text(),
+                Rdata::Other { kind, length } => format!("{} \\# {length}", type_name(*kind)),
             })
             .collect()
+    }
+}
+
+impl Rdata {
+    /// The name that stands for the record's owner. In alias mode SVCB and
+    /// HTTPS are what CNAME is; in service mode the service is at their target
+    /// (RFC 9460 sections 2.4.2 and 2.5).
+    fn stands_for(&self) -> Option<&str> {
+        match self {
+            Self::Alias(target) => Some(target),
+            Self::Service(service) if service.target != "." => Some(&service.target),
+            _ => None,
+        }
     }
 }
 
@@ -239,6 +273,10 @@ fn record<'a>(message: &'a [u8], reader: &mut Reader<'a>) -> Option<Record> {
     let (kind, class) = (reader.u16()?, reader.u16()?);
     reader.u32()?;
     let mut data = reader.vec16()?;
+    let other = Rdata::Other {
+        kind,
+        length: data.rest().len(),
+    };
     let data = match (class, kind) {
         (CLASS_IN, TYPE_A) => Rdata::Address(Ipv4Addr::from(data.array::<4>()?).into()),
         (CLASS_IN, TYPE_AAAA) => Rdata::Address(Ipv6Addr::from(data.array::<16>()?).into()),
@@ -254,16 +292,21 @@ fn record<'a>(message: &'a [u8], reader: &mut Reader<'a>) -> Option<Record> {
             Rdata::Text(format!("{priority} {weight} {port} {target}"))
         }
         (CLASS_IN, TYPE_TXT) => {
-            let first = data.vec8()?.rest();
-            Rdata::Text(text::escaped(first.get(..MAX_TEXT).unwrap_or(first)))
+            let mut strings = data;
+            let first = strings.vec8()?.rest();
+            let mut shown = text::escaped_prefix(first, MAX_TEXT);
+            if !strings.is_empty() && first.len() <= MAX_TEXT {
+                text::mark_cut(&mut shown);
+            }
+            Rdata::Text(shown)
         }
         (CLASS_IN, TYPE_SVCB | TYPE_HTTPS) => {
             let priority = data.u16()?;
             let target = name(message, &mut data)?;
             // A record that is broken still says that there is one.
-            Service::parse(priority, target, data).map_or(Rdata::Other, Rdata::Service)
+            Service::parse(priority, target, data).map_or(other, Rdata::Service)
         }
-        _ => Rdata::Other,
+        _ => other,
     };
     Some(Record { name: owner, data })
 }
@@ -384,6 +427,7 @@ mod tests {
             let bytes = message(0x8180, [1, records], &[b"\x01a\0\0\x01\0\x01", &body[..]].concat());
             if let Some(message) = Message::parse(&bytes) {
                 let _ = message.addresses().count();
+                prop_assert_eq!(message.answers.len() + usize::from(message.left_out), usize::from(records));
             }
             let _ = Message::parse(&body);
         }

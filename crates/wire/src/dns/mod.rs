@@ -9,5 +9,5 @@ mod tunnelling;
 pub(crate) use message::Message;
 pub use pending::DnsTransaction;
 pub(crate) use pending::{Asked, PendingQuestions};
-pub(crate) use stream::Streams;
+pub(crate) use stream::{Streams, starts_with_question};
 pub(crate) use tunnelling::Tunnelling;

@@ -30,6 +30,9 @@ pub struct DnsTransaction {
     pub matched: bool,
     /// It is one of many that look like data on its way out.
     pub tunnelling: bool,
+    /// Records of the answer that are not among `answers`: the message ends
+    /// before them, or there are too many. In the last part alone.
+    pub left_out: u16,
 }
 
 /// Bytes of text of the answers in one report: a record has room for it, also
@@ -53,11 +56,13 @@ impl DnsTransaction {
                 list.push(answer);
             }
         }
-        let part = |answers| Self {
+        let last = lists.len().saturating_sub(1);
+        let part = |(number, answers)| Self {
             answers,
+            left_out: if number == last { self.left_out } else { 0 },
             ..self.clone()
         };
-        lists.into_iter().map(part).collect()
+        lists.into_iter().enumerate().map(part).collect()
     }
 }
 
@@ -150,6 +155,7 @@ impl PendingQuestions {
         Reply {
             transaction: DnsTransaction {
                 answers: message.answer_texts(),
+                left_out: message.left_out,
                 rcode: Some(rcode_name(message.rcode)),
                 latency_us: waiting.map(|waiting| at.mono_us.saturating_sub(waiting.since_us)),
                 matched: waiting.is_some(),
@@ -197,5 +203,6 @@ fn unanswered(key: &Key) -> DnsTransaction {
         latency_us: None,
         matched: false,
         tunnelling: false,
+        left_out: 0,
     }
 }

@@ -1,5 +1,6 @@
 //! DNS over TCP (RFC 7766): messages with their length before them.
 
+use super::Message;
 use crate::reassembly::Assembler;
 use std::ops::Range;
 
@@ -18,6 +19,38 @@ struct Stream {
 }
 
 const LENGTH: usize = 2;
+/// A question with nothing else has at most so many bytes: header, name, type
+/// and class, and an OPT record with some options.
+const MAX_QUESTION: usize = 1024;
+/// Header, a name of one letter in one label, type and class.
+const MIN_QUESTION: usize = 12 + 3 + 4;
+
+/// Whether a client's stream to any port begins with a whole question of DNS;
+/// `None` while it is too short to tell.
+pub(crate) fn starts_with_question(stream: &[u8]) -> Option<bool> {
+    let Some((length, message)) = stream.split_first_chunk::<LENGTH>() else {
+        return (stream
+            .first()
+            .is_some_and(|high| usize::from(*high) * 256 > MAX_QUESTION))
+        .then_some(false);
+    };
+    let length = usize::from(u16::from_be_bytes(*length));
+    let fits = (MIN_QUESTION..=MAX_QUESTION).contains(&length);
+    // Recursion desired and perhaps checking disabled; one question, no answers.
+    let header: [fn(u8) -> bool; 6] = [
+        |byte| byte == 1,
+        |byte| byte & !0x30 == 0,
+        |byte| byte == 0,
+        |byte| byte == 1,
+        |byte| byte == 0,
+        |byte| byte == 0,
+    ];
+    let after_id = message.get(2..).unwrap_or_default();
+    if !fits || after_id.iter().zip(header).any(|(byte, fits)| !fits(*byte)) {
+        return Some(false);
+    }
+    message.get(..length).map(Message::is_plain_question)
+}
 
 impl Streams {
     pub(crate) const fn new(limit: usize) -> Self {

@@ -16,6 +16,8 @@ pub(crate) struct Service {
     /// Addresses that a client may use at once.
     pub(crate) hints: Vec<IpAddr>,
     ech: bool,
+    /// Some values are left out.
+    cut: bool,
 }
 
 const ALPN: u16 = 1;
@@ -42,6 +44,7 @@ impl Service {
                     while !value.is_empty() && service.alpn.len() < MAX_VALUES {
                         service.alpn.push(text::escaped(value.vec8()?.rest()));
                     }
+                    service.cut |= !value.is_empty();
                 }
                 PORT => service.port = Some(value.u16()?),
                 IPV4_HINT => service.hint(&mut value, |it| {
@@ -65,6 +68,7 @@ impl Service {
         while !value.is_empty() && self.hints.len() < MAX_VALUES {
             self.hints.push(read(value)?);
         }
+        self.cut |= !value.is_empty();
         Some(())
     }
 
@@ -94,6 +98,9 @@ impl Service {
         list("ipv6hint", &of(false));
         if self.ech {
             out.push_str(" ech");
+        }
+        if self.cut {
+            text::mark_cut(&mut out);
         }
         out
     }

@@ -10,7 +10,8 @@ use crate::view::{Initiator, Protocol};
 pub(crate) enum Dns {
     Udp,
     Tcp,
-    /// Over UDP to a port that is not for DNS.
+    /// Over UDP to a port that is not for DNS. Over TCP that shows later, by
+    /// the client's first bytes.
     OddPort,
 }
 

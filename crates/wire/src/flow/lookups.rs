@@ -70,5 +70,8 @@ impl FlowTable {
             self.names
                 .learn(address, &name, asked.resolver, asked.accepted, at);
         }
+        for target in message.dangling() {
+            self.names.learn_alias(target, &name, asked.accepted);
+        }
     }
 }

@@ -411,6 +411,21 @@ impl Flow {
         let facts = self.facts.get_or_insert_default();
         if by_client {
             self.handshake_bytes += sniff.client(piece, facts);
+            if !self.speaks_dns
+                && self.initiator == Initiator::Sandbox
+                && let Some(start) = sniff.question()
+            {
+                let mut dns = Streams::new(config.reassembly_bytes);
+                dns.insert(
+                    true,
+                    0,
+                    start,
+                    u32::try_from(start.len()).unwrap_or(u32::MAX),
+                );
+                self.dns = Some(Box::new(dns));
+                self.speaks_dns = true;
+                self.findings.insert(Finding::DnsOddPort);
+            }
         } else {
             sniff.server(piece, facts);
         }

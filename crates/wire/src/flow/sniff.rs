@@ -1,6 +1,7 @@
 //! Reads the start of a TCP connection: who the client thinks it talks to,
 //! and where its calls begin.
 
+use crate::dns::starts_with_question;
 use crate::findings::{Finding, Findings};
 use crate::http::{HeadReader, HttpFacts, Reading, head_len};
 use crate::reassembly::Assembler;
@@ -34,6 +35,8 @@ pub(crate) struct Sniff {
     sni_differs: bool,
     /// The capture cut the start short where a name may have stood.
     truncated: bool,
+    /// The client's stream begins with a question of DNS.
+    asks: bool,
     kind: Kind,
 }
 
@@ -74,6 +77,7 @@ impl Sniff {
             sni_changed: false,
             sni_differs: false,
             truncated: false,
+            asks: false,
             kind: Kind::Undecided,
         }
     }
@@ -160,6 +164,11 @@ impl Sniff {
         }
     }
 
+    /// The client's stream so far, where it begins with a question of DNS.
+    pub(crate) fn question(&self) -> Option<&[u8]> {
+        self.asks.then(|| self.client.data())
+    }
+
     /// Whether there is nothing left to read or to compare.
     pub(crate) fn is_spent(&self) -> bool {
         self.is_over() && (self.client.data().is_empty() || self.client.is_inconsistent())
@@ -196,6 +205,17 @@ impl Sniff {
         if matches!(self.kind, Kind::Undecided) {
             if self.client.data().starts_with(&SSL_REQUEST) && self.walked == 0 {
                 self.walked = SSL_REQUEST.len();
+            }
+            if self.walked == 0 {
+                match starts_with_question(self.client.data()) {
+                    Some(true) => {
+                        self.asks = true;
+                        self.kind = Kind::Over;
+                        return 0;
+                    }
+                    Some(false) => {}
+                    None => return 0,
+                }
             }
             match starts_like_tls(self.client.data().get(self.walked..).unwrap_or_default()) {
                 Some(true) => {

@@ -141,6 +141,7 @@ fn a_record_that_fits_no_line_becomes_a_gap_with_its_verdict() {
     let (mut writer, _, _) = writer();
     let mut long = judged(DnsQuery {
         answers: vec!["\u{1}".repeat(200); 1000],
+        answers_left_out: None,
         findings: Vec::new(),
         latency_us: None,
         matched: false,
