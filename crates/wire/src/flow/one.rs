@@ -57,8 +57,21 @@ pub(crate) struct Flow {
     total_reported: bool,
     opened: bool,
     claim_reported: bool,
+    /// What was odd at the last report.
+    oddities_reported: Oddities,
+    /// Since when there is more than that.
+    odd_since_us: Option<u64>,
     pub(crate) reported_us: u64,
     pub(crate) deadline_us: Option<u64>,
+}
+
+/// What may become odd about a flow after it was reported, without looking at
+/// what else is known of its names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Oddities {
+    findings: Findings,
+    /// Names of a certificate, which may not cover the client's claim.
+    certificate: bool,
 }
 
 /// A client's handshake larger than this is odd: with a chain of certificates
@@ -118,6 +131,8 @@ impl Flow {
             total_reported: false,
             opened: false,
             claim_reported: false,
+            oddities_reported: Oddities::default(),
+            odd_since_us: None,
             reported_us: at.mono_us,
             deadline_us: None,
         }
@@ -199,6 +214,8 @@ impl Flow {
         self.opened = true;
         self.reported_us = at.mono_us;
         self.claim_reported = self.claim.is_some();
+        self.oddities_reported = self.oddities();
+        self.odd_since_us = None;
         self.bounds = bounds;
         self.calls.reported(bounds.max_bytes_per_call);
         self.total_reported = bounds
@@ -215,7 +232,7 @@ impl Flow {
     }
 
     /// Whether a packet came since the last report.
-    pub(crate) fn went_on(&self) -> bool {
+    fn went_on(&self) -> bool {
         self.last.mono_us > self.reported_us
     }
 
@@ -241,13 +258,44 @@ impl Flow {
         self.last.mono_us.saturating_add(idle_us)
     }
 
-    /// Whether the connection ended after its deadline was set, so that it is
-    /// due earlier.
-    pub(crate) fn is_due_earlier(&self, config: &FlowConfig) -> bool {
-        self.ended_us.is_some()
+    /// Whether the connection ended or something odd was found after its
+    /// deadline was set, so that it is due earlier.
+    pub(crate) fn is_due_earlier(&mut self, at: Moment, config: &FlowConfig) -> bool {
+        if self.opened && self.odd_since_us.is_none() && self.oddities() != self.oddities_reported {
+            self.odd_since_us = Some(at.mono_us);
+        }
+        (self.ended_us.is_some() || self.odd_since_us.is_some())
             && self
                 .deadline_us
-                .is_none_or(|deadline| self.close_due_us(config) < deadline)
+                .is_none_or(|deadline| self.next_us(config) < deadline)
+    }
+
+    /// When what is odd and was not reported must be, where there is something.
+    fn odd_due_us(&self, config: &FlowConfig) -> Option<u64> {
+        Some(self.odd_since_us?.saturating_add(config.open_delay_us))
+    }
+
+    /// Whether an update is due: for its interval if the flow went on, or for
+    /// something odd that was found since the last report.
+    pub(crate) fn update_due(&self, now_us: u64, config: &FlowConfig) -> bool {
+        let interval_us = self.reported_us.saturating_add(config.update_interval_us);
+        (interval_us <= now_us && self.went_on())
+            || self.odd_due_us(config).is_some_and(|due| due <= now_us)
+    }
+
+    fn oddities(&self) -> Oddities {
+        let mut findings = self.findings;
+        if self.handshake_bytes > LARGE_HANDSHAKE {
+            findings.insert(Finding::OversizedHandshake);
+        }
+        if self.sent.resent_bytes > RESENT_ALLOWANCE.max(self.sent.payload_bytes) {
+            findings.insert(Finding::ExcessRetransmission);
+        }
+        let facts = self.facts.as_ref();
+        Oddities {
+            findings,
+            certificate: facts.is_some_and(|facts| !facts.certificate.is_empty()),
+        }
     }
 
     /// The moment to look at the flow next.
@@ -257,6 +305,7 @@ impl Flow {
         } else {
             self.open_due_us(config)
         };
+        let report = report.min(self.odd_due_us(config).unwrap_or(u64::MAX));
         report.min(self.close_due_us(config))
     }
 
@@ -310,17 +359,11 @@ impl Flow {
         };
         let largest = self.calls.largest();
         let facts = self.facts.as_deref();
-        let mut findings = self.findings;
+        let mut findings = self.oddities().findings;
         if known.claim_without_dns
             && let Some(claim) = &self.claim
         {
             findings = findings.union(not_in_dns(claim, peer.ip));
-        }
-        if self.handshake_bytes > LARGE_HANDSHAKE {
-            findings.insert(Finding::OversizedHandshake);
-        }
-        if self.sent.resent_bytes > RESENT_ALLOWANCE.max(self.sent.payload_bytes) {
-            findings.insert(Finding::ExcessRetransmission);
         }
         findings = findings.union(by_content(
             &self.key,

@@ -156,7 +156,6 @@ impl FlowTable {
             flow.stop_reading();
             self.reading_bytes -= reading_after;
         }
-        let due_earlier = flow.is_due_earlier(&self.config);
         let due = flow.due_report();
         self.recency.touch(slot);
         let reads = flow.speaks_dns() && carried.bulk.is_none();
@@ -175,7 +174,9 @@ impl FlowTable {
         {
             self.report(slot, phase, at, sink);
         }
-        if due_earlier {
+        if let Some(flow) = slot_mut(&mut self.flows, slot)
+            && flow.is_due_earlier(at, &self.config)
+        {
             self.arm(slot, at.mono_us);
         }
         if carried.depth < MAX_DEPTH
@@ -380,23 +381,23 @@ impl FlowTable {
         if flow.close_due_us(config) <= now.mono_us {
             return self.close(slot, End::Idle, now, sink);
         }
-        let due = if flow.is_opened() {
-            flow.reported_us.saturating_add(config.update_interval_us) <= now.mono_us
+        let (phase, due, reports) = if flow.is_opened() {
+            let interval_us = flow.reported_us.saturating_add(config.update_interval_us);
+            let reports = flow.update_due(now.mono_us, config);
+            (
+                Phase::Update,
+                interval_us <= now.mono_us || reports,
+                reports,
+            )
         } else {
-            flow.open_due_us(config) <= now.mono_us
+            let due = flow.open_due_us(config) <= now.mono_us;
+            (Phase::Open, due, due)
         };
-        if due {
-            let phase = if flow.is_opened() {
-                Phase::Update
-            } else {
-                Phase::Open
-            };
-            if phase == Phase::Open || flow.went_on() {
-                self.report(slot, phase, now, sink);
-            }
-            if let Some(flow) = slot_mut(&mut self.flows, slot) {
-                flow.reported_us = now.mono_us;
-            }
+        if reports {
+            self.report(slot, phase, now, sink);
+        }
+        if due && let Some(flow) = slot_mut(&mut self.flows, slot) {
+            flow.reported_us = now.mono_us;
         }
         self.arm(slot, now.mono_us);
     }

@@ -1,8 +1,8 @@
 //! When flows open, update and close.
 
-use crate::Direction::{FromSandbox, ToSandbox};
+use crate::Direction::{self, FromSandbox, ToSandbox};
 use crate::testing::lab::Lab;
-use crate::testing::talk::{SERVER, Talk, datagram};
+use crate::testing::talk::{Frames, RESOLVER, SERVER, Talk, datagram, dns};
 use crate::testing::tls::hello_records;
 use crate::{End, FlowConfig, Initiator, Numbering, Phase, TcpState};
 
@@ -201,4 +201,40 @@ fn settings_of_zero_do_not_hang() {
     );
     lab.wait(1);
     assert_eq!(lab.finish().len(), 1);
+}
+
+/// What `late` does to an open conversation is in an update 100 ms later, and
+/// in no other.
+#[track_caller]
+fn check_late(begin: &Frames, late: &[(Direction, Vec<u8>)], finding: &str) {
+    let mut lab = Lab::new(FlowConfig::default());
+    lab.play_all(begin);
+    assert_eq!(lab.phases(), [Phase::Open]);
+    lab.wait(5_000_000);
+    lab.play_all(late);
+    lab.wait(90_000);
+    assert_eq!(lab.phases(), [Phase::Open], "not each for itself");
+    let next = lab.wait(10_001);
+    assert_eq!(lab.phases(), [Phase::Open, Phase::Update]);
+    let findings = &lab.sink.reports[1].findings;
+    assert!(findings.contains(&finding), "{findings:?}");
+    assert!(next.unwrap() > lab.now_us + 1_000_000);
+    lab.wait(30_000_000);
+    assert_eq!(lab.phases(), [Phase::Open, Phase::Update]);
+}
+
+#[test]
+fn what_is_found_after_the_open_is_told_within_100_ms() {
+    let ask = |host: &str| {
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        Talk::open(40_000, 80).client(head.as_bytes()).frames
+    };
+    let other = ask("192.0.2.66").split_off(3);
+    check_late(&ask("192.0.2.10"), &other, "inconsistent_reassembly");
+    let lookup = |direction, id, answer| {
+        datagram(direction, 5353, RESOLVER, 53, &dns(id, "a.example", answer))
+    };
+    let question = vec![lookup(FromSandbox, 7, None)];
+    let forged = [lookup(ToSandbox, 8, Some([192, 0, 2, 9]))];
+    check_late(&question, &forged, "dns_unmatched_answer");
 }
