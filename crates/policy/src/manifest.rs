@@ -49,6 +49,7 @@ pub(crate) struct Defaults {
     pub(crate) syscall: Option<Fallback>,
     /// For rules that do not say it themselves.
     pub(crate) min_name_evidence: MinEvidence,
+    pub(crate) private_addresses: PrivateAddresses,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +82,21 @@ words!(MinEvidence {
     "claimed" => Self::Claimed,
     "dns" => Self::Dns,
     "consistent" => Self::Consistent,
+});
+
+/// Which rules may allow a private address or one of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PrivateAddresses {
+    /// Rules by name too: whoever answers for the name decides where it leads.
+    #[default]
+    ByName,
+    /// Only rules by address.
+    ByAddress,
+}
+
+words!(PrivateAddresses {
+    "by-name" => Self::ByName,
+    "by-address" => Self::ByAddress,
 });
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,6 +36,11 @@ fn print_defaults(defaults: Defaults, f: &mut Formatter<'_>) -> fmt::Result {
         f,
         "  min_name_evidence: {}",
         word(defaults.min_name_evidence)
+    )?;
+    writeln!(
+        f,
+        "  private_addresses: {}",
+        word(defaults.private_addresses)
     )
 }
 
@@ -229,7 +234,7 @@ mod tests {
     fn manifest() -> impl Strategy<Value = String> {
         prop::collection::vec(rule(), 0..5).prop_map(|rules| {
             let mut text = "schema_version: \"1.0\"\nresolvers: [\"::1\"]\n\
-                            defaults: {network: anomaly}\n"
+                            defaults: {network: anomaly, private_addresses: by-address}\n"
                 .to_owned();
             for (i, rule) in rules.iter().enumerate() {
                 let head = if i == 0 { "rules:\n" } else { "" };

@@ -3,6 +3,7 @@
 //! Each module wraps one interface into a safe type that owns what it
 //! opened. Nothing here interprets what it reads.
 
+pub mod addresses;
 pub mod bpf;
 pub mod clock;
 pub mod fiemap;

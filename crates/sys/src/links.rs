@@ -106,7 +106,7 @@ fn is_given(id: &u32) -> bool {
     i32::try_from(*id).is_ok()
 }
 
-fn answer(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+pub(crate) fn answer(socket: &OwnedFd) -> io::Result<Vec<u8>> {
     if poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&PATIENCE))? == 0 {
         return Err(io::ErrorKind::TimedOut.into());
     }

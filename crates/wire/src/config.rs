@@ -41,6 +41,8 @@ pub struct FlowConfig {
     pub accepted_resolvers: Vec<IpAddr>,
     /// The sandbox's own addresses. Where given, another source address is a finding.
     pub sandbox_addresses: Vec<IpAddr>,
+    /// Addresses of the host. Who goes there of the sandbox's own accord is a finding.
+    pub host_addresses: Vec<IpAddr>,
     /// Report a source MAC of the sandbox that is not its first one.
     pub check_source_mac: bool,
     /// How long fragments wait for the rest of their datagram.
@@ -120,6 +122,7 @@ impl Default for FlowConfig {
             max_named_addresses: 16_384,
             accepted_resolvers: Vec::new(),
             sandbox_addresses: Vec::new(),
+            host_addresses: Vec::new(),
             check_source_mac: false,
             fragment_timeout_us: 30 * SECOND,
             open_burst: 65_536,

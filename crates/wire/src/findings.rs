@@ -78,11 +78,16 @@ findings! {
     TruncatedStart = "truncated_start",
     /// The host of the HTTP request is not among the DNS answers for the peer's address.
     HostNotInDns = "host_not_in_dns",
+    /// The sandbox began a conversation with an address of a private network, a
+    /// link or the machine itself, and not with an accepted resolver.
+    PrivateAddress = "private_address",
+    /// The sandbox began a conversation with an address of the host that watches it.
+    HostAddress = "host_address",
 }
 
 /// A set of findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Findings(u32);
+pub struct Findings(u64);
 
 impl Findings {
     /// Adds one; says whether it is new.
@@ -118,7 +123,7 @@ impl Findings {
             .filter(move |f| self.contains(*f))
     }
 
-    const fn bit(finding: Finding) -> u32 {
+    const fn bit(finding: Finding) -> u64 {
         1 << finding as u32
     }
 }

@@ -12,12 +12,14 @@ use sandtrace_event::{
     CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Reconciliation,
     Timestamp,
 };
+use sandtrace_sys::addresses::addresses;
 use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netdev::{self, Counters, NetDev};
 use sandtrace_sys::netns::{self, NetnsError};
 use sandtrace_sys::ring::{RingConfig, RingError};
 use sandtrace_wire::{FlowConfig, FlowSink, FlowTable};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,6 +88,18 @@ pub enum NetworkError {
     Vanished(String),
 }
 
+/// The addresses of the host, where the interface is and where this program
+/// runs. Loopback is not among them: what a sandbox sends there is its own. An
+/// address that cannot be read is told by its range, where that is private.
+fn host_addresses(near: io::Result<Vec<IpAddr>>) -> Vec<IpAddr> {
+    let mut all = near.unwrap_or_default();
+    all.extend(addresses().unwrap_or_default());
+    all.retain(|ip| !ip.is_loopback());
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 /// Whether the interface is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -126,8 +140,11 @@ impl NetworkCollector {
             source,
         };
         let netns = target.netns.as_deref();
-        let look = || (NetDev::open(), netdev::index(&target.interface));
-        let (netdev, index) = netns::within(netns, look)?;
+        let look = || {
+            let index = netdev::index(&target.interface);
+            (NetDev::open(), index, addresses())
+        };
+        let (netdev, index, near) = netns::within(netns, look)?;
         let mut netdev = netdev.map_err(failed)?;
         let index = index.ok().flatten();
         let mut count = || netdev.read(&target.interface).map_err(failed);
@@ -146,9 +163,11 @@ impl NetworkCollector {
             None => None,
         };
         let now = now();
+        let mut flows = target.flows.clone();
+        flows.host_addresses.extend(host_addresses(near));
         Ok(Self {
             evidence,
-            flows: FlowTable::new(target.flows.clone()),
+            flows: FlowTable::new(flows),
             target,
             source,
             chosen,

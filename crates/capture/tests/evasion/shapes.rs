@@ -1,7 +1,7 @@
 //! Tricks with frames: their addresses, tags, sizes, headers and number.
 
 use crate::frames::{datagram, hello, segment, tagged};
-use crate::tap::Ground;
+use crate::tap::{Ground, OTHER_RESOLVER};
 use sandtrace_capture::network::{PcapNgWriter, Wanted, extract};
 use sandtrace_event::{Payload, Protocol};
 use sandtrace_wire::FlowConfig;
@@ -222,4 +222,20 @@ fn evidence_files_hold_every_frame_and_give_one_conversation_back() {
     );
     let again = again.unwrap();
     assert_eq!((again.frames, again.of), (100, 100));
+}
+
+#[test]
+fn conversations_with_the_host_itself_are_told() {
+    let Some(ground) = Ground::new("host") else {
+        return;
+    };
+    let watched = ground.watch();
+    ground.send(&datagram(PEER, (1, 1001), b"out"));
+    ground.send(&datagram(OTHER_RESOLVER, (1, 1002), b"to the host"));
+    ground.send(&datagram([10, 9, 0, 77], (1, 1003), b"to a neighbour"));
+    let seen = watched.finish();
+    assert!(seen.to_port(1001).findings.is_empty());
+    let host = &seen.to_port(1002).findings;
+    assert_eq!(host, &["private_address", "host_address"]);
+    assert_eq!(seen.to_port(1003).findings, ["private_address"]);
 }

@@ -83,6 +83,7 @@ const BASIS: Basis = Basis {
     by_name: false,
     by_single_address: true,
     claim_suffices: false,
+    names_stay_outside: false,
     bounds_bytes: true,
 };
 

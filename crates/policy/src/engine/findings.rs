@@ -12,6 +12,8 @@ pub(super) struct Basis {
     pub(super) by_single_address: bool,
     /// A client's word alone is enough for the rule.
     pub(super) claim_suffices: bool,
+    /// A name never leads to a private address or one of the host.
+    pub(super) names_stay_outside: bool,
     /// The rule bounds bytes.
     pub(super) bounds_bytes: bool,
 }
@@ -72,6 +74,14 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
         "metadata_address" => objection_if(
             !basis.by_single_address,
             "the address is that of a cloud's metadata service; to allow it, a rule must name it",
+        ),
+        "private_address" | "host_address" => objection_if(
+            basis.by_name && basis.names_stay_outside,
+            if word == "host_address" {
+                "the address is the host's own; to allow it, a rule must give it as cidr"
+            } else {
+                "the address is private; to allow it, a rule must give it as cidr"
+            },
         ),
         // Against the count of bytes.
         "fragmented" => objection_if(

@@ -6,7 +6,7 @@ use super::reason::{endpoint, grouped, protocol};
 use super::{Engine, Judgement, Unbounded as _, deny, fallback, unless};
 use crate::Policy;
 use crate::index::Slot;
-use crate::manifest::{Action, Body, MinEvidence, Network, Peer, Rule, Who};
+use crate::manifest::{Action, Body, MinEvidence, Network, Peer, PrivateAddresses, Rule, Who};
 use sandtrace_event::{Flow, Limits, Verdict};
 
 /// The rule that decides, and how it came to match.
@@ -86,7 +86,8 @@ impl Engine {
                 evidence.contradictions(&mut objections);
             }
         }
-        findings::objections(flow, basis(hit, minimum), &mut objections);
+        let private = self.policy.manifest.defaults.private_addresses;
+        findings::objections(flow, basis(hit, minimum, private), &mut objections);
         let reason = || how_allowed(&subject, hit.strength, provisional);
         Judgement {
             verdict: Some(unless(&hit.rule.id, &objections, reason)),
@@ -247,8 +248,9 @@ fn nothing_sent(flow: &Flow, evidence: &Evidence<'_>) -> bool {
     flow.bytes_sent.0 == 0 && flow.missed_bytes_sent.0 == 0 && !evidence.claimed
 }
 
-fn basis(hit: &Hit<'_>, minimum: MinEvidence) -> Basis {
+fn basis(hit: &Hit<'_>, minimum: MinEvidence, private: PrivateAddresses) -> Basis {
     Basis {
+        names_stay_outside: private == PrivateAddresses::ByAddress,
         by_name: hit.strength != Strength::Address,
         by_single_address: matches!(&hit.peer.who, Who::Range(range) if range.is_single()),
         claim_suffices: minimum == MinEvidence::Claimed,

@@ -116,6 +116,9 @@ fn load_defaults(node: &Node, problems: &mut Problems) -> Defaults {
     if let Some(minimum) = fields.word("min_name_evidence", problems) {
         defaults.min_name_evidence = minimum;
     }
+    if let Some(which) = fields.word("private_addresses", problems) {
+        defaults.private_addresses = which;
+    }
     fields.finish(problems);
     defaults
 }

@@ -100,7 +100,7 @@ impl Flow {
             && starts_like_quic(frame.payload);
         let initiator = initiator(&key, frame.tcp, direction);
         let dns = dns_of(&key, frame, initiator);
-        let mut findings = first_findings(&key, config).union(by_port(&key));
+        let mut findings = first_findings(&key, initiator, config).union(by_port(&key));
         if dns == Some(Dns::OddPort) {
             findings.insert(Finding::DnsOddPort);
         }

@@ -5,7 +5,7 @@ use crate::findings::{Finding, Findings};
 use crate::frame::TcpHeader;
 use crate::key::FlowKey;
 use crate::packet::Direction;
-use crate::view::Initiator;
+use crate::view::{Initiator, Protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const DNS_PORT: u16 = 53;
@@ -37,10 +37,21 @@ pub(crate) fn initiator(key: &FlowKey, tcp: Option<TcpHeader>, direction: Direct
     }
 }
 
-/// What a key alone says is odd.
-pub(crate) fn first_findings(key: &FlowKey, config: &FlowConfig) -> Findings {
+/// What a key, and who began, say is odd.
+pub(crate) fn first_findings(key: &FlowKey, initiator: Initiator, config: &FlowConfig) -> Findings {
     let mut findings = Findings::default();
     let (sandbox, peer) = (key.sandbox(), key.peer());
+    // What is inside of a tunnel goes wherever that ends.
+    if let (Some(ip), Initiator::Sandbox, 0) = (peer.ip, initiator, key.within())
+        && !is_neighbourly(key, ip, config)
+    {
+        if config.host_addresses.contains(&ip.to_canonical()) {
+            findings.insert(Finding::HostAddress);
+        }
+        if is_private(ip) && !is_metadata_service(ip) {
+            findings.insert(Finding::PrivateAddress);
+        }
+    }
     if peer.ip.is_some_and(is_metadata_service) {
         findings.insert(Finding::MetadataAddress);
     }
@@ -61,6 +72,33 @@ pub(crate) fn first_findings(key: &FlowKey, config: &FlowConfig) -> Findings {
         findings.insert(Finding::DnsUnacceptedResolver);
     }
     findings
+}
+
+/// What every sandbox has to do with what is near: it asks its resolver and
+/// looks for neighbours.
+fn is_neighbourly(key: &FlowKey, peer: IpAddr, config: &FlowConfig) -> bool {
+    match key.protocol {
+        Protocol::Arp | Protocol::Icmpv6 => true,
+        Protocol::Udp | Protocol::Tcp => {
+            key.peer().port == Some(DNS_PORT) && config.accepted_resolvers.contains(&peer)
+        }
+        _ => false,
+    }
+}
+
+/// Addresses that no router of the Internet knows: RFC 1918, RFC 6598, RFC 4193,
+/// those of a link (RFC 3927, RFC 4291) and of the machine itself.
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            ip.is_private()
+                || ip.is_link_local()
+                || ip.is_loopback()
+                || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
+    }
 }
 
 /// Addresses at which clouds serve credentials to whoever asks.

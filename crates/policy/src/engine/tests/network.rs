@@ -163,3 +163,26 @@ fn control_records_have_no_verdict() {
     };
     assert_eq!(engine(RULES).judge(&observed(payload)).verdict, None);
 }
+
+#[test]
+fn names_lead_to_private_addresses_unless_the_manifest_says_no() {
+    let near = |finding: &str, to: &str, port| {
+        let mut flow = https("api.stripe.com");
+        flow.dst_ip = Some(address(to));
+        flow.dst_port = Some(port);
+        flow.findings = vec![finding.to_owned()];
+        flow
+    };
+    let findings = ["private_address", "host_address"];
+    for finding in findings {
+        let verdict = judged(&mut engine(RULES), near(finding, "10.0.0.9", 443));
+        assert!(verdict.starts_with("allow stripe"), "{verdict}");
+        let strict = format!("{RULES}defaults: {{private_addresses: by-address}}\n");
+        let verdict = judged(&mut engine(&strict), near(finding, "10.0.0.9", 443));
+        assert!(verdict.starts_with("anomaly stripe"), "{verdict}");
+        assert!(verdict.contains("a rule must give it as cidr"), "{verdict}");
+        // A rule by address says that it is meant.
+        let verdict = judged(&mut engine(&strict), near(finding, "10.0.0.9", 22));
+        assert!(verdict.starts_with("allow lan"), "{verdict}");
+    }
+}

@@ -238,3 +238,44 @@ fn what_is_found_after_the_open_is_told_within_100_ms() {
     let forged = [lookup(ToSandbox, 8, Some([192, 0, 2, 9]))];
     check_late(&question, &forged, "dns_unmatched_answer");
 }
+
+#[test]
+fn what_is_near_is_told_and_what_every_sandbox_asks_is_not() {
+    #[track_caller]
+    fn check(direction: Direction, peer: [u8; 4], port: u16, findings: &[&str]) {
+        let mut lab = Lab::new(FlowConfig {
+            accepted_resolvers: vec![[10, 0, 0, 1].into()],
+            host_addresses: vec![[10, 0, 0, 1].into(), [203, 0, 113, 1].into()],
+            ..FlowConfig::default()
+        });
+        lab.play(&datagram(direction, 40_000, peer, port, b"x"));
+        let near = |it: &&str| it.ends_with("_address");
+        let report = &lab.finish()[0];
+        let found: Vec<_> = report.findings.iter().copied().filter(near).collect();
+        assert_eq!(found, findings, "{peer:?}");
+    }
+    check(FromSandbox, SERVER, 443, &[]);
+    for near in [
+        [10, 1, 2, 3],
+        [172, 31, 0, 1],
+        [192, 168, 0, 1],
+        [169, 254, 0, 9],
+        [100, 64, 0, 1],
+        [127, 0, 0, 1],
+    ] {
+        check(FromSandbox, near, 443, &["private_address"]);
+    }
+    for far in [[172, 32, 0, 1], [100, 128, 0, 1], [11, 0, 0, 1]] {
+        check(FromSandbox, far, 443, &[]);
+    }
+    check(FromSandbox, [169, 254, 169, 254], 80, &["metadata_address"]);
+    check(FromSandbox, [203, 0, 113, 1], 22, &["host_address"]);
+    check(
+        FromSandbox,
+        [10, 0, 0, 1],
+        22,
+        &["private_address", "host_address"],
+    );
+    check(FromSandbox, [10, 0, 0, 1], 53, &[]);
+    check(ToSandbox, [10, 0, 0, 1], 22, &[]);
+}
