@@ -29,8 +29,8 @@ pub use filesystem::{
 };
 pub use ids::EventId;
 pub use network::{
-    Aggregate, DnsQuery, Flow, FlowEnd, FlowPhase, HttpFacts, NameEvidence, NameSource, Protocol,
-    TlsFacts, Tunnel,
+    Aggregate, CertificateFacts, DnsQuery, Flow, FlowEnd, FlowPhase, HttpFacts, NameEvidence,
+    NameSource, Protocol, TlsFacts, Tunnel,
 };
 pub use number::{Count, MAX_SAFE_INTEGER};
 pub use record::{

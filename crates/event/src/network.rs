@@ -1,6 +1,6 @@
 //! Payloads of `network_egress`, `network_ingress` and `dns_query`.
 
-use crate::{Count, WallTime};
+use crate::{Count, Digest, WallTime};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -89,6 +89,33 @@ pub struct NameEvidence {
     pub source: NameSource,
 }
 
+/// What a server's certificate says of itself; nobody verified it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFacts {
+    /// Who issued it: `C=US, O=Let's Encrypt, CN=R11`.
+    pub issuer: String,
+    /// Its alternative names or, where it has none, its common name: at most eight,
+    /// those that cover the name that the client asked for, or the first ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// How many more there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names_left_out: Option<Count>,
+    /// Until when it is valid (RFC 3339); absent where that is malformed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
+    /// From when on it is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// Serial number in hexadecimal digits.
+    pub serial: String,
+    /// Of its DER form.
+    pub sha256: Digest,
+    /// Whose it is.
+    pub subject: String,
+}
+
 /// What the clear part of a TLS handshake says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,14 +123,23 @@ pub struct TlsFacts {
     /// Protocols offered in ALPN.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
+    /// The server's certificate, where it was sent in the clear (TLS up to 1.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateFacts>,
     /// An encrypted_client_hello extension is present; with GREASE that alone proves nothing.
     pub ech: bool,
     /// JA4 fingerprint of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ja4: Option<String>,
+    /// Version of QUIC that carried the ClientHello: `1`, `2` or `draft-29`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quic_version: Option<String>,
     /// Server name in the ClientHello, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
+    /// Version that the server chose, where its hello was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Highest version offered: `1.3`, `1.2`, ….
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_offered: Option<String>,

@@ -47,6 +47,6 @@ pub use names::{NameEvidence, NameSource};
 pub use orientation::Orientation;
 pub use packet::{Direction, Moment, Packet};
 pub use tcp::TcpState;
-pub use tls::TlsFacts;
+pub use tls::{CertificateFacts, TlsFacts};
 pub use tunnel::{TunnelFacts, TunnelKind};
 pub use view::{Aggregate, Bounds, End, Endpoint, FlowView, Initiator, Phase, Protocol, Traffic};

@@ -15,6 +15,30 @@ pub(crate) fn push_escaped(out: &mut String, bytes: &[u8]) {
     }
 }
 
+/// [`push_escaped`], but with spaces as they are and commas as `\044`, of at
+/// most `max` bytes; the rest is left out and marked so.
+pub(crate) fn phrase(bytes: &[u8], max: usize) -> String {
+    let mut out = String::new();
+    let kept = bytes.get(..max).unwrap_or(bytes);
+    for part in kept.split_inclusive(|byte| matches!(byte, b' ' | b',')) {
+        match part.split_last() {
+            Some((b' ', words)) => {
+                push_escaped(&mut out, words);
+                out.push(' ');
+            }
+            Some((b',', words)) => {
+                push_escaped(&mut out, words);
+                out.push_str("\\044");
+            }
+            _ => push_escaped(&mut out, part),
+        }
+    }
+    if bytes.len() > max {
+        out.push(CUT);
+    }
+    out
+}
+
 /// [`push_escaped`] into a new string.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());

@@ -5,7 +5,7 @@ use crate::http::HttpFacts;
 use crate::names::NameEvidence;
 use crate::packet::Moment;
 use crate::tcp::TcpState;
-use crate::tls::TlsFacts;
+use crate::tls::{CertificateFacts, TlsFacts};
 use crate::tunnel::TunnelFacts;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -168,6 +168,8 @@ pub struct FlowView<'a> {
     pub host: Option<Arc<str>>,
     /// The clear part of a TLS handshake.
     pub tls: Option<&'a TlsFacts>,
+    /// The server's certificate, where it was sent in the clear.
+    pub certificate: Option<&'a CertificateFacts>,
     /// The first HTTP/1 request.
     pub http: Option<&'a HttpFacts>,
     /// ICMP type of the first message.

@@ -253,9 +253,12 @@ fn flow(number: u64) -> Flow {
         state: Some("SF".to_owned()),
         tls: Some(TlsFacts {
             alpn: vec!["http/1.1".to_owned()],
+            certificate: None,
             ech: false,
             ja4: None,
+            quic_version: None,
             sni: Some(name.clone()),
+            version: None,
             version_offered: Some("1.3".to_owned()),
         }),
         tunnel: None,

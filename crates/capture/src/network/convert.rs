@@ -153,7 +153,7 @@ fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
         src_port: view.sandbox.port,
         started_at: WallTime(view.started.wall_ns),
         state: view.state.map(|state| state.as_str().to_owned()),
-        tls: view.tls.map(tls),
+        tls: tls(view),
         tunnel: view.tunnel.map(|it| event::Tunnel {
             kind: it.kind.as_str().to_owned(),
             outer_flow_id: it.outer_flow.map(Count),
@@ -203,13 +203,35 @@ fn name(evidence: &wire::NameEvidence) -> NameEvidence {
     }
 }
 
-fn tls(facts: &wire::TlsFacts) -> event::TlsFacts {
-    event::TlsFacts {
+fn tls(view: &FlowView<'_>) -> Option<event::TlsFacts> {
+    if view.tls.is_none() && view.certificate.is_none() {
+        return None;
+    }
+    // A certificate may follow a hello that is broken.
+    let broken = wire::TlsFacts::default();
+    let facts = view.tls.unwrap_or(&broken);
+    Some(event::TlsFacts {
         alpn: facts.alpn.clone(),
+        certificate: view.certificate.map(certificate),
         ech: facts.ech,
         ja4: facts.ja4.clone(),
+        quic_version: facts.quic_version.map(ToOwned::to_owned),
         sni: facts.sni.clone(),
+        version: facts.version.map(ToOwned::to_owned),
         version_offered: facts.version_offered.map(ToOwned::to_owned),
+    })
+}
+
+fn certificate(facts: &wire::CertificateFacts) -> event::CertificateFacts {
+    event::CertificateFacts {
+        issuer: facts.issuer.clone(),
+        names: facts.names.clone(),
+        names_left_out: (facts.names_left_out > 0).then_some(Count(facts.names_left_out)),
+        not_after: facts.not_after.clone(),
+        not_before: facts.not_before.clone(),
+        serial: facts.serial.clone(),
+        sha256: event::Digest(facts.sha256),
+        subject: facts.subject.clone(),
     }
 }
 

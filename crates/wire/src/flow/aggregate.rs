@@ -192,6 +192,7 @@ impl Sum {
             names: Vec::new(),
             host: None,
             tls: None,
+            certificate: None,
             http: None,
             icmp_type: None,
             started: self.started,

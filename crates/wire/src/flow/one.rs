@@ -70,7 +70,7 @@ pub(crate) struct Flow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Oddities {
     findings: Findings,
-    /// Names of a certificate, which may not cover the client's claim.
+    /// The server's certificate, which may not cover the client's claim.
     certificate: bool,
 }
 
@@ -294,7 +294,7 @@ impl Flow {
         let facts = self.facts.as_ref();
         Oddities {
             findings,
-            certificate: facts.is_some_and(|facts| !facts.certificate.is_empty()),
+            certificate: facts.is_some_and(|facts| facts.certificate.is_some()),
         }
     }
 
@@ -372,13 +372,9 @@ impl Flow {
             facts.and_then(|facts| facts.http.as_ref()),
         ));
         let mut names = known.evidence;
-        if let Some(facts) = facts {
-            findings = findings.union(certified(
-                facts,
-                self.claim.as_deref(),
-                self.last,
-                &mut names,
-            ));
+        let certificate = facts.and_then(|facts| facts.certificate.as_deref());
+        if let Some(certificate) = certificate {
+            findings = findings.union(certified(certificate, self.last, &mut names));
         }
         let any_payload = self.sent.payload_bytes + self.received.payload_bytes > 0;
         let missed = self.tcp.as_ref().map_or((0, 0), |tcp| {
@@ -411,6 +407,7 @@ impl Flow {
             names,
             host: known.best,
             tls: facts.and_then(|facts| facts.tls.as_ref()),
+            certificate,
             http: facts.and_then(|facts| facts.http.as_ref()),
             icmp_type: self.icmp_type,
             started: self.started,

@@ -6,7 +6,7 @@ use crate::findings::{Finding, Findings};
 use crate::http::{HeadReader, HttpFacts, Reading, head_len};
 use crate::reassembly::Assembler;
 use crate::tls::{
-    ClientWalk, Negotiated, TlsFacts, certificate_names, server_hello, starts_like_tls,
+    CertificateFacts, ClientWalk, Negotiated, TlsFacts, certificate, server_hello, starts_like_tls,
 };
 use std::net::IpAddr;
 
@@ -16,8 +16,8 @@ pub(crate) struct Facts {
     pub(crate) is_tls: bool,
     pub(crate) tls: Option<TlsFacts>,
     pub(crate) http: Option<HttpFacts>,
-    /// Names in the server's certificate, where it was sent in the clear.
-    pub(crate) certificate: Vec<String>,
+    /// The server's certificate, where it was sent in the clear.
+    pub(crate) certificate: Option<Box<CertificateFacts>>,
 }
 
 /// The reading of one connection's start.
@@ -117,11 +117,12 @@ impl Sniff {
             self.negotiated = server_hello(self.server.data()).flatten();
         }
         if self.negotiated.is_some_and(|it| !it.tls13)
-            && let Some(names) = certificate_names(self.server.data())
+            && let Some(shown) = certificate(self.server.data(), asked(facts))
         {
             self.certified = true;
-            facts.certificate = names;
+            facts.certificate = Some(Box::new(shown));
         }
+        note_version(facts, self.negotiated);
     }
 
     /// The server acknowledged the client's stream up to here. If that is more
@@ -234,6 +235,7 @@ impl Sniff {
                 if facts.tls.is_none() {
                     facts.tls = walk.hello().cloned();
                 }
+                note_version(facts, self.negotiated);
                 self.sni_changed |= walk.sni_changed();
                 if walk.is_done() {
                     self.kind = Kind::Over;
@@ -295,5 +297,17 @@ impl Sniff {
             self.sni_differs = asked != named && asked.parse::<IpAddr>().is_err();
         }
         self.kind = Kind::Over;
+    }
+}
+
+/// The name that the client asked for.
+fn asked(facts: &Facts) -> Option<&str> {
+    facts.tls.as_ref()?.sni.as_deref()
+}
+
+/// Adds the version that the server chose.
+fn note_version(facts: &mut Facts, negotiated: Option<Negotiated>) {
+    if let (Some(tls), Some(negotiated)) = (&mut facts.tls, negotiated) {
+        tls.version = negotiated.version();
     }
 }

@@ -80,7 +80,7 @@ impl QuicSniff {
                 self.crypto = fresh;
                 self.hello = false;
             }
-            self.read();
+            self.read(initial.version_name());
         }
     }
 
@@ -109,7 +109,7 @@ impl QuicSniff {
         size_of::<Self>() + self.crypto.footprint()
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, version: &'static str) {
         if self.hello {
             return;
         }
@@ -122,7 +122,10 @@ impl QuicSniff {
             return;
         };
         self.hello = true;
-        let facts = TlsFacts::client_hello(body, Transport::Quic);
+        let facts = TlsFacts::client_hello(body, Transport::Quic).map(|facts| TlsFacts {
+            quic_version: Some(version),
+            ..facts
+        });
         if let (Some(first), Some(facts)) = (&self.first, &facts) {
             self.sni_changed |= first.sni != facts.sni;
         }

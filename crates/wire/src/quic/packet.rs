@@ -59,6 +59,15 @@ pub(super) fn initials(datagram: &[u8]) -> impl Iterator<Item = Initial<'_>> {
 }
 
 impl<'a> Initial<'a> {
+    /// What people call its version.
+    pub(super) const fn version_name(&self) -> &'static str {
+        match self.version {
+            Version::V2 => "2",
+            Version::V1Draft => "draft-29",
+            _ => "1",
+        }
+    }
+
     /// The packet at the start, if it is an Initial, and what follows it.
     fn parse(bytes: &'a [u8]) -> Option<(Option<Self>, &'a [u8])> {
         let mut reader = Reader::new(bytes);

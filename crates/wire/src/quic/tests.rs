@@ -51,6 +51,8 @@ fn check(datagrams: &[Vec<u8>], sni: Option<&str>, changed: bool) {
         sniff.client(datagram);
     }
     let found = sniff.hello().and_then(|hello| hello.sni.as_deref());
+    let version = sniff.hello().and_then(|hello| hello.quic_version);
+    assert_eq!(version, found.and(Some("1")));
     assert_eq!(found, sni);
     assert_eq!(sniff.sni_changed(), changed);
 }

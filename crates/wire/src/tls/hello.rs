@@ -16,6 +16,10 @@ pub struct TlsFacts {
     pub ech: bool,
     /// Highest version offered: `1.3`, `1.2`, ….
     pub version_offered: Option<&'static str>,
+    /// The version that the server chose, once it has.
+    pub version: Option<&'static str>,
+    /// The version of QUIC that carries it: `1`, `2`, `draft-29`.
+    pub quic_version: Option<&'static str>,
     /// JA4 fingerprint of the client; absent where the hello is broken.
     pub ja4: Option<String>,
 }
@@ -24,6 +28,8 @@ pub struct TlsFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Negotiated {
     pub(crate) tls13: bool,
+    /// Of the record's own field, which TLS 1.3 leaves at that of 1.2.
+    legacy_version: u16,
     pub(crate) cipher_suite: u16,
 }
 
@@ -130,7 +136,7 @@ impl Negotiated {
     /// Reads the body of a ServerHello message; a HelloRetryRequest is one too.
     pub(crate) fn server_hello(body: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(body);
-        reader.u16()?;
+        let legacy_version = reader.u16()?;
         reader.take(32)?;
         reader.vec8()?;
         let cipher_suite = reader.u16()?;
@@ -143,8 +149,27 @@ impl Negotiated {
         }
         Some(Self {
             tls13,
+            legacy_version,
             cipher_suite,
         })
+    }
+
+    /// What an outcome with these would say.
+    #[cfg(test)]
+    pub(crate) const fn of(cipher_suite: u16, tls13: bool) -> Self {
+        Self {
+            tls13,
+            legacy_version: 0x0303,
+            cipher_suite,
+        }
+    }
+
+    /// The version's name, where it is known.
+    pub(crate) const fn version(self) -> Option<&'static str> {
+        if self.tls13 {
+            return version_name(0x0304);
+        }
+        version_name(self.legacy_version)
     }
 
     /// Length of the TLS 1.3 record that holds a Finished message and nothing

@@ -1,11 +1,13 @@
 //! TLS: what the clear part of a handshake says, and where it ends.
 
 mod certificate;
+mod der;
 mod hello;
 mod ja4;
 mod walk;
 
-pub(crate) use certificate::{certificate_names, covers};
+pub use certificate::CertificateFacts;
+pub(crate) use certificate::certificate;
 pub(crate) use hello::Negotiated;
 pub use hello::TlsFacts;
 pub(crate) use ja4::Transport;

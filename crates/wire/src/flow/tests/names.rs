@@ -3,7 +3,7 @@
 use crate::Direction::{FromSandbox, ToSandbox};
 use crate::testing::lab::Lab;
 use crate::testing::talk::{RESOLVER, SERVER, Talk, datagram, dns};
-use crate::testing::tls::hello_records;
+use crate::testing::tls::{hello_records, server_hello_record};
 use crate::{FlowConfig, NameSource, Phase};
 
 const OTHER_RESOLVER: [u8; 4] = [203, 0, 113, 53];
@@ -309,4 +309,25 @@ fn a_hello_inside_a_tunnel_is_held_against_what_the_proxy_was_asked_for() {
     check("b.example", &hello, true);
     check("192.0.2.77", &hello, false);
     check("b.example", b"SSH-2.0-OpenSSH_9.2\r\n", false);
+}
+
+#[test]
+fn the_version_that_the_server_chose_is_told() {
+    #[track_caller]
+    fn check(tls13: bool, version: &str) {
+        let mut lab = lab();
+        let hello = hello_records("a.example", 0, 16_000);
+        let answer = server_hello_record(0x1301, tls13);
+        lab.play_all(
+            &Talk::open(40_000, 443)
+                .client(&hello)
+                .server(&answer)
+                .frames,
+        );
+        let tls = lab.finish()[0].tls.clone().unwrap();
+        assert_eq!(tls.version_offered, Some("1.3"));
+        assert_eq!(tls.version, Some(version));
+    }
+    check(true, "1.3");
+    check(false, "1.2");
 }

@@ -6,10 +6,7 @@ use crate::tls::Transport;
 use proptest::prelude::*;
 
 fn negotiated(cipher_suite: u16, tls13: bool) -> Option<Negotiated> {
-    Some(Negotiated {
-        tls13,
-        cipher_suite,
-    })
+    Some(Negotiated::of(cipher_suite, tls13))
 }
 
 #[test]
