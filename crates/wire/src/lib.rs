@@ -29,6 +29,7 @@ mod packet;
 mod quic;
 mod reader;
 mod reassembly;
+mod socks;
 mod tcp;
 #[cfg(test)]
 mod testing;

@@ -5,6 +5,7 @@ use crate::dns::starts_with_question;
 use crate::findings::{Finding, Findings};
 use crate::http::{HeadReader, HttpFacts, Reading, head_len};
 use crate::reassembly::Assembler;
+use crate::socks::{Socks, socks};
 use crate::tls::{
     CertificateFacts, ClientWalk, Negotiated, TlsFacts, certificate, server_hello, starts_like_tls,
 };
@@ -151,7 +152,10 @@ impl Sniff {
     /// Whether client bytes are not to be counted as calls yet.
     pub(crate) fn holds_calls(&self) -> bool {
         match &self.kind {
-            Kind::Undecided | Kind::Tls(_) => true,
+            // More than this shows whether it is TLS; if it may be another thing
+            // its bytes count.
+            Kind::Undecided => self.client.data().len().saturating_sub(self.walked) < 3,
+            Kind::Tls(_) => true,
             Kind::Http(_) | Kind::Tunnel(..) | Kind::Over => false,
         }
     }
@@ -216,6 +220,16 @@ impl Sniff {
                     }
                     Some(false) => {}
                     None => return 0,
+                }
+                match socks(self.client.data()) {
+                    Socks::Tunnel(start) => {
+                        self.walked = start;
+                        self.kind = Kind::Tunnel(start, Box::default());
+                        self.read_tunnel(facts);
+                        return 0;
+                    }
+                    Socks::Incomplete => return 0,
+                    Socks::Other => {}
                 }
             }
             match starts_like_tls(self.client.data().get(self.walked..).unwrap_or_default()) {

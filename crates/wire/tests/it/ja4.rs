@@ -3,9 +3,6 @@
 use crate::support::{corpus, files, frames, run};
 use sandtrace_wire::FlowConfig;
 
-/// TLS in the middle of another protocol's connection is not read.
-const TUNNELLED: [&str; 2] = ["socks-https-example.pcap", "https-connect.pcap"];
-
 #[test]
 fn fingerprints_are_those_of_the_corpus() {
     let Some(folder) = corpus("fingerprints_are_those_of_the_corpus", "ja4") else {
@@ -14,9 +11,6 @@ fn fingerprints_are_those_of_the_corpus() {
     let mut count = 0;
     for path in files(&folder.join("expected/rust")) {
         let name = path.file_stem().unwrap();
-        if TUNNELLED.iter().any(|tunnelled| name == *tunnelled) {
-            continue;
-        }
         let text = std::fs::read_to_string(&path).unwrap();
         let mut expected: Vec<String> = text
             .lines()

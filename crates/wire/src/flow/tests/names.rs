@@ -331,3 +331,34 @@ fn the_version_that_the_server_chose_is_told() {
     check(true, "1.3");
     check(false, "1.2");
 }
+
+#[test]
+fn a_hello_behind_a_socks_proxy_is_read() {
+    let hello = hello_records("a.example", 0, 16_000);
+    let requests: [&[&[u8]]; 2] = [
+        &[&[4, 1, 1, 187, 192, 0, 2, 1, 0]],
+        &[&[5, 1, 0], &[5, 1, 0, 1, 192, 0, 2, 1, 1, 187]],
+    ];
+    for request in requests {
+        let mut talk = Talk::open(40_000, 1080);
+        for part in request {
+            talk = talk.client(part).server(&[0; 2]);
+        }
+        let mut lab = lab();
+        lab.play_all(&talk.client_in(100, &hello).frames);
+        let report = &lab.finish()[0];
+        assert_eq!(report.host.as_deref(), Some("a.example"));
+        // To the proxy all of it is payload.
+        assert_eq!(report.handshake_bytes, 0);
+        assert_eq!(report.calls, 1 + request.len() as u64);
+    }
+}
+
+#[test]
+fn bytes_that_may_be_a_request_of_socks_count_at_once() {
+    let mut lab = Lab::with_call_bound(FlowConfig::default(), 100);
+    lab.play_all(&Talk::open(40_000, 1080).client(&[5, 250, 0]).frames);
+    lab.wait(200_000);
+    lab.play_all(&Talk::open(40_000, 1080).client(&[5; 200]).frames[3..]);
+    assert_eq!(lab.phases(), [Phase::Open, Phase::Update]);
+}
