@@ -231,6 +231,10 @@ pub(crate) struct WatchArgs {
     /// How the sandbox's frames are captured [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) capture: Option<CaptureMode>,
+    /// Silence of the sandbox after which what it sends next on a connection is another call, such
+    /// as 1s; 0s: only an answer ends a call [default: 0s]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
+    pub(crate) call_pause: Option<Duration>,
     /// How the VMM's own system calls on the host are seen, never the guest's [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) syscalls: Option<SyscallMode>,
@@ -404,6 +408,10 @@ pub(crate) struct ReplayArgs {
     /// Resolver whose DNS answers count as evidence, beside those in the policy
     #[arg(long, value_name = "IP")]
     pub(crate) resolver: Vec<IpAddr>,
+    /// Silence of the sandbox after which what it sends next on a connection is another call, such
+    /// as 1s [default: only an answer ends a call]
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration)]
+    pub(crate) call_pause: Option<Duration>,
     /// Sandbox's name in the trail
     #[arg(long, value_name = "ID", default_value = "replay")]
     pub(crate) sandbox_id: String,

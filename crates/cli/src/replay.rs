@@ -11,7 +11,7 @@ use crate::show;
 use crate::watch::judge::Judge;
 use crate::watch::law::Law;
 use crate::watch::opening::TrailPlan;
-use crate::watch::settings::random_nonce;
+use crate::watch::settings::{micros, random_nonce};
 use crate::watch::start::own_digest;
 use crate::watch::trail::{End, Entry, Finished, TrailThread};
 use crate::watch::{interruptions, summarise};
@@ -33,6 +33,7 @@ use std::io::{self, BufRead as _, BufReader, pipe};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes read at once: few enough for the processor's cache.
 const BUFFER: usize = 64 * 1024;
@@ -134,6 +135,7 @@ struct Settings {
     policy: Option<LoadedPolicy>,
     resolvers: Vec<IpAddr>,
     sandbox_addresses: Vec<IpAddr>,
+    call_pause: Option<Duration>,
     capture: Digest,
     name: String,
     /// The first frame's moment, which the first records bear.
@@ -186,6 +188,7 @@ impl Settings {
             policy,
             resolvers,
             sandbox_addresses: args.sandbox_ip.clone(),
+            call_pause: args.call_pause.filter(|pause| !pause.is_zero()),
             capture,
             first: first_moment(source(args)?).or_unreadable(args)?,
             name: show::escaped(&name.to_string_lossy()),
@@ -223,6 +226,7 @@ impl Settings {
                 sandbox_addresses: self.sandbox_addresses.clone(),
                 // Frames of others are in a file too, unless it is known whose is which.
                 check_source_mac: !self.sandbox_addresses.is_empty(),
+                call_pause_us: self.call_pause.map(micros),
                 ..FlowConfig::default()
             },
             tier: TIER,

@@ -131,7 +131,7 @@ fn reads_trusted() -> bool {
 
 fn open_upper(path: &Path, expected: Option<&DiskIdentity>) -> Result<OwnedFd, FsError> {
     let upper = open_root("upper", path)?;
-    let stat = super::layers::stat_fd(&upper).map_err(|errno| FsError::Layer {
+    let stat = stat_fd(&upper).map_err(|errno| FsError::Layer {
         role: "upper",
         path: path.to_owned(),
         source: errno.into(),

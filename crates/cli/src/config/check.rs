@@ -71,6 +71,7 @@ fn values(options: &Options) -> [String; Layer::NAMES.len()] {
         time(options.scan_interval),
         options.scan_secrets.to_string(),
         capture.map_or_else(none, |value| value.get_name().to_owned()),
+        options.call_pause.map_or_else(|| "none".to_owned(), time),
         syscalls.map_or_else(none, |value| value.get_name().to_owned()),
         time(options.syscall_interval),
         options

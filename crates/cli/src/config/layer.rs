@@ -71,6 +71,8 @@ settings! {
     scan_secrets: bool = "watch.scan_secrets", "SANDTRACE_SCAN_SECRETS";
     /// How frames are captured.
     capture: CaptureMode = "watch.capture", "SANDTRACE_CAPTURE";
+    /// A silence of the sandbox that ends a call; zero for none.
+    call_pause: Duration = "watch.call_pause", "SANDTRACE_CALL_PAUSE";
     /// How a VMM's system calls are seen.
     syscalls: SyscallMode = "watch.syscalls", "SANDTRACE_SYSCALLS";
     /// Time between two counts of system calls.

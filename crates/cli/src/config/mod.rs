@@ -44,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) scan_interval: Duration,
     pub(crate) scan_secrets: bool,
     pub(crate) capture: CaptureMode,
+    /// A silence of the sandbox this long ends a call, if there is such a bound.
+    pub(crate) call_pause: Option<Duration>,
     pub(crate) syscalls: SyscallMode,
     pub(crate) syscall_interval: Duration,
     /// `None`: nobody is asked whether a sandbox is paused.
@@ -139,6 +141,7 @@ impl Options {
             scan_interval,
             scan_secrets: layer.scan_secrets.unwrap_or_default(),
             capture: layer.capture.unwrap_or_default(),
+            call_pause: layer.call_pause.filter(|pause| !pause.is_zero()),
             syscalls: layer.syscalls.unwrap_or(SyscallMode::Auto),
             syscall_interval: layer.syscall_interval.unwrap_or(Duration::from_secs(5)),
             state_interval: Some(state_interval).filter(|interval| !interval.is_zero()),
@@ -227,6 +230,7 @@ fn watch_layer(args: &WatchArgs) -> Layer {
         scan_interval: args.scan_interval,
         scan_secrets: args.scan_secrets.then_some(true),
         capture: args.capture,
+        call_pause: args.call_pause,
         syscalls: args.syscalls,
         syscall_interval: args.syscall_interval,
         state_interval: args.state_interval,

@@ -23,6 +23,7 @@ use sandtrace_event::Digest;
 use sandtrace_provider::{DiskFormat, FindError, ManualSpec, ProcRoot, Target};
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingConfig;
+use sandtrace_wire::FlowConfig;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) signing: Signing,
     pub(crate) syscall_interval: Duration,
     pub(crate) capture: CaptureMode,
+    /// A silence of the sandbox this long ends a call.
+    pub(crate) call_pause: Option<Duration>,
     pub(crate) syscalls: SyscallMode,
     pub(crate) target: Target,
     pub(crate) trail: PathBuf,
@@ -113,6 +116,7 @@ impl Settings {
         settings.files = files(args, &settings.target)?;
         settings.files.scan_secrets = options.scan_secrets;
         settings.capture = options.capture;
+        settings.call_pause = options.call_pause;
         settings.syscalls = options.syscalls;
         settings.syscall_interval = options.syscall_interval;
         settings.settings_digest = options.file.as_ref().map(|file| file.digest);
@@ -159,10 +163,22 @@ impl Settings {
             signing: request.signing,
             syscall_interval: Duration::from_secs(5),
             capture: CaptureMode::Auto,
+            call_pause: None,
             syscalls: SyscallMode::Off,
             target,
             trail: request.trail,
         })
+    }
+
+    /// How the flow table of an interface is set up.
+    pub(crate) fn flows(&self) -> FlowConfig {
+        FlowConfig {
+            accepted_resolvers: self.resolvers.clone(),
+            sandbox_addresses: self.sandbox_addresses.clone(),
+            check_source_mac: true,
+            call_pause_us: self.call_pause.map(micros),
+            ..FlowConfig::default()
+        }
     }
 
     /// What the trail is to be.
@@ -181,6 +197,10 @@ impl Settings {
     pub(crate) fn law(&self) -> Arc<Law> {
         Arc::new(Law::new(self.policy.clone(), self.resolvers.clone()))
     }
+}
+
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What a sandbox's first look at its files is compared with.

@@ -39,10 +39,7 @@ pub(super) fn attach_network(
         backend: settings.capture.into(),
         flows: FlowConfig {
             numbering,
-            accepted_resolvers: settings.resolvers.clone(),
-            sandbox_addresses: settings.sandbox_addresses.clone(),
-            check_source_mac: true,
-            ..FlowConfig::default()
+            ..settings.flows()
         },
         ring: settings.ring,
         evidence: settings.evidence.clone(),

@@ -190,3 +190,47 @@ fn a_file_that_is_cut_short_says_so() {
         assert!(flows(&events).count() > 0);
     }
 }
+
+/// A capture of one datagram at each of these seconds.
+fn datagrams(seconds: &[u32]) -> Vec<u8> {
+    let mut file = 0xa1b2_c3d4_u32.to_le_bytes().to_vec();
+    for word in [0x0004_0002, 0, 0, 65_535, 1_u32] {
+        file.extend(word.to_le_bytes());
+    }
+    let header = [
+        &[
+            2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 32, 0, 1, 0, 0,
+        ][..],
+        &[
+            64, 17, 0, 0, 10, 0, 0, 2, 192, 0, 2, 1, 0x30, 0x39, 0x1f, 0x90, 0, 12, 0, 0,
+        ],
+    ];
+    let frame = [&header.concat()[..], b"call"].concat();
+    for second in seconds {
+        let length = u32::try_from(frame.len()).unwrap();
+        for word in [1_700_000_000 + second, 0, length, length] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(&frame);
+    }
+    file
+}
+
+#[test]
+fn a_pause_ends_a_call_where_it_is_to() {
+    let dir = Dir::new();
+    let capture = dir.text("datagrams.pcap");
+    fs::write(&capture, datagrams(&[0, 1, 5, 6])).unwrap();
+    for (number, (pause, calls)) in [(None, 1), (Some("0s"), 1), (Some("3s"), 2), (Some("1s"), 4)]
+        .into_iter()
+        .enumerate()
+    {
+        let trail = dir.text(&format!("{number}.jsonl"));
+        let mut args = vec!["replay", &capture, "--trail", &trail];
+        args.extend(pause.into_iter().flat_map(|pause| ["--call-pause", pause]));
+        run(&args).expect(0);
+        let events = assert_sealed(&trail);
+        let (_, last) = flows(&events).last().unwrap();
+        assert_eq!((last.calls.0, last.bytes_sent.0), (calls, 16), "{pause:?}");
+    }
+}

@@ -26,6 +26,7 @@ fn every_key_is_read() {
         scan_interval = "2s"
         scan_secrets = true
         capture = "ebpf"
+        call_pause = "1s"
         syscalls = "off"
         syscall_interval = "5s"
         state_interval = "0s"

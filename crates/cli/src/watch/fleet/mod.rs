@@ -23,7 +23,7 @@ use super::capture_mode::CaptureMode;
 use super::evidence::Keeping;
 use super::outlet::{Key, Parcel};
 use super::reload::Rules;
-use super::settings::Signing;
+use super::settings::{Signing, micros};
 use super::start;
 use super::syscalls::Programs;
 use crate::args::WatchArgs;
@@ -153,7 +153,7 @@ pub(super) fn run(
         number: 0,
         rules: rules.clone(),
     };
-    let (hubs, readers) = hubs(options.capture)?.into_iter().unzip();
+    let (hubs, readers) = hubs(options)?.into_iter().unzip();
     let shared = Shared {
         edition: RwLock::new(Arc::new(edition)),
         signing,
@@ -421,12 +421,16 @@ impl Ear {
 
 /// Programs for each capture thread, where eBPF is asked for. A packet ring is
 /// each interface's own.
-fn hubs(capture: CaptureMode) -> Result<Vec<(NetworkHub, NetworkHubReader)>, Failure> {
+fn hubs(options: &Options) -> Result<Vec<(NetworkHub, NetworkHubReader)>, Failure> {
+    let flows = FlowConfig {
+        call_pause_us: options.call_pause.map(micros),
+        ..FlowConfig::default()
+    };
     let hub = |_| {
-        NetworkHub::open(&FlowConfig::default(), RING.snap_length)
+        NetworkHub::open(&flows, RING.snap_length)
             .map_err(|error| start::network_failure(error.into()))
     };
-    match capture {
+    match options.capture {
         CaptureMode::Ebpf => (0..CAPTURING).map(hub).collect(),
         CaptureMode::Auto | CaptureMode::AfPacket => Ok(Vec::new()),
     }

@@ -290,6 +290,7 @@ fn settings(target: Target, shared: &Shared, edition: &Edition) -> Result<Settin
     settings.ring = RING;
     settings.files.scan_secrets = options.scan_secrets;
     settings.capture = options.capture;
+    settings.call_pause = options.call_pause;
     let keeping = shared.evidence.as_ref();
     settings.evidence = keeping.map(|keeping| keeping.of(&settings.identity));
     settings.settings_digest = options.file.as_ref().map(|file| file.digest);
