@@ -17,7 +17,7 @@ use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netdev::{self, Counters, NetDev};
 use sandtrace_sys::netns::{self, NetnsError};
 use sandtrace_sys::ring::{RingConfig, RingError};
-use sandtrace_wire::{FlowConfig, FlowSink, FlowTable};
+use sandtrace_wire::{FlowConfig, FlowSink, FlowTable, Totals};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -26,6 +26,10 @@ use std::time::Duration;
 
 /// How often sums, drops and the interface's existence are looked at.
 const CHECK_INTERVAL_US: u64 = 1_000_000;
+
+/// The same where no frame came between two looks: of a thousand sandboxes
+/// most are idle, and each look costs some microseconds.
+const IDLE_CHECK_INTERVAL_US: u64 = 5_000_000;
 
 /// Reports made between two looks at the frames. A thousand take milliseconds;
 /// a ring that fits a sandbox among many is full in that time.
@@ -127,6 +131,8 @@ pub struct NetworkCollector {
     drops: u64,
     next_check_us: u64,
     last_check: Timestamp,
+    /// What had been counted by then.
+    counted: Totals,
 }
 
 impl NetworkCollector {
@@ -179,6 +185,7 @@ impl NetworkCollector {
             drops: 0,
             next_check_us: now.mono_us,
             last_check: timestamp(now),
+            counted: Totals::default(),
         })
     }
 
@@ -218,7 +225,7 @@ impl NetworkCollector {
         if now.mono_us >= self.next_check_us {
             self.report_drops(timestamp(now), observer);
             attached = self.look_at_name();
-            self.next_check_us = now.mono_us + CHECK_INTERVAL_US;
+            self.next_check_us = now.mono_us + self.check_interval_us();
         }
         let again = self.source.look_again().map(|again| {
             let micros = u64::try_from(again.as_micros()).unwrap_or(u64::MAX);
@@ -226,6 +233,26 @@ impl NetworkCollector {
         });
         let next = next.into_iter().chain(again).chain([self.next_check_us]);
         (next.min().unwrap_or(self.next_check_us), attached)
+    }
+
+    /// When [`tick`](Self::tick) is due, in microseconds of `CLOCK_BOOTTIME`,
+    /// once frames were taken in.
+    pub fn due_us(&mut self, now_us: u64) -> u64 {
+        let soon = now_us.saturating_add(CHECK_INTERVAL_US);
+        self.next_check_us = self.next_check_us.min(soon);
+        let due = self.flows.due_us().into_iter();
+        due.chain([self.next_check_us]).min().unwrap_or(soon)
+    }
+
+    /// Sums that nobody else reads may have grown without any frame.
+    fn check_interval_us(&mut self) -> u64 {
+        let totals = self.flows.totals();
+        let before = std::mem::replace(&mut self.counted, totals);
+        if before == totals && !self.source.reads_sums() {
+            IDLE_CHECK_INTERVAL_US
+        } else {
+            CHECK_INTERVAL_US
+        }
     }
 
     /// Readable when there is something to [`read`](Self::read); in error when

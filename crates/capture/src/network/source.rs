@@ -101,6 +101,11 @@ impl Source {
         }
     }
 
+    /// Whether [`take_sums`](Self::take_sums) has anything to take in.
+    pub(super) fn reads_sums(&self) -> bool {
+        matches!(self, Self::Counted(counted) if counted.reader().is_some())
+    }
+
     /// Frames that were lost since this was last asked.
     pub(super) fn lost(&mut self) -> Lost {
         match self {

@@ -24,11 +24,10 @@ impl FlowTable {
     }
 
     /// Reports sums that grew and closes those that no longer do.
-    pub(super) fn tick_aggregates(&mut self, now: Moment, sink: &mut dyn FlowSink) -> Option<u64> {
-        if let Some(next_us) = self.aggregates.next_us?.checked_sub(now.mono_us)
-            && next_us > 0
-        {
-            return self.aggregates.next_us;
+    pub(super) fn tick_aggregates(&mut self, now: Moment, sink: &mut dyn FlowSink) {
+        let next_us = self.aggregates.next_us;
+        if next_us.is_none_or(|next_us| next_us > now.mono_us) {
+            return;
         }
         let (idle_us, interval_us) = (self.config.other_idle_us, self.config.update_interval_us);
         let mut next_us = u64::MAX;
@@ -53,7 +52,6 @@ impl FlowTable {
         }
         self.aggregates.next_us =
             (next_us < u64::MAX).then(|| next_us.max(now.mono_us.saturating_add(1)));
-        self.aggregates.next_us
     }
 
     pub(super) fn close_sum(&mut self, key: Key, end: End, at: Moment, sink: &mut dyn FlowSink) {

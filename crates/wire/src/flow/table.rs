@@ -262,7 +262,13 @@ impl FlowTable {
         {
             self.not_joined(&counted, sink);
         }
-        let sums_us = self.tick_aggregates(now, sink);
+        self.tick_aggregates(now, sink);
+        self.due_us()
+    }
+
+    /// When [`tick`](Self::tick) is due next, in microseconds of
+    /// [`Moment::mono_us`]. Every packet may bring that forward.
+    pub fn due_us(&mut self) -> Option<u64> {
         let fragments_us = self
             .fragments
             .oldest_us()
@@ -271,6 +277,7 @@ impl FlowTable {
             .questions
             .oldest_us()
             .map(|asked| asked.saturating_add(self.config.dns_timeout_us));
+        let sums_us = self.aggregates.next_us;
         [self.deadlines.next_us(), dns_us, fragments_us, sums_us]
             .into_iter()
             .flatten()

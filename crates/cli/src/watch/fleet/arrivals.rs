@@ -6,9 +6,12 @@
 use super::Shared;
 use super::following::Following;
 use super::known::{Known, Name};
+use super::sandbox::lock;
 use super::told::Told;
+use crate::watch::outlet::Key;
 use sandtrace_provider::{Containers, DiscoverConfig, ProcRoot, Sighting, sightings};
 use sandtrace_sys::proc_events::{ProcEvent, ProcEvents};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -53,7 +56,8 @@ pub(super) struct Arrivals {
 #[derive(Default)]
 struct Looks {
     waiting: Vec<Waiting>,
-    followed: Vec<Following>,
+    /// By when each is to be looked at: most are not, most of the time.
+    followed: BTreeMap<(Instant, Key), Following>,
 }
 
 struct Waiting {
@@ -128,9 +132,10 @@ impl Arrivals {
             for news in news.try_iter() {
                 match news {
                     News::Seen(sighting) => looks.waiting.push(Waiting::new(sighting)),
-                    News::Watched(following) => looks.followed.push(*following),
+                    News::Watched(following) => looks.follow(*following),
                 }
             }
+            looks.hurry(&std::mem::take(&mut *lock(&shared.losers)));
             let now = Instant::now();
             looks.look(now, jobs);
             sleep(events.as_ref(), looks.next(), now);
@@ -184,6 +189,28 @@ fn sleep(events: Option<&ProcEvents>, next: Option<Instant>, now: Instant) {
 }
 
 impl Looks {
+    fn follow(&mut self, following: Following) {
+        let at = if following.has_lost() {
+            Instant::now()
+        } else {
+            following.look_at()
+        };
+        self.followed.insert((at, following.key()), following);
+    }
+
+    /// These lost an interface. One that is being described shows it when it
+    /// is back.
+    fn hurry(&mut self, losers: &[Key]) {
+        if losers.is_empty() {
+            return;
+        }
+        let lost = |(_, key): &(Instant, Key), _: &mut Following| losers.contains(key);
+        let lost: Vec<_> = self.followed.extract_if(.., lost).collect();
+        for (_, following) in lost {
+            self.follow(following);
+        }
+    }
+
     /// Nobody attaches any more where handing on fails.
     fn look(&mut self, now: Instant, jobs: &Sender<Job>) {
         for waiter in std::mem::take(&mut self.waiting) {
@@ -193,23 +220,22 @@ impl Looks {
                 Look::Gone => {}
             }
         }
-        let due = |it: &mut Following| it.is_over() || it.is_due(now);
-        let due: Vec<_> = self.followed.extract_if(.., due).collect();
-        for mut following in due {
+        let later = self.followed.split_off(&(now, Key::MAX));
+        for mut following in std::mem::replace(&mut self.followed, later).into_values() {
             if following.is_over() {
                 continue;
             }
             if following.looks_different(now) {
                 _ = jobs.send(Job::Describe(Box::new(following)));
             } else {
-                self.followed.push(following);
+                self.follow(following);
             }
         }
     }
 
     fn next(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().map(|it| it.look_at);
-        let followed = self.followed.iter().map(|it| it.look_at());
+        let followed = self.followed.first_key_value().map(|((at, _), _)| *at);
         waiting.chain(followed).min()
     }
 }

@@ -22,6 +22,12 @@ const EVENTS: usize = 256;
 /// Pause of a sandbox of which too much waits already.
 const REST_US: u64 = 5_000;
 
+/// Time between two looks at a sandbox where nothing else is due.
+const LOOK_US: u64 = 5_000_000;
+
+/// Least time between two looks at one.
+const LEAST_US: u64 = 1_000;
+
 /// After the end of an interface, its VMM's end shows within this time if it
 /// was that.
 const EXIT_US: u64 = 50_000;
@@ -149,8 +155,11 @@ impl Capture {
 
     /// Hears what the hub has for any sandbox.
     fn hear(&mut self) {
-        if let Some(hub) = &mut self.hub {
-            hub.hear(&mut self.sandboxes);
+        let Some(hub) = &mut self.hub else {
+            return;
+        };
+        for key in hub.hear(&mut self.sandboxes) {
+            self.expect(key);
         }
     }
 
@@ -336,6 +345,23 @@ impl Capture {
         for network in &mut sandbox.network {
             network.read(&mut sandbox.judge);
         }
+        self.expect(key);
+    }
+
+    /// Frames came: what they made due may be due before everything else.
+    fn expect(&mut self, key: Key) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
+            return;
+        };
+        let now = clock::boot_us();
+        let networks = sandbox.network.iter_mut();
+        let Some(next) = networks.map(|network| network.due_us(now)).min() else {
+            return;
+        };
+        let next = next.max(now + LEAST_US);
+        if self.when.get(&key).is_none_or(|before| *before > next) {
+            self.set_due(key, next);
+        }
     }
 
     /// Leaves its frames in its ring for a while: the kernel counts what that
@@ -404,7 +430,7 @@ impl Capture {
         if sandbox.vmm.has_ended().unwrap_or(false) {
             return self.let_go(key, Stop::VmmExited);
         }
-        let mut next = now + 1_000_000;
+        let mut next = now + LOOK_US;
         let mut lost = Vec::new();
         for network in &mut sandbox.network {
             let (due, attached) = network.tick(&mut sandbox.judge);
@@ -430,6 +456,6 @@ impl Capture {
             return self.set_due(key, now + REST_US);
         }
         self.listen(key, epoll::EventFlags::IN);
-        self.set_due(key, next.max(now + 1_000));
+        self.set_due(key, next.max(now + LEAST_US));
     }
 }

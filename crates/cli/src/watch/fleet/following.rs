@@ -134,8 +134,9 @@ impl Following {
         self.look_at
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.look_at <= now || !lock(&self.lost).is_empty()
+    /// Whether an interface was lost that was not looked for yet.
+    pub(super) fn has_lost(&self) -> bool {
+        !lock(&self.lost).is_empty()
     }
 
     /// Whether it is to be described again. Where not, the next look is put off.

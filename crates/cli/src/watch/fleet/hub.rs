@@ -6,7 +6,7 @@ use super::sandbox::Sandbox;
 use crate::watch::outlet::Key;
 use sandtrace_capture::network::{Heard, NetworkHubReader};
 use sandtrace_sys::clock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Frames read in one go, so that other events are not starved by a flood.
 const FRAMES_AT_ONCE: usize = 8_192;
@@ -30,6 +30,9 @@ pub(super) struct Hub {
     /// When frames are to be looked for without a wake-up.
     again_us: Option<u64>,
     sums_us: u64,
+    /// No flow was in the table at the last look, and no frame came since: a
+    /// flow's first frame is handed over.
+    is_quiet: bool,
 }
 
 impl Hub {
@@ -40,6 +43,7 @@ impl Hub {
             early: Early::default(),
             again_us: None,
             sums_us: clock::boot_us() + SUMS_US,
+            is_quiet: false,
         }
     }
 
@@ -67,28 +71,33 @@ impl Hub {
         self.due_us() <= clock::boot_us()
     }
 
-    /// Tells sandboxes what is theirs.
-    pub(super) fn hear(&mut self, sandboxes: &mut Sandboxes) {
-        self.frames(sandboxes);
+    /// Tells sandboxes what is theirs. Answers who was told anything.
+    pub(super) fn hear(&mut self, sandboxes: &mut Sandboxes) -> BTreeSet<Key> {
+        let mut told = BTreeSet::new();
+        self.frames(sandboxes, &mut told);
         let now = clock::boot_us();
         if self.sums_us <= now {
-            self.sums(sandboxes);
+            if !self.is_quiet {
+                self.sums(sandboxes, &mut told);
+            }
             self.early.clear_out();
             self.sums_us = now + SUMS_US;
         }
+        told
     }
 
     /// Tells them all that there is by now.
     pub(super) fn empty(&mut self, sandboxes: &mut Sandboxes) {
         for _ in 0..GOES {
-            if self.frames(sandboxes) < FRAMES_AT_ONCE {
+            if self.frames(sandboxes, &mut BTreeSet::new()) < FRAMES_AT_ONCE {
                 return;
             }
         }
     }
 
-    fn frames(&mut self, sandboxes: &mut Sandboxes) -> usize {
+    fn frames(&mut self, sandboxes: &mut Sandboxes, told: &mut BTreeSet<Key>) -> usize {
         let (owners, early) = (&self.owners, &mut self.early);
+        let mut last = None;
         let read = self.reader.read(FRAMES_AT_ONCE, |number, heard| {
             let Some(key) = owners.get(&number) else {
                 return early.keep(number, heard);
@@ -96,16 +105,24 @@ impl Hub {
             if let Some(sandbox) = sandboxes.get_mut(key) {
                 tell(sandbox, number, heard);
             }
+            if last.replace(*key) != Some(*key) {
+                told.insert(*key);
+            }
         });
+        self.is_quiet &= read == 0;
         let again = u64::try_from(NetworkHubReader::LOOK_AGAIN.as_micros()).unwrap_or_default();
         self.again_us = (read > 0).then(|| clock::boot_us() + again);
         read
     }
 
-    fn sums(&mut self, sandboxes: &mut Sandboxes) {
+    fn sums(&mut self, sandboxes: &mut Sandboxes, told: &mut BTreeSet<Key>) {
         let (owners, early) = (&self.owners, &self.early);
-        let told = self.reader.read_sums(|number, counts| {
-            let sandbox = owners.get(&number).and_then(|key| sandboxes.get_mut(key));
+        let mut is_empty = true;
+        let read = self.reader.read_sums(|number, counts| {
+            is_empty = false;
+            let key = owners.get(&number);
+            told.extend(key);
+            let sandbox = key.and_then(|key| sandboxes.get_mut(key));
             let network = sandbox.and_then(|sandbox| sandbox.numbered(number));
             let is_watched = network.is_some();
             if let Some((network, judge)) = network {
@@ -114,7 +131,7 @@ impl Hub {
             is_watched || early.has(number)
         });
         // What could not be read now shows when sums and counters are compared.
-        let _shows_at_the_end = told;
+        self.is_quiet = is_empty && read.is_ok();
     }
 }
 

@@ -77,11 +77,16 @@ struct Shared {
     /// What counts the VMMs' system calls in the kernel.
     programs: Programs,
     syscall_interval: Duration,
+    /// Who lost an interface since this was last looked at.
+    losers: Losers,
     /// Each writes the trails of its share of the keys.
     trails: Vec<Sender<Parcel>>,
     /// Each counts the frames of its share of the keys, where eBPF does that.
     hubs: Vec<NetworkHub>,
 }
+
+/// Sandboxes that lost an interface.
+type Losers = Arc<Mutex<Vec<Key>>>;
 
 /// Settings and policy, and after how many others they came into force.
 struct Edition {
@@ -162,6 +167,7 @@ pub(super) fn run(
         sinks: Arc::new(Mutex::new(sinks)),
         programs: Programs::load(options.syscalls, options.max_sandboxes)?,
         syscall_interval: options.syscall_interval,
+        losers: Losers::default(),
         trails,
         hubs,
     };

@@ -5,7 +5,7 @@ use super::calls::{self, SharedCalls, VmmCalls};
 use super::capture::Finish;
 use super::earlier::process_part;
 use super::following::{Following, Lost};
-use super::{Edition, Shared};
+use super::{Edition, Losers, Shared};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::watch::files::{DiskWatch, FileSource, NewDisk};
 use crate::watch::judge::Judge;
@@ -57,6 +57,8 @@ pub(super) struct Sandbox {
     pub(super) losing: Vec<Receiver<()>>,
     /// Tells who looks for other interfaces.
     pub(super) lost: Lost,
+    /// Tells that there is something to look for.
+    pub(super) losers: Losers,
     pub(super) judge: Judge,
     /// What it is judged by, and of which edition that is.
     pub(super) law: Arc<Law>,
@@ -159,6 +161,7 @@ impl Sandbox {
             gone_until_us: 0,
             losing: Vec::new(),
             lost: Arc::clone(&lost),
+            losers: Arc::clone(&shared.losers),
             disks: disks.collect(),
             calls,
             edition: edition.number,
@@ -186,6 +189,7 @@ impl Sandbox {
             lock(&self.lost).push(network.interface().to_owned());
             self.give_up(network, finish);
         }
+        lock(&self.losers).push(self.key);
     }
 
     /// Reports what is left of an interface.

@@ -2,6 +2,7 @@
 
 use super::sandbox::lock;
 use crate::watch::states::Subject;
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,17 @@ pub(super) struct States {
 
 #[derive(Default)]
 struct Asked {
-    /// Taken out while they are asked.
-    subjects: Vec<(Instant, Subject)>,
+    /// By when each is asked next. Taken out while they are asked.
+    subjects: BTreeMap<(Instant, u64), Subject>,
+    number: u64,
     over: bool,
+}
+
+impl Asked {
+    fn add(&mut self, at: Instant, subject: Subject) {
+        self.number += 1;
+        self.subjects.insert((at, self.number), subject);
+    }
 }
 
 impl States {
@@ -32,7 +41,7 @@ impl States {
     pub(super) fn add(&self, subject: Subject) {
         if let Some(interval) = self.interval {
             let first = Instant::now() + interval;
-            lock(&self.asked).subjects.push((first, subject));
+            lock(&self.asked).add(first, subject);
             self.changed.notify_all();
         }
     }
@@ -41,10 +50,12 @@ impl States {
     pub(super) fn hurry(&self, pid: u32) {
         let now = Instant::now();
         let mut asked = lock(&self.asked);
-        let subjects = asked.subjects.iter_mut();
-        for (at, _) in subjects.filter(|(_, subject)| subject.pid() == pid) {
-            *at = now;
+        let of_it = |_: &_, subject: &mut Subject| subject.pid() == pid;
+        let hurried: Vec<_> = asked.subjects.extract_if(.., of_it).collect();
+        for (_, subject) in hurried {
+            asked.add(now, subject);
         }
+        drop(asked);
         self.changed.notify_all();
     }
 
@@ -74,14 +85,12 @@ impl States {
                 return None;
             }
             let now = Instant::now();
-            let (due, later) = std::mem::take(&mut asked.subjects)
-                .into_iter()
-                .partition::<Vec<_>, _>(|(at, _)| *at <= now);
-            asked.subjects = later;
+            let later = asked.subjects.split_off(&(now, u64::MAX));
+            let due = std::mem::replace(&mut asked.subjects, later);
             if !due.is_empty() {
-                return Some(due.into_iter().map(|(_, subject)| subject).collect());
+                return Some(due.into_values().collect());
             }
-            let next = asked.subjects.iter().map(|(at, _)| *at).min();
+            let next = asked.subjects.first_key_value().map(|((at, _), _)| *at);
             let wait = next.map_or(Duration::from_secs(60), |at| at - now);
             let waited = self.changed.wait_timeout(asked, wait);
             asked = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
