@@ -83,6 +83,9 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
+/// How often is looked for what is missing.
+const ROUNDS: usize = 2;
+
 /// Installs the packages that are missing.
 pub(crate) fn install() -> Result<()> {
     if find_program("dpkg-query").is_none() {
@@ -91,15 +94,27 @@ pub(crate) fn install() -> Result<()> {
             names(PACKAGES).join(" ")
         );
     }
-    let missing = missing()?;
-    if missing.is_empty() {
+    let mut wanted = missing()?;
+    if wanted.is_empty() {
         println!("==> Debian packages: all {} are there", PACKAGES.len());
-        return Ok(());
     }
-    for package in &missing {
+    // Where one was from a newer release than the others, apt-get takes it off
+    // to install them, and it is missing then.
+    for _ in 0..ROUNDS {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        install_each(&wanted)?;
+        wanted = missing()?;
+    }
+    bail!("{} is missing still", names(&wanted).join(", "))
+}
+
+fn install_each(packages: &[&Package]) -> Result<()> {
+    for package in packages {
         println!("    missing: {} ({})", package.name, package.why);
     }
-    let names = names(&missing);
+    let names = names(packages);
     step(&format!("apt-get install {}", names.join(" ")), || {
         quiet(apt_get()?.args(["update", "-q"]))?;
         quiet(
