@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 pub(crate) struct Fragments {
     waiting: HashMap<Key, Datagram>,
     /// In the order of their first fragments; may name some that are gone.
-    order: VecDeque<(u64, Key)>,
+    order: VecDeque<Place>,
     begun: u64,
     bytes: usize,
 }
@@ -26,6 +26,22 @@ struct Key {
     protocol: Protocol,
     direction: Direction,
     id: u32,
+}
+
+/// A datagram's place in the order.
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    first_us: u64,
+    key: Key,
+}
+
+impl Place {
+    /// Whether its datagram still waits, and not another one of that key.
+    fn is_taken(&self, waiting: &HashMap<Key, Datagram>) -> bool {
+        let datagram = waiting.get(&self.key);
+        datagram.is_some_and(|datagram| datagram.number == self.number)
+    }
 }
 
 /// A datagram that is not whole yet.
@@ -118,7 +134,11 @@ impl Fragments {
         let (begun, order) = (&mut self.begun, &mut self.order);
         let datagram = self.waiting.entry(key).or_insert_with(|| {
             *begun += 1;
-            order.push_back((*begun, key));
+            order.push_back(Place {
+                number: *begun,
+                first_us: counted.first.mono_us,
+                key,
+            });
             Datagram {
                 number: *begun,
                 counted: Counted {
@@ -158,32 +178,26 @@ impl Fragments {
         self.pop(since_us)
     }
 
-    /// When the oldest datagram began.
-    pub(crate) fn oldest_us(&mut self) -> Option<u64> {
-        self.skip_gone();
-        let (_, key) = self.order.front()?;
-        Some(self.waiting.get(key)?.counted.first.mono_us)
+    /// When the oldest datagram began, or one before it that is gone. Asked
+    /// for every frame, so nothing is looked up.
+    pub(crate) fn oldest_us(&self) -> Option<u64> {
+        self.order.front().map(|place| place.first_us)
     }
 
     fn pop(&mut self, since_us: u64) -> Option<Counted> {
+        if self.oldest_us()? > since_us {
+            return None;
+        }
         self.skip_gone();
-        let (_, key) = *self.order.front()?;
-        let is_due = self.waiting.get(&key)?.counted.first.mono_us <= since_us;
-        is_due
-            .then(|| self.take(&key))
-            .flatten()
-            .map(|it| it.counted)
+        let place = self.order.front()?;
+        let key = (place.first_us <= since_us).then_some(place.key)?;
+        self.take(&key).map(|it| it.counted)
     }
 
     /// Forgets the places of datagrams that are gone or began anew.
     fn skip_gone(&mut self) {
-        while let Some((number, key)) = self.order.front() {
-            let is_there = self.waiting.get(key).is_some_and(|it| it.number == *number);
-            if is_there {
-                return;
-            }
-            self.order.pop_front();
-        }
+        let is_gone = |place: &mut Place| !place.is_taken(&self.waiting);
+        while self.order.pop_front_if(is_gone).is_some() {}
     }
 
     fn take(&mut self, key: &Key) -> Option<Datagram> {
@@ -192,8 +206,7 @@ impl Fragments {
         // Joined datagrams leave their place in the middle of the queue.
         if self.order.len() > 2 * MAX_DATAGRAMS {
             let waiting = &self.waiting;
-            self.order
-                .retain(|(number, key)| waiting.get(key).is_some_and(|it| it.number == *number));
+            self.order.retain(|place| place.is_taken(waiting));
         }
         Some(datagram)
     }

@@ -268,7 +268,7 @@ impl FlowTable {
 
     /// When [`tick`](Self::tick) is due next, in microseconds of
     /// [`Moment::mono_us`]. Every packet may bring that forward.
-    pub fn due_us(&mut self) -> Option<u64> {
+    pub fn due_us(&self) -> Option<u64> {
         let fragments_us = self
             .fragments
             .oldest_us()
