@@ -12,8 +12,8 @@ use std::sync::Arc;
 pub(crate) enum Content {
     /// Nothing of its own: a directory, pipe or socket.
     None,
-    /// A regular file's bytes. `writes`: at how many scans of an image it was
-    /// certain that something else than what is hashed was written.
+    /// A regular file's bytes. `writes`: at how many scans of an image
+    /// something else than what is hashed may have been written.
     Hashed {
         digest: Digest,
         scope: HashScope,

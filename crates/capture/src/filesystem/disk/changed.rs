@@ -7,52 +7,15 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Ranges of bytes, in order, apart from each other.
-///
-/// They may hold bytes that are as they were, but in every whole grain of
-/// them one is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ranges {
-    ranges: Vec<Range<u64>>,
-    grain: u64,
-}
-
-impl Default for Ranges {
-    fn default() -> Self {
-        Self::of_grain(GRAIN as u64)
-    }
-}
+/// Ranges of bytes, in order, apart from each other. They may hold bytes that
+/// are as they were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ranges(Vec<Range<u64>>);
 
 impl Ranges {
-    /// None yet. `grain`: bytes.
-    pub(crate) fn of_grain(grain: u64) -> Self {
-        Self {
-            ranges: Vec::new(),
-            grain,
-        }
-    }
-
-    /// All bytes of a disk, of which nothing is certain.
+    /// All bytes of a disk.
     pub(crate) fn all() -> Self {
-        let mut all = Self::of_grain(u64::MAX);
-        all.push(0..u64::MAX);
-        all
-    }
-
-    /// Whether any byte in `range` surely differs.
-    pub(crate) fn are_within(&self, range: &Range<u64>) -> bool {
-        let next = self
-            .ranges
-            .partition_point(|known| known.end <= range.start);
-        let touching = self.ranges.get(next..).unwrap_or_default().iter();
-        touching
-            .take_while(|known| known.start < range.end)
-            .any(|known| {
-                let start = known.start.max(range.start);
-                let first = start.checked_next_multiple_of(self.grain);
-                let end = known.end.min(range.end);
-                first.is_some_and(|first| first.saturating_add(self.grain) <= end)
-            })
+        Self(std::iter::once(0..u64::MAX).collect())
     }
 
     /// Adds a range that begins at or after the last one's start.
@@ -60,35 +23,28 @@ impl Ranges {
         if range.is_empty() {
             return;
         }
-        match self.ranges.last_mut() {
+        match self.0.last_mut() {
             Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => self.ranges.push(range),
+            _ => self.0.push(range),
         }
     }
 
     pub(crate) fn touch(&self, range: &Range<u64>) -> bool {
-        let next = self
-            .ranges
-            .partition_point(|known| known.end <= range.start);
-        self.ranges
+        let next = self.0.partition_point(|known| known.end <= range.start);
+        self.0
             .get(next)
             .is_some_and(|known| known.start < range.end)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.0.is_empty()
     }
 
     /// Those of a part of the disk, as it counts its bytes.
     pub(crate) fn within(&self, start: u64, len: u64) -> Self {
         let end = start.saturating_add(len);
-        // Grains of the disk are none of the part where that begins amid one.
-        let grain = match start % self.grain {
-            0 => self.grain,
-            _ => self.grain.saturating_mul(2),
-        };
-        let mut within = Self::of_grain(grain);
-        for range in &self.ranges {
+        let mut within = Self::default();
+        for range in &self.0 {
             let (from, to) = (range.start.max(start), range.end.min(end));
             if from < to {
                 within.push(from - start..to - start);
@@ -99,7 +55,7 @@ impl Ranges {
 
     /// How many bytes they are.
     pub(crate) fn bytes(&self) -> u64 {
-        let bytes = self.ranges.iter().map(|range| range.end - range.start);
+        let bytes = self.0.iter().map(|range| range.end - range.start);
         bytes.fold(0, u64::saturating_add)
     }
 }

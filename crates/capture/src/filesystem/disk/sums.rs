@@ -45,7 +45,7 @@ impl Sums {
         if self.piece != before.piece {
             return Ranges::all();
         }
-        let mut ranges = Ranges::of_grain(self.piece);
+        let mut ranges = Ranges::default();
         let mut start = 0;
         for (is, was) in self.sums.iter().zip(&before.sums) {
             if is != was {

@@ -7,6 +7,7 @@ use super::inode::Inode;
 use super::volume::Volume;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
 
 /// What was written since, by where it is on the disk.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub(in super::super) struct Touched<'a> {
     /// Blocks that came from the journal when the disk was read before: what
     /// is at their place says nothing of what was read.
     pub(in super::super) journaled: &'a BTreeSet<u64>,
+    /// Of a larger file only the first and the last half of so many bytes are
+    /// read.
+    pub(in super::super) hash_bound: u64,
 }
 
 /// Where a file's bytes are.
@@ -25,8 +29,9 @@ pub(in super::super) struct Layout {
     pub(in super::super) mark: i64,
     /// Whether anything was written at these places, as far as can be told.
     pub(in super::super) is_touched: bool,
-    /// Whether anything at these places surely differs.
-    pub(in super::super) is_written: bool,
+    /// Whether that may have been where the file is not read: amid a large
+    /// one.
+    pub(in super::super) is_touched_unread: bool,
 }
 
 impl Volume<'_> {
@@ -43,7 +48,18 @@ impl Volume<'_> {
         let count = file.size.div_ceil(size);
         let mut hash = key.build_hasher();
         let mut is_touched = touched.is_none();
-        let mut is_written = false;
+        let mut is_touched_unread = false;
+        let unread = touched.map_or(0..0, |touched| {
+            let half = touched.hash_bound / 2;
+            let end = file.size.saturating_sub(half);
+            // Whole blocks, so that no byte is left out.
+            let blocks = half / size..end.div_ceil(size);
+            if file.size > touched.hash_bound {
+                blocks
+            } else {
+                0..0
+            }
+        });
         let mut logical = 0;
         while logical < count {
             *runs = runs
@@ -54,13 +70,14 @@ impl Volume<'_> {
             hash.write_u64(logical);
             hash.write_u64(run.start.map_or(0, |start| start.saturating_add(1)));
             if let (Some(start), Some(touched)) = (run.start, touched) {
-                let blocks = start..start.saturating_add(len);
-                let bytes = start.saturating_mul(size)..blocks.end.saturating_mul(size);
-                is_written = is_written || touched.ranges.are_within(&bytes);
-                is_touched = is_touched
-                    || touched.ranges.touch(&bytes)
-                    || self.is_journaled(blocks.clone())
-                    || touched.journaled.range(blocks).next().is_some();
+                let is_in = |logical_part: Range<u64>| {
+                    let first = logical_part.start.max(logical);
+                    let last = logical_part.end.min(logical.saturating_add(len));
+                    let place = |block: u64| start.saturating_add(block - logical);
+                    first < last && self.are_touched(place(first)..place(last), touched)
+                };
+                is_touched = is_touched || is_in(logical..logical.saturating_add(len));
+                is_touched_unread = is_touched_unread || is_in(unread.clone());
             }
             logical += run.len;
         }
@@ -68,7 +85,17 @@ impl Volume<'_> {
         Ok(Layout {
             mark: hash.finish().cast_signed(),
             is_touched,
-            is_written,
+            is_touched_unread,
         })
+    }
+
+    /// Whether anything was written to these blocks, or the journal has or had
+    /// another copy of one.
+    fn are_touched(&self, blocks: Range<u64>, touched: &Touched<'_>) -> bool {
+        let size = self.block_size();
+        let bytes = blocks.start.saturating_mul(size)..blocks.end.saturating_mul(size);
+        touched.ranges.touch(&bytes)
+            || self.is_journaled(blocks.clone())
+            || touched.journaled.range(blocks).next().is_some()
     }
 }

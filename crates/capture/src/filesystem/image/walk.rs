@@ -88,6 +88,7 @@ fn walk_once<'a>(
     let touched = old.changed.map(|ranges| Touched {
         ranges,
         journaled: old.journaled,
+        hash_bound: budget.hash_bound,
     });
     let walk = Walk {
         blocks_left: volume.blocks().min(MAX_DIRECTORY_BLOCKS),
@@ -312,7 +313,7 @@ impl<'a> Walk<'a, '_> {
                     Some(content) if is_same && !layout.is_touched => content,
                     known => {
                         let mut content = self.file_content(inode);
-                        count_write(&mut content, known.as_ref(), layout.is_written);
+                        count_write(&mut content, known.as_ref(), layout.is_touched_unread);
                         content
                     }
                 };
@@ -350,7 +351,7 @@ impl<'a> Walk<'a, '_> {
 }
 
 /// What is hashed of a large file may be as it was where the file is not.
-fn count_write(content: &mut Content, known: Option<&Content>, is_written: bool) {
+fn count_write(content: &mut Content, known: Option<&Content>, is_touched: bool) {
     let before = match known {
         Some(Content::Hashed { writes, .. }) => *writes,
         _ => 0,
@@ -361,7 +362,7 @@ fn count_write(content: &mut Content, known: Option<&Content>, is_written: bool)
         ..
     } = content
     {
-        *writes = before.wrapping_add(u32::from(is_written));
+        *writes = before.wrapping_add(u32::from(is_touched));
     }
 }
 

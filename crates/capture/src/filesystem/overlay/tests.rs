@@ -2,8 +2,9 @@
 
 mod limits;
 mod moving;
+mod walks;
 
-use super::super::testing::{Dice, Report, is_root, oracle, run, set_xattr};
+use super::super::testing::{Report, is_root, run, set_xattr};
 use super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
 use super::mount_for_upper;
 use sandtrace_event::{Digest, FileOp, GapCause, QuiesceMethod};
@@ -12,9 +13,19 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// An overlay on a tmpfs of its own, unmounted when dropped.
+/// What is below an overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Below {
+    Tmpfs,
+    Ext4,
+    Xfs,
+}
+
+/// An overlay on a file system of its own, unmounted when dropped.
 struct Mounted {
     dir: tempfile::TempDir,
+    /// Of the image that it is on, if it is on one.
+    _image: Option<tempfile::TempDir>,
     lowers: Vec<PathBuf>,
     options: String,
 }
@@ -22,13 +33,15 @@ struct Mounted {
 impl Mounted {
     /// `fill`: makes what the lower layers hold, topmost first.
     fn new(options: &str, fill: &[&dyn Fn(&Path)]) -> Self {
+        Self::on(Below::Tmpfs, options, fill)
+    }
+
+    fn on(below: Below, options: &str, fill: &[&dyn Fn(&Path)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        run(
-            "mount",
-            &["-t", "tmpfs", "tmpfs", dir.path().to_str().unwrap()],
-        );
+        let image = mount_below(below, dir.path());
         let mut mounted = Self {
             dir,
+            _image: image,
             lowers: Vec::new(),
             options: options.to_owned(),
         };
@@ -106,6 +119,28 @@ impl Mounted {
         };
         FsCollector::attach(source, config).unwrap()
     }
+}
+
+/// Mounts a new file system at `at`. A loop device goes with its last mount.
+fn mount_below(below: Below, at: &Path) -> Option<tempfile::TempDir> {
+    let at = at.to_str().unwrap();
+    let (make, size) = match below {
+        Below::Tmpfs => {
+            run("mount", &["-t", "tmpfs", "tmpfs", at]);
+            return None;
+        }
+        Below::Ext4 => (&["mkfs.ext4", "-q", "-F"], 64 << 20),
+        Below::Xfs => (&["mkfs.xfs", "-q", "-f"], 400 << 20),
+    };
+    let memory = tempfile::tempdir_in("/dev/shm");
+    let dir = memory.or_else(|_| tempfile::tempdir()).unwrap();
+    let image = dir.path().join("image");
+    fs::File::create(&image).unwrap().set_len(size).unwrap();
+    let image = image.to_str().unwrap();
+    let [program, options @ ..] = make;
+    run(program, &[options, &[image][..]].concat());
+    run("mount", &["-o", "loop", image, at]);
+    Some(dir)
 }
 
 impl Drop for Mounted {
@@ -552,49 +587,6 @@ fn the_kernels_own_mountinfo_is_understood() {
     let found = mount_for_upper(&text, &mounted.path("upper")).unwrap();
     assert_eq!(found.lowers, odd);
     assert_eq!(found.mount_point, mounted.path("merged"));
-}
-
-fn fill_deeper(root: &Path) {
-    for dir in ["home/a/home", "a/a"] {
-        fs::create_dir_all(root.join(dir)).unwrap();
-    }
-    for file in ["home/a/file", "home/a/home/x y", "a/a/a", "etc"] {
-        fs::write(root.join(file), format!("deeper {file}")).unwrap();
-    }
-}
-
-#[test]
-fn a_scan_is_the_difference_of_two_walks() {
-    if !is_root("a_scan_is_the_difference_of_two_walks") {
-        return;
-    }
-    const STEPS: usize = 60;
-    let mut dice = Dice::new();
-    let mut operations = 0;
-    for options in OPTIONS.into_iter().cycle().take(4 * OPTIONS.len()) {
-        let mounted = Mounted::new(options, &[&oracle::fill, &fill_deeper]);
-        let root = mounted.path("merged");
-        let start = oracle::view(&root);
-        let mut before = start.clone();
-        let mut collector = mounted.attach(Baseline::AtAttach);
-        let mut story = vec![options.to_owned()];
-        for _ in 0..STEPS {
-            for _ in 0..=dice.below(10) {
-                story.push(oracle::operate(&root, &mut dice));
-            }
-            let after = oracle::view(&root);
-            let report = Report::of(&mut collector, QuiesceMethod::Live);
-            oracle::check(&report, &before, &after, &story);
-            before = after;
-        }
-        operations += story.len() - 1;
-        story.push("all at once, against the lower layers".to_owned());
-        let mut collector = mounted.attach(Baseline::Lowers);
-        let report = Report::of(&mut collector, QuiesceMethod::Detached);
-        oracle::check(&report, &start, &before, &story);
-    }
-    println!("{operations} operations");
-    assert!(operations > 10_000, "{operations}");
 }
 
 /// A path that names another directory by now is not the upper dir that was found.
