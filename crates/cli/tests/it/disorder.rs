@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-const OPERATIONS: u32 = 3000;
+const OPERATIONS: u32 = 10_000;
 
 /// What a path is to somebody in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ fn what_a_microvm_did_by_chance_is_the_difference_of_two_walks() {
     let (was, is) = (walk(&before, &dir), walk(stage.disk(), &dir));
     let truth = difference(&was, &is);
     assert!(truth.len() > 20, "{truth:?}");
-    assert_eq!(offline(&before, stage.disk()), truth);
+    assert_eq!(offline(&before, stage.disk(), (&was, &is)), truth);
     assert_lives_agree(&assert_sealed(&trail), &was, &is);
 }
 
@@ -149,7 +149,7 @@ fn difference(was: &View, is: &View) -> BTreeMap<String, FileOp> {
 }
 
 /// What `fsdiff` says of two images, each renaming taken apart.
-fn offline(before: &Path, after: &Path) -> BTreeMap<String, FileOp> {
+fn offline(before: &Path, after: &Path, views: (&View, &View)) -> BTreeMap<String, FileOp> {
     let said = run(&["fsdiff", "--json", &text(before), &text(after)]).expect(0);
     let mut changes = BTreeMap::new();
     for line in said.stdout.lines() {
@@ -159,6 +159,7 @@ fn offline(before: &Path, after: &Path) -> BTreeMap<String, FileOp> {
             continue;
         }
         let change: FileChange = serde_json::from_value(value["payload"].clone()).unwrap();
+        assert_attributes(&change, views);
         let mut op = change.op;
         if let Some(from) = change.renamed_from {
             assert_eq!(changes.insert(from, FileOp::Deleted), None);
@@ -167,6 +168,26 @@ fn offline(before: &Path, after: &Path) -> BTreeMap<String, FileOp> {
         assert_eq!(changes.insert(change.path, op), None);
     }
     changes
+}
+
+/// The extended attributes that a change names are those that differ.
+#[track_caller]
+fn assert_attributes(change: &FileChange, (was, is): (&View, &View)) {
+    let former = change.renamed_from.as_ref().unwrap_or(&change.path);
+    let of = |view: &View, path| view.get(path).map(|seen: &Seen| seen.xattrs.clone());
+    let (had, has) = (of(was, former).unwrap_or_default(), of(is, &change.path));
+    // Of what is gone none are named.
+    let Some(has) = has else { return };
+    let names: BTreeSet<_> = had.keys().chain(has.keys()).collect();
+    let differ = names
+        .iter()
+        .filter(|name| had.get(**name) != has.get(**name));
+    let differ = differ.map(|name| String::from_utf8_lossy(name).into_owned());
+    assert_eq!(
+        change.xattrs_changed,
+        differ.collect::<Vec<_>>(),
+        "{change:?}"
+    );
 }
 
 /// A watch saw states between the first and the last; of each path, what it

@@ -44,7 +44,7 @@ fn operate(root: &Path, dice: &mut Dice) -> io::Result<()> {
     let (from, to) = (dice.path(), dice.path());
     let (one, two) = (root.join(from), root.join(&to));
     let at = u64::from(dice.below(6000));
-    match dice.below(24) {
+    match dice.below(26) {
         0..=3 => fs::write(&one, dice.bytes()),
         4 | 5 => fs::create_dir_all(&one),
         6 => fs::remove_file(&one),
@@ -77,7 +77,8 @@ fn operate(root: &Path, dice: &mut Dice) -> io::Result<()> {
             at,
             5000,
         )?),
-        22 => mapped::write(&opened(&one)?, b"mapped"),
+        22 | 23 => patch_secretly(&one, at),
+        24 => mapped::write(&opened(&one)?, b"mapped"),
         _ => copy(&one, &two),
     }
 }
@@ -93,6 +94,17 @@ const ALLOCATIONS: [FallocateFlags; 4] = [
 
 fn opened(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(path)
+}
+
+/// Writes amid a file, whose size and time of modification stay as they were.
+fn patch_secretly(path: &Path, at: u64) -> io::Result<()> {
+    let mut file = opened(path)?;
+    let metadata = file.metadata()?;
+    if let Some(last) = metadata.len().checked_sub(5) {
+        file.seek(SeekFrom::Start(at.min(last)))?;
+        file.write_all(b"quiet")?;
+    }
+    file.set_modified(metadata.modified()?)
 }
 
 /// Not through a link, which could lead out.
@@ -142,7 +154,8 @@ impl Dice {
     /// Up to three names, of few, so that operations meet.
     fn path(&mut self) -> PathBuf {
         let mut path = PathBuf::new();
-        for _ in 0..=self.below(3) {
+        // Short ones more often: these exist.
+        for _ in 0..=self.below(3).min(self.below(3)) {
             path.push(match self.below(7) {
                 0 => "a",
                 1 => "b",

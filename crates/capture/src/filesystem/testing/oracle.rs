@@ -219,12 +219,20 @@ fn check_fields(change: &FileChange, (before, after): (&View, &View), bound: u64
     }
 }
 
+const DONE: &str = "done";
+
+/// How many operations of a story were done.
+pub(in super::super) fn done(story: &[String]) -> usize {
+    story.iter().filter(|line| line.ends_with(DONE)).count()
+}
+
 /// A random operation; one that fails does no harm.
 pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
     const NAMES: [&str; 7] = ["a", "b", "c", "home", "etc", "file", "x y"];
     let mut path = || {
         let mut path = PathBuf::new();
-        for _ in 0..=dice.below(3) {
+        // Short ones more often: these exist.
+        for _ in 0..=dice.below(3).min(dice.below(3)) {
             path.push(dice.pick(&NAMES));
         }
         path
@@ -290,7 +298,7 @@ pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
             ("copy", copied)
         }
     };
-    let outcome = result.map_or_else(|error| error.to_string(), |()| "done".to_owned());
+    let outcome = result.map_or_else(|error| error.to_string(), |()| DONE.to_owned());
     format!("{name} {} {}: {outcome}", from.display(), to.display())
 }
 
