@@ -108,8 +108,10 @@ pub struct BpfConfig {
     pub owners: u32,
     /// Processes that are followed at the same time.
     pub processes: u32,
-    /// Threads that live, and as many that ended since the last look.
+    /// Threads that live.
     pub threads: u32,
+    /// Threads that ended since the last look.
+    pub ended: u32,
     /// Kinds of calls, each per thread.
     pub tallies: u32,
     /// Bytes of the ring of events, a power of two.
@@ -124,6 +126,7 @@ impl Default for BpfConfig {
             owners: 64,
             processes: 4096,
             threads: 16_384,
+            ended: 16_384,
             tallies: 32_768,
             ring: 1 << 20,
             kvm_tracepoint: "kvm_exit",
@@ -142,7 +145,8 @@ impl BpfConfig {
         };
         entries(self.owners, tables::OWNER_BYTES)
             .saturating_add(entries(self.processes, tables::PROCESS_BYTES))
-            .saturating_add(entries(self.threads, tables::THREAD_BYTES).saturating_mul(2))
+            .saturating_add(entries(self.threads, tables::THREAD_BYTES))
+            .saturating_add(entries(self.ended, tables::THREAD_BYTES))
             .saturating_add(entries(self.threads, 8))
             .saturating_add(entries(self.tallies, tables::TALLY_BYTES))
             .saturating_add(u64::from(self.ring))
@@ -227,7 +231,7 @@ impl BpfSyscalls {
             .map_max_entries("processes", config.processes)
             .map_max_entries("crowd", config.threads)
             .map_max_entries("threads", config.threads)
-            .map_max_entries("ended", config.threads)
+            .map_max_entries("ended", config.ended)
             .map_max_entries("tallies", config.tallies)
             .map_max_entries("events", config.ring)
             .load(OBJECT)

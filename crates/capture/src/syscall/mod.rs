@@ -14,6 +14,7 @@ mod known;
 pub mod names;
 pub mod ptrace;
 mod rare;
+mod waiting;
 mod words;
 
 pub use collector::{SyscallCollector, SyscallConfig};
@@ -173,7 +174,7 @@ pub trait SyscallSource: Send {
     fn backend(&self) -> SyscallBackend;
 
     /// Rare calls and other facts since the last time, in order; at most
-    /// some thousands at once.
+    /// 16,384, beyond which they are counted as lost.
     fn facts(&mut self) -> Vec<Fact>;
 
     /// Counts since the last time.

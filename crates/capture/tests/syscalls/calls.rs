@@ -1,15 +1,14 @@
 //! Rare calls of real programs, with their arguments, by both backends.
 
+use crate::full::{All, collector};
 use crate::program::{Running, compiled, skipped, until};
 use crate::records::{Records, now};
 use rustix::process::Signal;
 use sandtrace_capture::Observer;
 use sandtrace_capture::syscall::ebpf::EbpfSource;
 use sandtrace_capture::syscall::ptrace::PtraceSource;
-use sandtrace_capture::syscall::{
-    FactKind, LossKind, SyscallCollector, SyscallConfig, SyscallSource, VmmKind,
-};
-use sandtrace_event::{GapCause, Limits, Observation, Payload, RareCall, SyscallActivity};
+use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
+use sandtrace_event::{GapCause, GapUnit, Limits, Observation, Payload, RareCall, SyscallActivity};
 use sandtrace_sys::bpf::BpfConfig;
 use std::path::Path;
 
@@ -350,19 +349,23 @@ fn a_thread_that_cannot_be_stopped_is_said_and_goes_on() {
     let Some(program) = faults(TEST) else { return };
     let mut program = Running::start(&program, &["8"]);
     wait_for(&program);
-    let mut source = PtraceSource::attach(program.pid()).unwrap();
+    let source = PtraceSource::attach(program.pid()).unwrap();
+    let mut collector = collector(program.pid(), Box::new(source));
+    let mut all = All::default();
     program.signal(Signal::USR1);
     until("it waits for its memory", || {
-        source
-            .facts()
+        collector.poll(now(), &mut all);
+        all.rare("openat")
             .iter()
-            .any(|fact| matches!(&fact.what, FactKind::Call(call) if call.path == Some(None)))
+            .any(|call| call.unread == ["path"])
     });
-    source.detach();
-    let losses = source.counts().losses;
-    assert!(
-        losses.iter().any(|loss| loss.kind == LossKind::Tracing),
-        "{losses:?}"
-    );
+    collector.finish(now(), &mut all);
+    let lost: Vec<_> = all
+        .gaps
+        .iter()
+        .map(|gap| (gap.cause, gap.unit, gap.count.0))
+        .collect();
+    // The thread that waits for its memory; the one that brings it stopped.
+    assert_eq!(lost, [(GapCause::TraceLost, GapUnit::Threads, 1)]);
     program.wait();
 }

@@ -78,6 +78,7 @@ fn tables_for(sandboxes: usize) -> BpfConfig {
         owners: sandboxes * 2,
         processes: 4096.max(sandboxes * 8),
         threads: 16_384.max(sandboxes * 32),
+        ended: 16_384.max(sandboxes * 32),
         tallies: 32_768.max(sandboxes * 128),
         ring: 8 << 20,
         ..BpfConfig::default()

@@ -441,11 +441,8 @@ INLINE struct thread *begin(const struct beginner *it)
 		return 0;
 	struct thread thread = {
 		.regs = regs, .pid = it->pid, .owner = it->owner, .tid = it->tid, .inside = it->inside};
-	if (!claim(it->tid, regs, it->itself)) {
-		if (it->itself)
-			lose(it->owner, LOST_THREADS);
+	if (!claim(it->tid, regs, it->itself))
 		return 0;
-	}
 	thread.serial = next_serial();
 	read_kernel(thread.name, sizeof(thread.name) - 1, it->name);
 	u64 former = __sync_val_compare_and_swap(&slot->regs, 0, regs);
@@ -465,7 +462,6 @@ INLINE struct thread *begin(const struct beginner *it)
 	}
 	if (map_update(&crowd, &regs, &thread, ANY)) {
 		map_delete(&threads, &thread.tid);
-		lose(it->owner, LOST_THREADS);
 		return 0;
 	}
 	__sync_fetch_and_add(&slot->crowded, 1);
@@ -676,11 +672,23 @@ INLINE void note_call(struct thread *thread, struct task_struct *task, u64 numbe
 	thread->owes = 0;
 }
 
-/* A call of a thread that no room was left for: not counted, but reported. */
+/* Whether a call never returns, so that it would not have been counted. */
+INLINE int ends_thread(const struct thread *thread)
+{
+	if (thread->abi == I386)
+		return thread->number == 1 || thread->number == 252;
+	return thread->number == 60 || thread->number == 231;
+}
+
+/* A call of a thread that no room was left for: lost to the counts, but
+ * reported. One that is being noted down by somebody else this moment is in a
+ * call that began before it was watched. */
 INLINE void uncounted(struct raw *context, struct task_struct *task, u32 owner)
 {
 	struct thread thread = {.pid = task->tgid, .owner = owner, .tid = task->pid};
 	note_call(&thread, task, context->args[1]);
+	if (!ends_thread(&thread) && !map_lookup(&threads, &thread.tid))
+		lose(owner, LOST_COUNTS);
 	struct shape *shape = rare(&thread);
 	if (shape)
 		report(&thread, shape, (struct pt_regs *)context->args[0], 1);
@@ -833,7 +841,12 @@ int on_exit(struct raw *context)
 	return 0;
 }
 
-/* A process of the same owner, unless that one has too many. */
+/* A process of the same owner, unless that one has too many. It may be followed
+ * already: whoever looks at all threads of the host sees a new one before its
+ * parent tells of it. */
+#define NOT_FOLLOWED 0
+#define FOLLOWED 1
+#define WAS_FOLLOWED 2
 INLINE int follow_process(u32 pid, u32 whose)
 {
 	struct process process = {.owner = whose};
@@ -844,11 +857,13 @@ INLINE int follow_process(u32 pid, u32 whose)
 	filter_add(pid, 1);
 	if (__sync_fetch_and_add(&owner->processes, 1) < owner->most_processes &&
 	    !map_update(&processes, &pid, &process, NOEXIST))
-		return 1;
+		return FOLLOWED;
 	filter_add(pid, -1);
 	__sync_fetch_and_add(&owner->processes, -1);
+	if (map_lookup(&processes, &pid))
+		return WAS_FOLLOWED;
 	__sync_fetch_and_add(&owner->lost[LOST_PROCESSES], 1);
-	return 0;
+	return NOT_FOLLOWED;
 }
 
 /* A process ended. */
@@ -872,8 +887,8 @@ INLINE void note_child(struct task_struct *task, struct task_struct *child, u32 
 	READ(it.tid, child, pid);
 	it.regs = stack + (own - (u64)task->stack);
 	it.name = __builtin_preserve_access_index(&child->comm);
-	if (stack && own)
-		begin(&it);
+	if (stack && own && !begin(&it) && !map_lookup(&threads, &it.tid))
+		lose(owner, LOST_THREADS);
 }
 
 SEC("raw_tp/sched_process_fork")
@@ -999,11 +1014,13 @@ int on_end(struct raw *context)
 	struct task_struct *task = current_task();
 	u32 pid = task->tgid;
 	u32 tid = task->pid;
-	if (!may_be_watched(pid))
+	struct process *process = may_be_watched(pid) ? map_lookup(&processes, &pid) : 0;
+	if (!process) {
+		/* Of threads that end side by side any may be the one that sees that
+		 * all have, and takes the process out before others get here. */
+		end(tid);
 		return 0;
-	struct process *process = map_lookup(&processes, &pid);
-	if (!process)
-		return 0;
+	}
 	struct signal_struct *signal = task->signal;
 	int killed = (task->exit_code & 127) == SIGSYS;
 	int last = signal && signal->live.counter <= 0;
@@ -1089,8 +1106,8 @@ INLINE struct process *adopt_process(struct task_struct *task, u32 pid)
 	if (!process)
 		return 0;
 	u32 whose = process->owner;
-	if (!follow_process(pid, whose))
-		return 0;
+	if (follow_process(pid, whose) != FOLLOWED)
+		return map_lookup(&processes, &pid);
 	/* Its end may have been before it was noted down, but not after this. */
 	if (signal->live.counter <= 0) {
 		leave_process(pid, whose);

@@ -58,6 +58,7 @@ pub(super) fn run() -> Result<()> {
         owners: 2048,
         processes: 8192,
         threads: 32_768,
+        ended: 32_768,
         tallies: 131_072,
         ring: 8 << 20,
         ..config

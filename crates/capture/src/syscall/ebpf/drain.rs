@@ -4,6 +4,11 @@ use super::convert::abi;
 use crate::syscall::{CallKey, Tally, ThreadInfo};
 use sandtrace_sys::bpf::{BpfError, BpfSyscalls, BpfTally, BpfThread};
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// Longer than any program in the kernel runs, also where the host of this
+/// machine takes its processor away meanwhile.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// What was seen at the last look.
 #[derive(Default)]
@@ -13,8 +18,8 @@ pub(super) struct Drain {
     exits: HashMap<u32, u64>,
     /// Threads that nothing was known of.
     unknown: HashSet<u32>,
-    /// Threads that were let go while they live.
-    released: Vec<BpfThread>,
+    /// Threads that were let go while they live, and when.
+    released: Vec<(Instant, BpfThread)>,
 }
 
 /// Something that one thread added.
@@ -42,6 +47,8 @@ impl Added<'_> {
 impl Drain {
     /// These threads are not counted any more, though they live.
     pub(super) fn release(&mut self, threads: Vec<BpfThread>) {
+        let now = Instant::now();
+        let threads = threads.into_iter().map(|thread| (now, thread));
         self.released.extend(threads);
     }
 
@@ -59,9 +66,10 @@ impl Drain {
         let live = programs.threads()?;
         let later = programs.ended()?;
         let ended_serials: Vec<u32> = ended.iter().map(|thread| thread.serial).collect();
-        let released = std::mem::take(&mut self.released);
-        let gone: HashMap<_, _> = by_serial(ended.into_iter().chain(released)).collect();
-        let known: HashMap<_, _> = by_serial(live.into_iter().chain(later)).collect();
+        let (over, released) = self.released();
+        let gone: HashMap<_, _> = by_serial(ended.into_iter().chain(over)).collect();
+        let known: HashMap<_, _> =
+            by_serial(live.into_iter().chain(later).chain(released)).collect();
 
         let mut done = Vec::new();
         let mut unknown = HashSet::new();
@@ -91,6 +99,17 @@ impl Drain {
         programs.forget_tallies(done.into_iter());
         programs.forget_threads(ended_serials.into_iter());
         Ok(())
+    }
+
+    /// Threads that were let go: of those that may forget their tallies, and of
+    /// those for which a program may still be on its way to its last one.
+    fn released(&mut self) -> (Vec<BpfThread>, Vec<BpfThread>) {
+        let all = std::mem::take(&mut self.released).into_iter();
+        let (over, fresh): (Vec<_>, Vec<_>) =
+            all.partition(|(since, _)| since.elapsed() >= ON_ITS_WAY);
+        self.released.clone_from(&fresh);
+        let threads = |all: Vec<(Instant, BpfThread)>| all.into_iter().map(|(_, thread)| thread);
+        (threads(over).collect(), threads(fresh).collect())
     }
 
     fn calls(&mut self, tally: &BpfTally, thread: &BpfThread, each: &mut impl FnMut(Added<'_>)) {

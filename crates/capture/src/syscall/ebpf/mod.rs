@@ -6,6 +6,7 @@
 mod convert;
 mod drain;
 
+use super::waiting::Waiting;
 use super::{Counts, Fact, Loss, LossKind, SyscallSource};
 use drain::{AddedKind, Drain};
 use sandtrace_event::SyscallBackend;
@@ -14,14 +15,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Facts handed out at once.
-const FACTS_AT_ONCE: usize = 4096;
+/// Events that are read of the ring at once.
+const EVENTS_AT_ONCE: usize = 4096;
+
+/// Times that so many are read when a sandbox is let go: more than any ring holds.
+const LAST_READS: usize = 64;
 
 /// Time between two questions whether the tables fill up.
 const ROOM_EVERY: Duration = Duration::from_millis(50);
-
-/// Facts of one sandbox that wait to be taken; more are counted as lost.
-const FACTS_WAITING: usize = 16_384;
 
 /// The programs, shared by any number of sandboxes.
 #[derive(Clone)]
@@ -104,7 +105,7 @@ impl SyscallSource for EbpfSource {
         shared.read_events();
         shared.make_room();
         let owner = shared.owners.get_mut(&self.owner);
-        owner.map_or_else(Vec::new, |owner| std::mem::take(&mut owner.facts))
+        owner.map_or_else(Vec::new, |owner| owner.facts.take())
     }
 
     fn counts(&mut self) -> Counts {
@@ -147,8 +148,7 @@ struct Shared {
 /// What waits to be taken of one sandbox.
 #[derive(Default)]
 struct Owner {
-    facts: Vec<Fact>,
-    overrun: u64,
+    facts: Waiting,
     /// Of each thread and call at most one entry a look: see [`Shared::look`].
     counts: Counts,
     /// The last look whose counts were taken.
@@ -175,21 +175,17 @@ impl Shared {
         Ok(number)
     }
 
-    /// Hands each event of the ring to its owner.
-    fn read_events(&mut self) {
-        for _ in 0..FACTS_AT_ONCE {
+    /// Hands events of the ring to their owners; whether there may be more.
+    fn read_events(&mut self) -> bool {
+        for _ in 0..EVENTS_AT_ONCE {
             let Some(event) = self.programs.next_event() else {
-                return;
+                return false;
             };
-            let Some(owner) = self.owners.get_mut(&event.owner) else {
-                continue;
-            };
-            if owner.facts.len() < FACTS_WAITING {
+            if let Some(owner) = self.owners.get_mut(&event.owner) {
                 owner.facts.push(convert::fact(event));
-            } else {
-                owner.overrun = owner.overrun.saturating_add(1);
             }
         }
+        true
     }
 
     /// Where threads come and go, the tables are full before the interval ends.
@@ -205,6 +201,8 @@ impl Shared {
 
     /// The tables are looked at for all at once: who asks first pays.
     fn counts(&mut self, number: u32) -> Counts {
+        // Who asks for counts alone does not let the ring fill up.
+        self.read_events();
         let stale = |owner: &Owner| owner.taken >= self.round;
         if self.owners.get(&number).is_none_or(stale) {
             self.look();
@@ -217,7 +215,7 @@ impl Shared {
         let mut counts = std::mem::take(&mut owner.counts);
         counts.losses.extend(losses(owner.lost, lost));
         owner.lost = lost;
-        let overrun = std::mem::take(&mut owner.overrun);
+        let overrun = owner.facts.take_dropped();
         if overrun > 0 {
             counts.losses.push(Loss {
                 kind: LossKind::Facts,
@@ -273,7 +271,8 @@ impl Shared {
         }
         // The last counts are those of a look from now on.
         owner.taken = self.round;
-        self.read_events();
+        let mut reads = 0..LAST_READS;
+        while reads.next().is_some() && self.read_events() {}
     }
 }
 

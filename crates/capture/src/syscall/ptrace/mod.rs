@@ -25,9 +25,6 @@ use std::time::{Duration, Instant};
 /// Time between two attempts to wake the tracing thread.
 const WAKE_EVERY: Duration = Duration::from_millis(5);
 
-/// Facts handed out at once.
-const FACTS_AT_ONCE: usize = 4096;
-
 /// Why a process cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum PtraceError {
@@ -110,8 +107,7 @@ impl SyscallSource for PtraceSource {
             .seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let some = seen.facts.len().min(FACTS_AT_ONCE);
-        seen.facts.drain(..some).collect()
+        seen.facts.take()
     }
 
     fn counts(&mut self) -> Counts {

@@ -310,7 +310,7 @@ impl Session {
         let name = comm(tid);
         let mut seen = self.seen();
         let pid = seen.threads.get(&tid).map_or(tid, |thread| thread.pid);
-        seen.fact(Fact {
+        seen.facts.push(Fact {
             at_us: clock::boot_us(),
             tid,
             thread: ThreadInfo { pid, name },

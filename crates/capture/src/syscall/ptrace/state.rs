@@ -1,12 +1,10 @@
 //! What the tracing thread has seen, and what others take from it.
 
-use crate::syscall::{CallKey, Counts, Fact, Loss, LossKind, Tally, ThreadInfo};
+use crate::syscall::waiting::Waiting;
+use crate::syscall::{CallKey, Counts, Loss, LossKind, Tally, ThreadInfo};
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-
-/// Facts that wait to be taken; more are counted as lost.
-const MAX_FACTS: usize = 16_384;
 
 /// Kinds of calls, over all threads, between two looks.
 const MAX_KEYS: usize = 262_144;
@@ -24,13 +22,12 @@ pub(super) struct Shared {
 /// What was seen since it was last taken.
 #[derive(Default)]
 pub(super) struct Seen {
-    pub(super) facts: Vec<Fact>,
+    pub(super) facts: Waiting,
     calls: HashMap<CallKey, Tally>,
     /// Threads that live, and those that ended since counts were taken.
     pub(super) threads: HashMap<u32, ThreadInfo>,
     ended: HashSet<u32>,
     uncounted: u64,
-    dropped: u64,
     /// Threads that could not be traced.
     pub(super) untraced: u64,
     pub(super) trouble: Option<String>,
@@ -55,14 +52,6 @@ impl Seen {
     /// A thread has ended; what is known of it is kept for its last counts.
     pub(super) fn ends(&mut self, tid: u32) {
         self.ended.insert(tid);
-    }
-
-    pub(super) fn fact(&mut self, fact: Fact) {
-        if self.facts.len() >= MAX_FACTS {
-            self.dropped = self.dropped.saturating_add(1);
-        } else {
-            self.facts.push(fact);
-        }
     }
 
     pub(super) fn take_counts(&mut self) -> Counts {
@@ -94,7 +83,7 @@ impl Seen {
         };
         let dropped = Loss {
             kind: LossKind::Facts,
-            count: std::mem::take(&mut self.dropped),
+            count: self.facts.take_dropped(),
             detail: "security-relevant calls came faster than they were taken".to_owned(),
         };
         let untraced = Loss {
