@@ -1,9 +1,13 @@
 /*
- * Keeps about 500 threads alive that end and are made anew, until the first
- * argument's seconds are over; then ends with status 0 if all of them worked.
+ * Keeps 500 threads alive that end and are made anew, until the first argument's
+ * seconds are over or, where that is 0, until SIGUSR1; then ends with status 0 if
+ * all of them worked. Each makes three calls that are counted and lives for 0.3 to
+ * 0.9 seconds.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -11,35 +15,46 @@
 
 #define THREADS 500
 
+static atomic_int alive;
+static volatile sig_atomic_t over;
+
+static void ends(int signal)
+{
+	over = signal;
+}
+
 static void *work(void *argument)
 {
-	struct timespec time = {0, (long)(1 + (long)argument % 20) * 1000000L};
+	struct timespec time = {0, (100 + (long)argument % 200) * 1000000L};
 	for (int i = 0; i < 3; i++) {
 		syscall(SYS_getppid);
 		nanosleep(&time, 0);
 	}
+	atomic_fetch_sub(&alive, 1);
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	pthread_t all[THREADS];
 	(void)argc;
-	time_t end = time(0) + atoi(argv[1]);
+	int seconds = atoi(argv[1]);
+	time_t end = time(0) + (seconds ? seconds : 600);
 	pthread_attr_t attributes;
+	pthread_t thread;
+	signal(SIGUSR1, ends);
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, 64 * 1024);
-	for (long i = 0; i < THREADS; i++)
-		if (pthread_create(&all[i], &attributes, work, (void *)i))
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	for (long made = 0; !over && time(0) < end;) {
+		if (atomic_load(&alive) >= THREADS) {
+			usleep(1000);
+			continue;
+		}
+		atomic_fetch_add(&alive, 1);
+		if (pthread_create(&thread, &attributes, work, (void *)made++))
 			return 1;
-	for (long i = 0; time(0) < end; i = (i + 1) % THREADS) {
-		if (pthread_join(all[i], 0))
-			return 2;
-		if (pthread_create(&all[i], &attributes, work, (void *)i))
-			return 3;
 	}
-	for (long i = 0; i < THREADS; i++)
-		if (pthread_join(all[i], 0))
-			return 4;
+	while (atomic_load(&alive))
+		usleep(1000);
 	return 0;
 }
