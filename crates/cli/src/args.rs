@@ -494,6 +494,8 @@ pub(crate) struct ConfigCheckArgs {
 pub(crate) enum ProfileCommand {
     /// Print rules that allow the VMM what it did in these trails
     Learn(ProfileLearnArgs),
+    /// Print the profiles that come with Sandtrace, and what each was made from
+    List,
 }
 
 #[derive(Debug, Args)]

@@ -62,6 +62,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
         Command::Config(ConfigCommand::Check(args)) => config::check(args),
         Command::Profile(ProfileCommand::Learn(args)) => profile::learn(args),
+        Command::Profile(ProfileCommand::List) => profile::list(),
         Command::Keys(command) => keys::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => generate::completions(args),

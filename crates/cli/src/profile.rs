@@ -1,4 +1,5 @@
-//! `sandtrace profile learn`: from recorded trails to rules for the VMM.
+//! `sandtrace profile`: from recorded trails to rules for the VMM, and what the
+//! profiles that come with Sandtrace were made from.
 
 use crate::args::ProfileLearnArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
@@ -6,7 +7,7 @@ use crate::show;
 use anyhow::Context as _;
 use sandtrace_audit_chain::TrailReader;
 use sandtrace_event::{Payload, SyscallAbi, SyscallActivity};
-use sandtrace_policy::is_alarm_call;
+use sandtrace_policy::{is_alarm_call, shipped_profiles};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -30,6 +31,18 @@ pub(crate) fn learn(args: &ProfileLearnArgs) -> Result<Exit, Failure> {
     write!(std::io::stdout().lock(), "{}", manifest(&groups))
         .context("write to standard output")
         .or_exit(Exit::Io)?;
+    Ok(Exit::Success)
+}
+
+/// Prints each profile's name, version and source, one a line.
+pub(crate) fn list() -> Result<Exit, Failure> {
+    let mut out = std::io::stdout().lock();
+    for profile in shipped_profiles() {
+        let (name, version, source) = (profile.name, profile.version, profile.source);
+        writeln!(out, "{name:<18} {version}: {source}")
+            .context("write to standard output")
+            .or_exit(Exit::Io)?;
+    }
     Ok(Exit::Success)
 }
 

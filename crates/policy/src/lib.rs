@@ -30,4 +30,5 @@ mod yaml;
 pub use engine::{Engine, Judgement, is_alarm_call};
 pub use error::{PolicyError, PolicyErrors};
 pub use policy::{MAX_MANIFEST_BYTES, Policy};
+pub use profile::{ShippedProfile, shipped_profiles};
 pub use summary::RuleSummary;

@@ -1,7 +1,8 @@
 //! System calls that a VMM's threads make in their work, as data.
 //!
-//! A profile is a text: comments with its source and lines of a thread group,
-//! `group: name name …`. All lines of a group count together.
+//! A profile is a text: comments, `@version` and `@source` of what it was made from,
+//! and lines of a thread group, `group: name name …`. All lines of a group count
+//! together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -21,6 +22,27 @@ crate::manifest::words!(Profile {
 });
 
 type Groups = BTreeMap<&'static str, BTreeSet<&'static str>>;
+
+/// A profile that comes with Sandtrace, and what it was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShippedProfile {
+    /// The word for it in a rule's `profile`.
+    pub name: &'static str,
+    /// The version of the VMM.
+    pub version: &'static str,
+    /// Where what it says was taken from.
+    pub source: &'static str,
+}
+
+/// All profiles that come with Sandtrace.
+pub fn shipped_profiles() -> impl Iterator<Item = ShippedProfile> {
+    let all = <Profile as crate::manifest::Word>::ALL.iter();
+    all.map(|(name, profile)| ShippedProfile {
+        name,
+        version: profile.stated("@version "),
+        source: profile.stated("@source "),
+    })
+}
 
 impl Profile {
     /// By the word that records use for a VMM.
@@ -42,15 +64,28 @@ impl Profile {
         static FIRECRACKER: OnceLock<Groups> = OnceLock::new();
         static QEMU: OnceLock<Groups> = OnceLock::new();
         static CLOUD_HYPERVISOR: OnceLock<Groups> = OnceLock::new();
-        let (cell, text) = match self {
-            Self::Firecracker => (&FIRECRACKER, include_str!("../profiles/firecracker.txt")),
-            Self::Qemu => (&QEMU, include_str!("../profiles/qemu.txt")),
-            Self::CloudHypervisor => {
-                let text = include_str!("../profiles/cloud-hypervisor.txt");
-                (&CLOUD_HYPERVISOR, text)
-            }
+        let cell = match self {
+            Self::Firecracker => &FIRECRACKER,
+            Self::Qemu => &QEMU,
+            Self::CloudHypervisor => &CLOUD_HYPERVISOR,
         };
-        cell.get_or_init(|| parse(text))
+        cell.get_or_init(|| parse(self.text()))
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Firecracker => include_str!("../profiles/firecracker.txt"),
+            Self::Qemu => include_str!("../profiles/qemu.txt"),
+            Self::CloudHypervisor => include_str!("../profiles/cloud-hypervisor.txt"),
+        }
+    }
+
+    /// What a profile says of itself.
+    fn stated(self, what: &str) -> &'static str {
+        let mut lines = self.text().lines();
+        lines
+            .find_map(|line| line.strip_prefix(what))
+            .unwrap_or_default()
     }
 }
 
@@ -58,7 +93,7 @@ impl Profile {
 pub(crate) const CHILD: &str = "child";
 
 fn parse(text: &'static str) -> Groups {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let lines = text.lines().filter(|line| !line.starts_with(['#', '@']));
     let mut groups = Groups::new();
     for (group, calls) in lines.filter_map(|line| line.split_once(": ")) {
         let own = groups.entry(group).or_default();
@@ -74,6 +109,26 @@ mod tests {
     #[track_caller]
     fn check(profile: Profile, group: &str, call: &str, expected: bool) {
         assert_eq!(profile.covers(group, call), expected, "{group} {call}");
+    }
+
+    #[test]
+    fn each_profile_says_what_it_was_made_from() {
+        let shipped: Vec<_> = shipped_profiles().collect();
+        let names: Vec<_> = shipped.iter().map(|profile| profile.name).collect();
+        assert_eq!(names, ["firecracker", "qemu", "cloud-hypervisor"]);
+        for profile in shipped {
+            let has_number = profile.version.chars().any(|c| c.is_ascii_digit());
+            assert!(has_number, "{profile:?}");
+            assert!(profile.source.contains("https://"), "{profile:?}");
+        }
+        // None of it is taken for a thread group.
+        for (_, profile) in <Profile as crate::manifest::Word>::ALL {
+            let groups = profile.groups().keys();
+            for group in groups {
+                let known = ["main", "api", "vcpu", "vmm", "worker"];
+                assert!(known.contains(group), "{group}");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! In which way a VMM's system calls are watched: what is chosen, and why, is in
 //! the trail's first record and what the doctor says.
 
-use crate::support::{Dir, Ran, events, eventually, finish, privileged, sandtrace, state_dir};
+use crate::support::{Dir, Ran, events, eventually, finish, privileged, run, sandtrace, state_dir};
 use sandtrace_event::{Layer, Payload};
 use serde_json::Value;
 use std::fs;
@@ -249,4 +249,16 @@ fn the_doctor_says_which_way_can_be_used() {
     let (works, why) = doctor(Place::ForeignProc, "VMM calls: ptrace");
     assert!(!works, "{why}");
     assert_eq!(why, "/proc is that of another PID namespace");
+}
+
+#[test]
+fn profiles_are_listed_with_what_they_were_made_from() {
+    let listed = run(&["profile", "list"]).expect(0).quiet();
+    let lines: Vec<_> = listed.stdout.lines().collect();
+    let of = ["firecracker ", "qemu ", "cloud-hypervisor "];
+    assert_eq!(lines.len(), of.len(), "{lines:?}");
+    for (line, name) in lines.iter().zip(of) {
+        assert!(line.starts_with(name) && line.contains(": "), "{line}");
+        assert!(line.contains("https://"), "{line}");
+    }
 }
