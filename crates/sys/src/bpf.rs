@@ -26,6 +26,7 @@ pub use frames::{
 pub use nothing::BpfNothing;
 pub use tables::{BpfLosses, BpfTally, BpfThread};
 
+use crate::syscall::CallTable;
 use crate::{pidns, tasks};
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader};
@@ -174,10 +175,10 @@ impl BpfQuota {
 /// Which arguments of a rare call are pointers worth following.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BpfShape {
-    /// Number of the call, below 512.
+    /// Number of the call, below 512; of [`CallTable::X32`] below 576.
     pub number: u16,
-    /// Whether `number` is of the 32-bit table.
-    pub compat: bool,
+    /// Table of `number`.
+    pub table: CallTable,
     /// Argument that points to a path.
     pub path: Option<u8>,
     /// Argument that points to a socket address.

@@ -1,7 +1,8 @@
 //! Names of system calls by number.
 //!
 //! The tables are those of the kernel's own headers (asm/unistd_64.h and
-//! asm/unistd_32.h, Linux 6.18), one `number name` a line.
+//! asm/unistd_32.h, Linux 6.18; of asm/unistd_x32.h what is not as in the first),
+//! one `number name` a line.
 
 use sandtrace_event::SyscallAbi;
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use std::sync::OnceLock;
 
 const X86_64: &str = include_str!("names/x86_64.txt");
 const I386: &str = include_str!("names/i386.txt");
+const X32: &str = include_str!("names/x32.txt");
 
 /// Both directions of one table.
 struct Table {
@@ -20,22 +22,26 @@ impl Table {
     fn of(abi: SyscallAbi) -> &'static Self {
         static NATIVE: OnceLock<Table> = OnceLock::new();
         static COMPAT: OnceLock<Table> = OnceLock::new();
+        static SHORT: OnceLock<Table> = OnceLock::new();
         match abi {
-            SyscallAbi::Native | SyscallAbi::X32 => NATIVE.get_or_init(|| Self::parse(X86_64)),
-            SyscallAbi::I386 => COMPAT.get_or_init(|| Self::parse(I386)),
+            SyscallAbi::Native => NATIVE.get_or_init(|| Self::parse(&[X86_64])),
+            SyscallAbi::I386 => COMPAT.get_or_init(|| Self::parse(&[I386])),
+            SyscallAbi::X32 => SHORT.get_or_init(|| Self::parse(&[X86_64, X32])),
         }
     }
 
-    fn parse(text: &'static str) -> Self {
-        let pairs = text.lines().filter_map(|line| {
+    /// Of a name that is in several texts the number is that of the last.
+    fn parse(texts: &[&'static str]) -> Self {
+        let lines = texts.iter().flat_map(|text| text.lines());
+        let pairs = lines.filter_map(|line| {
             let (number, name) = line.split_once(' ')?;
             Some((number.parse().ok()?, name))
         });
-        let names: HashMap<u32, &'static str> = pairs.collect();
-        let numbers = names.iter().map(|(number, name)| (*name, *number));
+        let pairs: Vec<(u32, &'static str)> = pairs.collect();
+        let numbers = pairs.iter().map(|(number, name)| (*name, *number));
         Self {
             numbers: numbers.collect(),
-            names,
+            names: pairs.iter().copied().collect(),
         }
     }
 }
@@ -72,6 +78,10 @@ mod tests {
         check(SyscallAbi::Native, 0, "read");
         check(SyscallAbi::I386, 0, "restart_syscall");
         check(SyscallAbi::Native, 462, "mseal");
+        check(SyscallAbi::X32, 0, "read");
+        check(SyscallAbi::X32, 520, "execve");
+        check(SyscallAbi::X32, 545, "execveat");
+        check(SyscallAbi::Native, 520, "520");
         check(SyscallAbi::Native, 9_999, "9999");
     }
 }

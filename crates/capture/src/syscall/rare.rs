@@ -168,12 +168,17 @@ pub(crate) fn is_alarm(name: &str) -> bool {
     !ORDINARY.contains(&name)
 }
 
-/// Rare calls of one table of numbers.
+/// Rare calls of one table of numbers. Those of programs with short pointers are
+/// the machine's own, and some besides.
 pub(crate) fn table(abi: SyscallAbi) -> HashMap<u32, Shape> {
-    let known = RARE
-        .iter()
-        .filter_map(|(name, shape)| Some((names::number(abi, name)?, *shape)));
-    known.collect()
+    let of = |abi| {
+        let known = RARE.iter();
+        known.filter_map(move |(name, shape)| Some((names::number(abi, name)?, *shape)))
+    };
+    match abi {
+        SyscallAbi::Native | SyscallAbi::I386 => of(abi).collect(),
+        SyscallAbi::X32 => of(SyscallAbi::Native).chain(of(abi)).collect(),
+    }
 }
 
 /// What the arguments of a call point to; nothing for one that is not rare.
@@ -196,5 +201,7 @@ mod tests {
         }
         assert_eq!(table(SyscallAbi::Native)[&257].path, Some(1));
         assert_eq!(table(SyscallAbi::I386)[&5].path, Some(0));
+        assert_eq!(table(SyscallAbi::X32)[&257].path, Some(1));
+        assert_eq!(table(SyscallAbi::X32)[&520].argv, Some(1));
     }
 }

@@ -8,7 +8,9 @@ use sandtrace_capture::Observer;
 use sandtrace_capture::syscall::ebpf::EbpfSource;
 use sandtrace_capture::syscall::ptrace::PtraceSource;
 use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource, VmmKind};
-use sandtrace_event::{GapCause, GapUnit, Limits, Observation, Payload, RareCall, SyscallActivity};
+use sandtrace_event::{
+    GapCause, GapUnit, Limits, Observation, Payload, RareCall, SyscallAbi, SyscallActivity,
+};
 use sandtrace_sys::bpf::BpfConfig;
 use std::path::Path;
 
@@ -83,6 +85,30 @@ fn a_call_that_a_filter_answers_with_an_error_is_seen() {
         assert_eq!(executes.len(), 1, "{backend}: {calls:?}");
         assert_eq!(executes[0].path.as_deref(), Some("/bin/true"), "{backend}");
         assert_eq!(executes[0].argv, ["/bin/true", "now"], "{backend}");
+    }
+}
+
+/// Who has a kernel with these numbers is no less watched by them.
+#[test]
+fn a_call_by_a_number_for_short_pointers_is_recorded_as_one() {
+    if skipped("a_call_by_a_number_for_short_pointers_is_recorded_as_one") {
+        return;
+    }
+    for (backend, attach) in BACKENDS {
+        let records = records(&compiled("x32.c"), &[], attach);
+        let summaries = records.iter().filter_map(|it| it.summary.as_ref());
+        let calls = summaries.flat_map(|it| &it.calls);
+        let short: Vec<_> = calls
+            .filter(|call| call.abi == SyscallAbi::X32)
+            .map(|call| (call.name.as_str(), call.count.0))
+            .collect();
+        assert_eq!(short, [("execve", 1), ("getpid", 1)], "{backend}");
+        let calls = rare(records);
+        let executes: Vec<_> = calls.iter().filter(|it| it.name == "execve").collect();
+        assert_eq!(executes.len(), 1, "{backend}: {calls:?}");
+        assert_eq!(executes[0].abi, SyscallAbi::X32, "{backend}");
+        let path = executes[0].path.as_deref();
+        assert_eq!(path, Some("/nowhere/program"), "{backend}");
     }
 }
 

@@ -1,5 +1,6 @@
 /*
- * Meets a seccomp filter: getpgid and execve are forbidden. The first argument
+ * Meets a seccomp filter: getpgid and execve are forbidden, and getpgid through
+ * int 0x80, which is called instead where there is a second argument. The first
  * says what the filter does (kill, thread, trap, errno); with trap, the signal's
  * handler ends as Firecracker's does. Begins on SIGUSR1. With idle or late there
  * is none at first: it then becomes a vCPU, late puts a filter on a moment after
@@ -7,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -16,6 +18,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Of asm/unistd_32.h. */
+#define OLD_GETPGID 132
+
+static int old;
+
 static void violated(int signal)
 {
 	(void)signal;
@@ -24,13 +31,18 @@ static void violated(int signal)
 
 static void *forbidden(void *argument)
 {
-	syscall(SYS_getpgid, 0);
+	if (old) {
+		long result;
+		__asm__ volatile("int $0x80" : "=a"(result) : "a"(OLD_GETPGID), "b"(0) : "r8", "r9", "r10", "r11", "memory");
+	} else {
+		syscall(SYS_getpgid, 0);
+	}
 	return argument;
 }
 
 int main(int argc, char **argv)
 {
-	(void)argc;
+	old = argc > 2;
 	unsigned action = SECCOMP_RET_TRAP;
 	if (!strcmp(argv[1], "kill"))
 		action = SECCOMP_RET_KILL_PROCESS;
@@ -39,13 +51,17 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "errno"))
 		action = SECCOMP_RET_ERRNO | EPERM;
 	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_I386, 0, 2),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OLD_GETPGID, 3, 4),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpgid, 1, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, action),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog filter = {5, code};
+	struct sock_fprog filter = {sizeof(code) / sizeof(*code), code};
 	sigset_t wait;
 	int got;
 	sigemptyset(&wait);

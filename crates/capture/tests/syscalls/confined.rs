@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 const LOOKS: Duration = Duration::from_millis(1600);
 
 /// Findings of one run, in order, each with its sentence.
-fn findings(mode: &str, attach: Attach) -> Vec<(Kind, String)> {
-    let program = Running::start(&compiled("confined.c"), &[mode]);
+fn findings(arguments: &[&str], attach: Attach) -> Vec<(Kind, String)> {
+    let mode = arguments[0];
+    let program = Running::start(&compiled("confined.c"), arguments);
     let named = |name: &str| {
         let comm = std::fs::read_to_string(format!("/proc/{}/comm", program.pid()));
         comm.is_ok_and(|comm| comm.trim_end() == name)
@@ -58,11 +59,17 @@ fn look(collector: &mut SyscallCollector, records: &mut Records) {
 
 #[track_caller]
 fn check(mode: &str, expected: &[(Kind, &str)]) {
-    if skipped(mode) {
+    check_with(&[mode], expected);
+}
+
+#[track_caller]
+fn check_with(arguments: &[&str], expected: &[(Kind, &str)]) {
+    let mode = arguments.join(" ");
+    if skipped(&mode) {
         return;
     }
     for (backend, attach) in BACKENDS {
-        let found = findings(mode, attach);
+        let found = findings(arguments, attach);
         let found: Vec<_> = found
             .iter()
             .map(|(kind, detail)| (*kind, detail.as_str()))
@@ -81,6 +88,19 @@ fn a_filter_that_kills_the_process_is_a_finding() {
 #[test]
 fn a_filter_that_kills_one_thread_is_a_finding() {
     check("thread", &[(Kind::SeccompViolation, MET)]);
+}
+
+/// The same call by the number that it has for 32-bit programs.
+#[test]
+fn a_filter_that_is_met_by_an_old_call_says_so() {
+    let met = "a seccomp filter met getpgid (32-bit): SIGSYS";
+    let status = "exit status 148: Firecracker's word for a forbidden call";
+    check_with(&["kill", "old"], &[(Kind::SeccompViolation, met)]);
+    check_with(&["thread", "old"], &[(Kind::SeccompViolation, met)]);
+    check_with(
+        &["trap", "old"],
+        &[(Kind::SeccompViolation, met), (Kind::SeccompExit, status)],
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Getting the programs into the kernel, and saying why that failed.
 
 use super::{BpfError, BpfShape};
+use crate::syscall::CallTable;
 use aya::Ebpf;
 use aya::maps::Array;
 use aya::programs::RawTracePoint;
@@ -19,7 +20,13 @@ pub(super) fn set_shapes(programs: &mut Ebpf, shapes: &[BpfShape]) -> Result<(),
         let list = [rare, at(shape.path), at(shape.address), at(shape.argv)];
         let [a, b, c, d] = list;
         let value = [a, b, c, d, first, second, 0, 0];
-        let index = u32::from(shape.number & 511) + if shape.compat { 512 } else { 0 };
+        let number = u32::from(shape.number);
+        // As `rare` in syscalls.bpf.c.
+        let index = match shape.table {
+            CallTable::I386 => number + 512,
+            CallTable::X32 if number >= 512 => number + 512,
+            CallTable::Native | CallTable::X32 => number,
+        };
         table_
             .set(index, value, 0)
             .map_err(|error| table("note down rare calls", error))?;

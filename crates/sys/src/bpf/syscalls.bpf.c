@@ -317,9 +317,13 @@ struct {
 	TYPE(value, struct tally);
 } tallies SEC(".maps");
 
+/* Numbers of each table are below 512; programs with short pointers have some of
+ * their own from there on. */
+#define NUMBERS 512
+#define SHAPES (2 * NUMBERS + 64)
 struct {
 	UINT(type, MAP_ARRAY);
-	UINT(max_entries, 1024);
+	UINT(max_entries, SHAPES);
 	TYPE(key, u32);
 	TYPE(value, struct shape);
 } shapes SEC(".maps");
@@ -635,9 +639,13 @@ INLINE struct event *reserve(u32 kind, u32 tid, const struct thread *thread, int
 
 INLINE struct shape *rare(const struct thread *thread)
 {
-	u32 index = (thread->number & 511) + (thread->abi == I386 ? 512 : 0);
+	u32 index = thread->number;
+	if (index >= NUMBERS && thread->abi != X32)
+		return 0;
+	if (index >= NUMBERS || thread->abi == I386)
+		index += NUMBERS;
 	struct shape *shape = map_lookup(&shapes, &index);
-	return shape && shape->rare && thread->number < 512 ? shape : 0;
+	return shape && shape->rare ? shape : 0;
 }
 
 /* A page that a pointer leads to may not be there yet: the kernel brings it

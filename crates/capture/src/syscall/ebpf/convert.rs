@@ -3,6 +3,7 @@
 use crate::syscall::{Fact, FactKind, Fetched, RawCall, ThreadInfo, forbidden, names, rare};
 use sandtrace_event::SyscallAbi;
 use sandtrace_sys::bpf::{BpfEvent, BpfEventKind, BpfShape};
+use sandtrace_sys::syscall::CallTable;
 
 pub(super) fn abi(abi: u32) -> SyscallAbi {
     match abi {
@@ -80,14 +81,18 @@ fn shaped(call: RawCall) -> FactKind {
 }
 
 pub(super) fn shapes() -> Vec<BpfShape> {
-    let tables = [(SyscallAbi::Native, false), (SyscallAbi::I386, true)];
-    let shapes = tables.into_iter().flat_map(|(abi, compat)| {
+    let tables = [
+        (SyscallAbi::Native, CallTable::Native),
+        (SyscallAbi::I386, CallTable::I386),
+        (SyscallAbi::X32, CallTable::X32),
+    ];
+    let shapes = tables.into_iter().flat_map(|(abi, table)| {
         rare::table(abi)
             .into_iter()
             .filter_map(move |(number, shape)| {
                 Some(BpfShape {
                     number: u16::try_from(number).ok()?,
-                    compat,
+                    table,
                     path: shape.path,
                     address: shape.address,
                     argv: shape.argv,

@@ -40,6 +40,7 @@ pub(super) struct Session {
     reader: Reader,
     native: HashMap<u32, Shape>,
     compat: HashMap<u32, Shape>,
+    short: HashMap<u32, Shape>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -61,6 +62,7 @@ impl Session {
             reader: Reader::default(),
             native: rare::table(SyscallAbi::Native),
             compat: rare::table(SyscallAbi::I386),
+            short: rare::table(SyscallAbi::X32),
         };
         if !pidns::proc_is_ours() {
             return Err(AttachError::ForeignNamespace { tid: pid }.into());
@@ -212,8 +214,9 @@ impl Session {
         let (table, number) = CallTable::of(arch, number);
         let abi = abi(table);
         let rare = match abi {
-            SyscallAbi::Native | SyscallAbi::X32 => &self.native,
+            SyscallAbi::Native => &self.native,
             SyscallAbi::I386 => &self.compat,
+            SyscallAbi::X32 => &self.short,
         };
         let shape = rare.get(&number).copied();
         let inside = Some((abi, number, Instant::now()));
