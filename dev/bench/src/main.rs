@@ -93,6 +93,11 @@ fn run(arguments: &[String]) -> Result<()> {
     {
         return syscalls::load(calls);
     }
+    if let [command] = arguments
+        && command == syscalls::ALIVE
+    {
+        return syscalls::live();
+    }
     if let [command, backend, pid] = arguments
         && command == syscalls::WATCH
     {

@@ -1,6 +1,7 @@
 //! What watching a process costs each of its system calls, and what it costs
 //! a neighbour that nobody watches.
 
+mod alive;
 mod boot;
 mod load;
 mod many;
@@ -13,6 +14,7 @@ use sandtrace_capture::syscall::ptrace::PtraceSource;
 use sandtrace_sys::bpf::{BpfConfig, BpfNothing};
 use std::any::Any;
 
+pub(crate) use alive::{ALIVE, live};
 pub(crate) use load::{COMMAND, load};
 use load::{Load, Took, Work};
 use watching::Watcher;
@@ -66,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
     boot::run(options)?;
-    many::run()
+    many::run(options)
 }
 
 /// What one load took.
