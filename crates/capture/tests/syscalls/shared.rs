@@ -66,7 +66,7 @@ fn who_floods_the_ring_does_so_at_its_own_expense() {
     }
     let hub = EbpfHub::load(BpfConfig::default(), QUOTA).unwrap();
     let flood = "sleep 0.5; while :; do : </etc/shadow; done";
-    let quiet = "sleep 1; : </etc/shadow; sleep 600";
+    let quiet = "sleep 1; : </etc/shadow; exec sleep 600";
     let loud = Running::start(Path::new("sh"), &["-c", flood]);
     let calm = Running::start(Path::new("sh"), &["-c", quiet]);
     let mut of_loud = hub.watch(loud.pid()).unwrap();
@@ -101,7 +101,7 @@ fn who_starts_too_many_processes_is_told_of() {
     }
     let hub = EbpfHub::load(BpfConfig::default(), QUOTA).unwrap();
     let script = "trap go=1 USR1; while [ -z \"$go\" ]; do sleep 0.05; done; \
-        i=0; while [ $i -lt 20 ]; do sleep 5 >&- & i=$((i+1)); done; printf all >/proc/$$/comm; wait";
+        i=0; while [ $i -lt 20 ]; do sleep 5 >&- 2>&- & i=$((i+1)); done; printf all >/proc/$$/comm; wait";
     let many = Running::start(Path::new("sh"), &["-c", script]);
     std::thread::sleep(Duration::from_millis(200));
     let mut source = hub.watch(many.pid()).unwrap();

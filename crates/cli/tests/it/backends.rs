@@ -5,7 +5,6 @@ use crate::support::{
     Dir, Kind, Link, PATIENCE, Running, Stage, assert_sealed, assert_story, eventually, privileged,
     run, sandtrace,
 };
-use rustix::process::Signal;
 use sandtrace_event::{
     AuditEvent, Layer, Payload, SyscallActivity, SyscallFindingKind, VerdictResult,
 };
@@ -13,6 +12,7 @@ use sandtrace_lab::world::Request;
 use sandtrace_lab::{Report, Scenario, scenario};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 /// What can be told of a run from inside the guest and by its servers.
@@ -60,16 +60,44 @@ fn work(backend: &str, dir: &Dir) -> (Seen, Vec<AuditEvent>) {
     (seen, events)
 }
 
-/// The same, where the watch is killed while the guest boots.
+/// Who traces the threads of a process: 0 is nobody.
+fn tracers(pid: u32) -> BTreeSet<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let statuses = tasks.filter_map(|it| std::fs::read_to_string(it.path().join("status")).ok());
+    let tracers = statuses.filter_map(|status| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"));
+        line?.trim().parse().ok()
+    });
+    tracers.collect()
+}
+
+/// The same, where the watch is killed while the guest is at work, with every
+/// thread of the VMM in its hands where it traces.
 fn work_alone(backend: &str, dir: &Dir) -> Seen {
     let (mut stage, watch, trail) = begin(backend, dir);
+    let vmm = stage.pid();
     std::thread::scope(|scope| {
         let seen = scope.spawn(|| play(&mut stage));
         eventually("a guest's calls are in the trail", || {
             let trail = std::fs::read_to_string(&trail).ok()?;
             trail.contains("\"summary\"").then_some(())
         });
-        watch.signal(Signal::KILL);
+        let tracers_before = Vec::from_iter(tracers(vmm));
+        match (backend, &tracers_before[..]) {
+            ("ptrace", [tracer]) => {
+                let thread = format!("/proc/{}/task/{tracer}", watch.pid());
+                assert!(Path::new(&thread).exists(), "{thread}");
+            }
+            _ => assert_eq!((backend, &tracers_before[..]), ("ebpf", &[0][..])),
+        }
+        watch.kill();
+        assert!(!seen.is_finished(), "{backend}: the guest had ended");
+        eventually("the kernel lets go of the VMM", || {
+            (tracers(vmm) == BTreeSet::from([0])).then_some(())
+        });
         seen.join().unwrap()
     })
 }

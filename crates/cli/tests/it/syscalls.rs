@@ -200,7 +200,7 @@ fn what_was_asked_for_and_cannot_be_is_an_error() {
         status.contains(&tracer).then_some(())
     });
     let why = format!(
-        "trace thread {pid}: process {} traces it already (a debugger, strace?)",
+        "trace thread {pid}: thread {} traces it already (a debugger, strace?)",
         strace.pid()
     );
     let traced = ["--tap", "lo", "--syscalls", "ptrace"];

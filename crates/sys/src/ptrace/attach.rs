@@ -14,11 +14,11 @@ pub enum AttachError {
         tid: u32,
     },
     /// Somebody else traces it: a thread has one tracer at most.
-    #[error("trace thread {tid}: process {tracer} traces it already (a debugger, strace?)")]
+    #[error("trace thread {tid}: thread {tracer} traces it already (a debugger, strace?)")]
     Traced {
         /// The thread.
         tid: u32,
-        /// The process that traces it.
+        /// The thread that traces it.
         tracer: u32,
     },
     /// It is a child of this very process, whose other threads would take its
@@ -99,7 +99,7 @@ pub(super) fn explain(tid: u32, error: io::Error) -> AttachError {
 struct Found {
     /// It has ended, also where its parent has not noticed yet.
     ended: bool,
-    /// Who traces it; 0 for nobody.
+    /// The thread that traces it; 0 for none.
     tracer: u32,
     /// Whether this process has the capability.
     capable: bool,
@@ -173,7 +173,7 @@ mod tests {
     }
 
     const ENDED: &str = "it has ended";
-    const TRACED: &str = "process 42 traces it already (a debugger, strace?)";
+    const TRACED: &str = "thread 42 traces it already (a debugger, strace?)";
     const YAMA: &str = "kernel.yama.ptrace_scope is 3, which forbids ptrace until the next boot";
     const PLAIN: &str = "not permitted (needs CAP_SYS_PTRACE: run as root)";
     const SCOPED: &str = "not permitted (needs CAP_SYS_PTRACE: run as root); \

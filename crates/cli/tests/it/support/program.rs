@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
@@ -164,6 +165,16 @@ impl Running {
     /// To its whole process group, as a terminal does.
     pub(crate) fn signal_group(&self, signal: Signal) {
         rustix::process::kill_process_group(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Kills it, which had not ended before.
+    #[track_caller]
+    pub(crate) fn kill(mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "{}: {ended:?}", self.name);
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
     }
 
     /// Waits for its end.
