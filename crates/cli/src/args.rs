@@ -346,7 +346,7 @@ pub(crate) struct ListArgs {
 /// Which sandboxes are looked for.
 #[derive(Debug, Args)]
 pub(crate) struct DiscoverArgs {
-    /// Only these: firecracker, e2b, daytona, cloud-hypervisor, qemu
+    /// Only these: firecracker, e2b, daytona, cloud-hypervisor, qemu, libkrun
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) provider: Vec<ProviderKind>,
     /// Docker's API socket, by which Daytona's containers are found [default: /var/run/docker.sock]

@@ -96,7 +96,7 @@ pub struct SandboxAttached {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Adapter that found it: `firecracker`, `e2b`, `daytona`,
-    /// `cloud-hypervisor`, `qemu`, `manual`; `replay` for a capture file.
+    /// `cloud-hypervisor`, `qemu`, `libkrun`, `manual`; `replay` for a capture file.
     pub provider: String,
     /// Its interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

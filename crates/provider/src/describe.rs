@@ -33,6 +33,18 @@ pub(crate) fn describe(
             }
             seen
         }
+        Form::Libkrun(arguments) => {
+            let disks = false;
+            let wanted_here = Wanted { disks, ..wanted };
+            let mut seen = inspect(namespaces, process, &claims, wanted_here);
+            if wanted.disks {
+                match arguments.overlay(process) {
+                    Ok(root) => overlay = Some(root),
+                    Err(why) => seen.missing(Layer::Filesystem, why),
+                }
+            }
+            seen
+        }
         _ => inspect(namespaces, process, &claims, wanted),
     };
     if !is_still_itself(sighting, namespaces, config, deadline) {

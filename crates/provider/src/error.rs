@@ -140,7 +140,7 @@ impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 20;
         if self.0.is_empty() {
-            return f.write_str("no Firecracker, Cloud Hypervisor or QEMU process and no Daytona container was found");
+            return f.write_str("no Firecracker, Cloud Hypervisor, QEMU or libkrun process and no Daytona container was found");
         }
         f.write_str("found: ")?;
         for (n, found) in self.0.iter().take(SHOWN).enumerate() {

@@ -20,6 +20,8 @@ mod fit;
 mod http;
 mod ids;
 mod inspect;
+mod kata;
+mod libkrun;
 mod manual;
 mod outline;
 mod qemu;

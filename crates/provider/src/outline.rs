@@ -49,11 +49,11 @@ impl Sighting {
 
     /// vCPUs have threads of their own from the start of the guest on:
     /// Firecracker names them `fc_vcpu N` (src/vmm/src/vstate/vcpu.rs), Cloud
-    /// Hypervisor `vcpuN` (vmm/src/cpu.rs), QEMU `CPU N/KVM` where it was
+    /// Hypervisor `vcpuN` (vmm/src/cpu.rs), libkrun as Firecracker, QEMU `CPU N/KVM` where it was
     /// told to name any (`-name debug-threads=on`), and starts them at once.
     fn has_vcpus(&self, process: &Process) -> io::Result<bool> {
         let prefix = match &self.form {
-            Form::Firecracker(_) | Form::E2b(..) => "fc_vcpu",
+            Form::Firecracker(_) | Form::E2b(..) | Form::Libkrun(_) => "fc_vcpu",
             Form::CloudHypervisor(_) => "vcpu",
             Form::Qemu(_) | Form::Daytona(_) => return Ok(true),
         };

@@ -4,7 +4,7 @@ use crate::claims::Claims;
 use crate::ids::is_valid_id;
 use crate::{
     DiscoverConfig, FindError, Found, ProviderKind, Target, cloud_hypervisor, daytona, e2b,
-    firecracker, qemu,
+    firecracker, kata, libkrun, qemu,
 };
 use sandtrace_event::{Count, VmmIdentity};
 use sandtrace_sys::process::{DescriptorKind, ProcRoot, Process};
@@ -33,6 +33,7 @@ pub(crate) enum Form {
     Daytona(daytona::Container),
     CloudHypervisor(cloud_hypervisor::Arguments),
     Qemu(qemu::Arguments),
+    Libkrun(libkrun::Arguments),
 }
 
 impl Sighting {
@@ -62,7 +63,7 @@ impl Sighting {
         };
         let alias = match &form {
             Form::E2b(instance, _) => Some(instance.alias()),
-            _ => None,
+            _ => claimed.as_deref().and_then(kata::sandbox),
         };
         Ok(Some(Self::new(process, name, form, claimed, alias)))
     }
@@ -134,7 +135,7 @@ impl Sighting {
     }
 
     /// Whether its network can be looked for yet: a VMM has a tap open, a
-    /// container always has what it will have.
+    /// container always has what it will have, and libkrun never has any.
     #[must_use]
     pub fn has_network(&self) -> bool {
         let is_tap = |kind: &DescriptorKind| matches!(kind, DescriptorKind::Tap { .. });
@@ -142,7 +143,7 @@ impl Sighting {
             let open = self.process.descriptors().unwrap_or_default().open;
             open.iter().any(|descriptor| is_tap(&descriptor.kind))
         };
-        matches!(self.form, Form::Daytona(_)) || tap()
+        matches!(self.form, Form::Daytona(_) | Form::Libkrun(_)) || tap()
     }
 
     /// Everything about it. Its API is asked at most until `deadline`.
@@ -179,7 +180,7 @@ impl Sighting {
 
     /// What its configuration says; takes until `deadline` at most.
     pub(crate) fn claims(&self, deadline: Instant) -> Claims {
-        match &self.form {
+        let mut claims = match &self.form {
             Form::Firecracker(arguments) => {
                 firecracker::claims(&self.process, arguments, deadline).0
             }
@@ -187,7 +188,12 @@ impl Sighting {
             Form::Daytona(container) => container.claims(),
             Form::CloudHypervisor(arguments) => arguments.claims(&self.process, deadline),
             Form::Qemu(arguments) => arguments.claims(),
+            Form::Libkrun(arguments) => arguments.claims(),
+        };
+        if let Some(sandbox) = kata::sandbox(&self.id) {
+            kata::add(&mut claims, sandbox);
         }
+        claims
     }
 }
 
@@ -199,6 +205,7 @@ impl Form {
             Self::Daytona(_) => ProviderKind::Daytona,
             Self::CloudHypervisor(_) => ProviderKind::CloudHypervisor,
             Self::Qemu(_) => ProviderKind::Qemu,
+            Self::Libkrun(_) => ProviderKind::Libkrun,
         }
     }
 }
@@ -222,6 +229,10 @@ fn recognise(process: &Process, name: &str, rest: &[Vec<u8>]) -> Option<(Form, O
         let arguments = qemu::Arguments::parse(rest);
         let id = arguments.id.clone();
         Some((Form::Qemu(arguments), id))
+    } else if libkrun::is_called(name) {
+        let arguments = libkrun::Arguments::parse(name, rest)?;
+        let id = arguments.id.clone();
+        Some((Form::Libkrun(arguments), id))
     } else {
         None
     }

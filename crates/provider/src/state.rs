@@ -56,7 +56,7 @@ pub fn run_state(proc: &ProcRoot, vmm: &VmmIdentity, deadline: Instant) -> io::R
             "cloud_hypervisor_api",
             cloud_hypervisor::is_paused(process, arguments, deadline),
         ),
-        Form::Qemu(_) | Form::Daytona(_) => return Ok(RUNS),
+        Form::Qemu(_) | Form::Libkrun(_) | Form::Daytona(_) => return Ok(RUNS),
     };
     let state = match paused {
         Some(true) => RunState::Paused,

@@ -22,18 +22,21 @@ pub enum ProviderKind {
     CloudHypervisor,
     /// A QEMU system emulator.
     Qemu,
+    /// A process of microsandbox or krunvm with libkrun in it.
+    Libkrun,
     /// Named by the operator.
     Manual,
 }
 
 impl ProviderKind {
     /// Every kind that can be looked for.
-    pub const DISCOVERED: [Self; 5] = [
+    pub const DISCOVERED: [Self; 6] = [
         Self::Firecracker,
         Self::E2b,
         Self::Daytona,
         Self::CloudHypervisor,
         Self::Qemu,
+        Self::Libkrun,
     ];
 
     /// The word that the trail uses.
@@ -45,6 +48,7 @@ impl ProviderKind {
             Self::Daytona => "daytona",
             Self::CloudHypervisor => "cloud-hypervisor",
             Self::Qemu => "qemu",
+            Self::Libkrun => "libkrun",
             Self::Manual => "manual",
         }
     }
@@ -126,14 +130,25 @@ pub struct Disk {
 }
 
 impl Target {
+    /// Whether its process is a VMM, not the agent's own. An overlay is the
+    /// kernel's, which host and sandbox share, save where a VMM itself serves it.
+    #[must_use]
+    pub fn is_vm(&self) -> bool {
+        match self.provider {
+            ProviderKind::Daytona => false,
+            ProviderKind::Libkrun => true,
+            _ => self.overlay.is_none(),
+        }
+    }
+
     /// From where what is captured of it is seen: a VM from outside of its
     /// guest, a container by the kernel that it shares.
     #[must_use]
     pub fn tier(&self) -> EvidenceTier {
-        if self.provider == ProviderKind::Daytona || self.overlay.is_some() {
-            EvidenceTier::Kernel
-        } else {
+        if self.is_vm() {
             EvidenceTier::Hypervisor
+        } else {
+            EvidenceTier::Kernel
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Started without arguments as process 1 it boots the VM and then starts itself again as
 //! `agent --root /disk`. A namespace sandbox starts it as `agent` right away.
-//! Called `firecracker` or `cloud-hypervisor` it stands in for that VMM.
+//! Called `firecracker`, `cloud-hypervisor` or `msbrun` it stands in for that VMM.
 
 mod init;
 mod play;

@@ -6,9 +6,7 @@ use crate::exit::{Exit, Failure};
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper, mounts_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
-use sandtrace_event::{
-    BackendInForce, Coverage, Digest, EvidenceTier, Layer, TapIdentity, TrailStart,
-};
+use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, TrailStart};
 use sandtrace_provider::{Disk, DiskFormat, Target};
 use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netns::NetnsError;
@@ -114,8 +112,7 @@ pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource 
             ..settings.files.clone()
         },
         name: overlay.identity.path.clone(),
-        // An overlay is the kernel's, which host and sandbox share.
-        tier: EvidenceTier::Kernel,
+        tier: settings.target.tier(),
     }
 }
 

@@ -105,7 +105,7 @@ impl Chosen {
         let target = &settings.target;
         match (settings.syscalls, &target.vmm) {
             (SyscallMode::Off, _) => Ok(Self::off("not asked for")),
-            (mode, Some(_)) if target.overlay.is_some() => Self::off_unless_asked(mode, NO_VM),
+            (mode, Some(_)) if !target.is_vm() => Self::off_unless_asked(mode, NO_VM),
             (mode, None) => Self::off_unless_asked(mode, NO_PROCESS),
             (SyscallMode::Auto, Some(vmm)) => Ok(Self::automatically(vmm)),
             (SyscallMode::Ebpf, Some(vmm)) => {
@@ -131,7 +131,7 @@ impl Chosen {
         let target = &settings.target;
         match (&programs.hub, &target.vmm) {
             (None, _) => Self::off(&programs.why),
-            (_, Some(_)) if target.overlay.is_some() => Self::off(NO_VM),
+            (_, Some(_)) if !target.is_vm() => Self::off(NO_VM),
             (_, None) => Self::off(NO_PROCESS),
             (Some(hub), Some(vmm)) => Self::counted(vmm, hub, &programs.why)
                 .unwrap_or_else(|error| Self::off(&error.to_string())),

@@ -10,16 +10,17 @@
 )]
 
 mod again;
+mod apart;
 mod calls;
 mod compliance;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod crowded;
+#[cfg(test)]
 mod escape;
 #[cfg(test)]
 mod file_events;
-#[cfg(test)]
-mod crowded;
 mod fleet;
 mod hostile;
 mod hub;

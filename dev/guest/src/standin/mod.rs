@@ -5,6 +5,7 @@ mod api;
 mod cloud_hypervisor;
 mod config;
 mod firecracker;
+mod libkrun;
 mod machine;
 
 use std::ffi::{OsStr, OsString};
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 pub(crate) enum Vmm {
     Firecracker,
     CloudHypervisor,
+    Libkrun,
 }
 
 impl Vmm {
@@ -23,6 +25,7 @@ impl Vmm {
         match Path::new(program).file_name()?.to_str()? {
             "firecracker" => Some(Self::Firecracker),
             "cloud-hypervisor" => Some(Self::CloudHypervisor),
+            "msbrun" => Some(Self::Libkrun),
             _ => None,
         }
     }
@@ -37,6 +40,7 @@ pub(crate) fn run(vmm: Vmm, args: &[OsString]) -> ExitCode {
     let outcome = match vmm {
         Vmm::Firecracker => firecracker::run(&args),
         Vmm::CloudHypervisor => cloud_hypervisor::run(&args),
+        Vmm::Libkrun => libkrun::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -74,6 +74,7 @@ impl Plan {
                 let option = format!("path={}", plan.socket.display());
                 plan.arguments = vec!["--api-socket".into(), option.into()];
             }
+            StandInForm::Libkrun => plan.libkrun(&dir, id)?,
         }
         Ok(plan)
     }
@@ -162,6 +163,24 @@ impl Plan {
                 .map_err(doing(format!("write {}", metadata.display())))?;
         }
         fs::write(&file, body.to_string()).map_err(doing(format!("write {}", file.display())))
+    }
+
+    /// As microsandbox-core starts it (bin/msbrun.rs): layers from the lowest
+    /// on, the writable one last; variables of the guest among the arguments.
+    fn libkrun(&mut self, dir: &Path, id: &str) -> Result<(), LabError> {
+        let (lower, upper) = (dir.join("layer"), dir.join("rw").join(id));
+        fs::create_dir(&lower)
+            .and_then(|()| fs::create_dir_all(&upper))
+            .map_err(doing(format!("create {}", upper.display())))?;
+        let layer = |path: &Path| format!("--overlayfs-layer={}", path.display());
+        let secret = format!("--env=OPENAI_API_KEY={}", super::CANARY);
+        let words = ["microvm", "--num-vcpus=1", "--memory-mib=128", &secret];
+        self.arguments = words.map(OsString::from).into();
+        self.arguments
+            .extend([layer(&lower).into(), layer(&upper).into()]);
+        self.arguments.push("--exec-path=/bin/sh".into());
+        self.disk = upper;
+        Ok(())
     }
 
     fn containerd(&mut self, dir: &Path, id: &str) -> Result<(), LabError> {

@@ -48,10 +48,13 @@ pub enum StandInForm {
     E2b,
     /// Cloud Hypervisor.
     CloudHypervisor,
+    /// microsandbox's `msbrun microvm`: no tap and no drive, but a directory
+    /// that its guest writes to, with the sandbox's name.
+    Libkrun,
 }
 
 impl StandInForm {
-    /// Every form.
+    /// Every form with a tap and a drive.
     pub const ALL: [Self; 6] = [
         Self::Firecracker,
         Self::Jailed,
@@ -75,6 +78,7 @@ impl StandInForm {
     fn program_name(self) -> &'static str {
         match self {
             Self::CloudHypervisor => "cloud-hypervisor",
+            Self::Libkrun => "msbrun",
             _ => "firecracker",
         }
     }
@@ -176,7 +180,8 @@ impl StandIn {
         &self.netns
     }
 
-    /// The drive's file as this host names it.
+    /// The drive's file as this host names it; without a drive, the directory
+    /// that the guest writes to.
     #[must_use]
     pub fn disk(&self) -> &Path {
         &self.plan.disk
@@ -208,7 +213,7 @@ impl StandIn {
     pub fn configure(&self, config: &StandInConfig) -> Result<(), LabError> {
         let disk = &self.plan.disk_inside;
         match config.form {
-            StandInForm::ConfigFile => Ok(()),
+            StandInForm::ConfigFile | StandInForm::Libkrun => Ok(()),
             StandInForm::CloudHypervisor => {
                 let body = json!({
                     "payload": {"kernel": self.plan.kernel, "cmdline": config.boot_args},
@@ -273,7 +278,7 @@ impl StandIn {
     /// When it does not answer or says no.
     pub fn start(&self) -> Result<(), LabError> {
         match self.plan.form {
-            StandInForm::ConfigFile => Ok(()),
+            StandInForm::ConfigFile | StandInForm::Libkrun => Ok(()),
             StandInForm::CloudHypervisor => self.put("/api/v1/vm.boot", &Value::Null),
             _ => self.put("/actions", &json!({"action_type": "InstanceStart"})),
         }

@@ -1,12 +1,12 @@
 //! Files of a sandbox that are too large, or have too much on them, to be
-//! read in full.
+//! read in full; and an upper dir that another one has taken the place of.
 
 use super::super::super::testing::{Report, has_program, is_root, run, set_xattr};
 use super::super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
 use super::{Mounted, home, scan};
 use sandtrace_event::{FileOp, GapCause, HashScope, QuiesceMethod};
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -234,4 +234,42 @@ fn an_overlay_whose_marks_cannot_be_read_is_a_gap() {
     assert_eq!(blind.len(), 1, "{blind:?}");
     assert!(blind[0].detail.contains("CAP_SYS_ADMIN"), "{blind:?}");
     assert_eq!(gaps(OverlayXattrs::User), []);
+}
+
+/// A path that names another directory by now is not the upper dir that was found.
+#[test]
+fn another_upper_dir_than_the_one_that_was_found_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let upper = dir.path().join("upper");
+    fs::create_dir(&upper).unwrap();
+    let attach = |expected| {
+        let source = Source::Overlay {
+            upper: upper.clone(),
+            lowers: Vec::new(),
+        };
+        let config = FsConfig {
+            expected,
+            ..FsConfig::default()
+        };
+        FsCollector::attach(source, config)
+    };
+    let stat = rustix::fs::stat(&upper).unwrap();
+    let (major, minor) = (
+        rustix::fs::major(stat.st_dev),
+        rustix::fs::minor(stat.st_dev),
+    );
+    let found = sandtrace_event::DiskIdentity {
+        device: format!("{major}:{minor}"),
+        inode: sandtrace_event::Count(stat.st_ino),
+        path: upper.display().to_string(),
+        kind: "overlay".to_owned(),
+    };
+    assert!(attach(Some(found.clone())).is_ok());
+    fs::rename(&upper, dir.path().join("away")).unwrap();
+    fs::create_dir(&upper).unwrap();
+    let error = attach(Some(found.clone())).unwrap_err().to_string();
+    assert!(error.contains("is not the disk that was found"), "{error}");
+    fs::remove_dir(&upper).unwrap();
+    symlink(dir.path().join("away"), &upper).unwrap();
+    assert!(attach(Some(found)).is_ok(), "the same by another name");
 }
