@@ -6,7 +6,7 @@ use crate::{ProcRoot, cloud_hypervisor, firecracker};
 use sandtrace_event::{RunState, VmmIdentity};
 use sandtrace_sys::process::Process;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 /// A state, and who says so.
@@ -74,19 +74,24 @@ const RUNS: StateWord = StateWord {
 /// `frozen 1` in `cgroup.events` of its cgroup (cgroups(7)); `docker pause`
 /// does that.
 fn is_frozen(process: &Process) -> bool {
-    let Ok(cgroup) = process.cgroup() else {
+    let Some(cgroup) = cgroup_of(process) else {
         return false;
     };
+    let events = std::fs::read_to_string(cgroup.join(EVENTS)).unwrap_or_default();
+    events.lines().any(|line| line == "frozen 1")
+}
+
+/// What the kernel says of a cgroup, and tells inotify of.
+pub(crate) const EVENTS: &str = "cgroup.events";
+
+/// The directory of its cgroup in the unified hierarchy; `None` for the root.
+pub(crate) fn cgroup_of(process: &Process) -> Option<PathBuf> {
+    let cgroup = process.cgroup().ok()?;
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
-    let relative = Path::new(&cgroup)
-        .strip_prefix("/")
-        .unwrap_or(Path::new(""));
+    let relative = Path::new(&cgroup).strip_prefix("/").ok()?;
     if relative.as_os_str().is_empty() || !relative.components().all(inside) {
-        return false;
+        return None;
     }
-    CGROUPS.iter().any(|root| {
-        let events = Path::new(root).join(relative).join("cgroup.events");
-        let events = std::fs::read_to_string(events).unwrap_or_default();
-        events.lines().any(|line| line == "frozen 1")
-    })
+    let dirs = CGROUPS.iter().map(|root| Path::new(root).join(relative));
+    dirs.into_iter().find(|dir| dir.join(EVENTS).exists())
 }

@@ -3,10 +3,13 @@
 //! namespace.
 
 use crate::netlink::{self, messages, u32_at};
+use crate::netns::within;
+use crate::pidns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::CONNECTOR;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// What happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,11 @@ const DATA: usize = HEAD + 16;
 /// Room for events that wait, in bytes.
 const BUFFER: usize = 4 << 20;
 
+/// The first network namespace, the only one with a connector. It is that of
+/// kthreadd, which is process 2 of the first PID namespace and stays where the
+/// kernel began; process 1 may have moved.
+const FIRST: &str = "/proc/2/ns/net";
+
 impl ProcEvents {
     /// Begins to listen.
     ///
@@ -46,6 +54,23 @@ impl ProcEvents {
     /// Without `CAP_NET_ADMIN`, outside of the first PID namespace, or where
     /// the kernel was built without `CONFIG_PROC_EVENTS`.
     pub fn open() -> io::Result<Self> {
+        // Where somebody else listens they come in any namespace, with the
+        // first one's numbers, which here are those of other processes.
+        if !pidns::is_initial() {
+            let why = "they have the ids of the first PID namespace, and this is another";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        match Self::open_here() {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                let first = within(Some(Path::new(FIRST)), Self::open_here);
+                // Why it cannot be entered says less.
+                first.unwrap_or(Err(error))
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_here() -> io::Result<Self> {
         let socket = netlink::open(Some(CONNECTOR), PROC)?;
         let forced = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER);
         if forced.is_err() {

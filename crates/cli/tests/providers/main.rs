@@ -27,5 +27,6 @@ mod hub;
 mod orchestrated;
 mod orders;
 mod reloaded;
+mod senses;
 mod side_by_side;
 mod support;

@@ -22,7 +22,7 @@ const MAX_BODY: usize = 1 << 20;
 /// What the command line says (docs/api.md and `--help` of Cloud Hypervisor).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
-    api_socket: Option<PathBuf>,
+    pub(crate) api_socket: Option<PathBuf>,
     uuid: Option<String>,
 }
 

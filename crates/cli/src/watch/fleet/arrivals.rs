@@ -1,16 +1,17 @@
-//! Sandboxes as they arrive: by the kernel's word when a program starts, and
+//! Sandboxes as they arrive: by the kernel's word when something happens, and
 //! by looking at all processes and at Docker now and then. Those that are
 //! watched are looked at further: what they are made of may not be there yet,
 //! or may change.
 
-use super::Shared;
 use super::following::Following;
 use super::known::{Known, Name};
 use super::sandbox::lock;
+use super::senses::Senses;
 use super::told::Told;
+use super::{Shared, State};
 use crate::watch::outlet::Key;
-use sandtrace_provider::{Containers, DiscoverConfig, ProcRoot, Sighting, sightings};
-use sandtrace_sys::proc_events::{ProcEvent, ProcEvents};
+use sandtrace_provider::{Containers, ProcRoot, Sighting, sightings};
+use sandtrace_sys::proc_events::ProcEvents;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -114,53 +115,44 @@ impl Arrivals {
     /// looks different.
     pub(super) fn watch(
         &self,
-        shared: &Shared,
+        state: &State,
         events: Option<ProcEvents>,
         news: &Receiver<News>,
         jobs: &Sender<Job>,
     ) {
-        let mut events = events;
+        let mut senses = Senses::new(events);
         let mut looks = Looks::default();
         let proc = ProcRoot::host();
         while !self.is_over() {
-            self.take_events(
-                &proc,
-                shared.edition().discover(),
-                &mut events,
-                &mut looks.waiting,
-            );
+            let heard = senses.hear(&proc, Instant::now());
+            let edition = state.shared.edition();
+            for pid in heard.processes {
+                if let Ok(Some(sighting)) = Sighting::of_process(&proc, pid, edition.discover())
+                    && self.is_due(&sighting)
+                {
+                    looks.waiting.push(Waiting::new(Box::new(sighting)));
+                }
+            }
+            for pid in heard.frozen {
+                state.states.hurry(pid);
+            }
             for news in news.try_iter() {
                 match news {
                     News::Seen(sighting) => looks.waiting.push(Waiting::new(sighting)),
-                    News::Watched(following) => looks.follow(*following),
+                    News::Watched(following) => {
+                        if following.is_new() {
+                            senses.follow(following.sighting());
+                        }
+                        looks.follow(*following);
+                    }
                 }
             }
-            looks.hurry(&std::mem::take(&mut *lock(&shared.losers)));
+            looks.hurry(&std::mem::take(&mut *lock(&state.shared.losers)));
             let now = Instant::now();
-            looks.look(now, jobs);
-            sleep(events.as_ref(), looks.next(), now);
-        }
-    }
-
-    fn take_events(
-        &self,
-        proc: &ProcRoot,
-        config: &DiscoverConfig,
-        events: &mut Option<ProcEvents>,
-        waiting: &mut Vec<Waiting>,
-    ) {
-        let Some(open) = events else { return };
-        let read = open.read(|event| {
-            // What was lost the rescan finds.
-            let ProcEvent::Exec(pid) = event else { return };
-            if let Ok(Some(sighting)) = Sighting::of_process(proc, pid, config)
-                && self.is_due(&sighting)
-            {
-                waiting.push(Waiting::new(Box::new(sighting)));
+            for pid in looks.look(now, jobs) {
+                senses.forget(pid);
             }
-        });
-        if read.is_err() {
-            *events = None;
+            senses.sleep(looks.next(), now);
         }
     }
 }
@@ -169,23 +161,6 @@ impl Arrivals {
 pub(super) fn lives((pid, start_ticks): &Name) -> bool {
     let now = ProcRoot::host().process(*pid);
     now.is_ok_and(|now| now.start_ticks() == *start_ticks)
-}
-
-fn sleep(events: Option<&ProcEvents>, next: Option<Instant>, now: Instant) {
-    let left = next.map_or(Duration::from_millis(50), |at| {
-        at.saturating_duration_since(now)
-    });
-    let left = left.min(Duration::from_millis(50));
-    let Some(events) = events else {
-        return std::thread::sleep(left);
-    };
-    let timeout = rustix::event::Timespec::try_from(left).unwrap_or_default();
-    let mut fds = [rustix::event::PollFd::new(
-        events,
-        rustix::event::PollFlags::IN,
-    )];
-    // Interrupted or not, the loop looks again.
-    let _woken = rustix::event::poll(&mut fds, Some(&timeout));
 }
 
 impl Looks {
@@ -211,8 +186,9 @@ impl Looks {
         }
     }
 
-    /// Nobody attaches any more where handing on fails.
-    fn look(&mut self, now: Instant, jobs: &Sender<Job>) {
+    /// Nobody attaches any more where handing on fails. Answers whose watch is over.
+    fn look(&mut self, now: Instant, jobs: &Sender<Job>) -> Vec<u32> {
+        let mut over = Vec::new();
         for waiter in std::mem::take(&mut self.waiting) {
             match waiter.look(now) {
                 Look::Wait(waiter) => self.waiting.push(waiter),
@@ -223,14 +199,14 @@ impl Looks {
         let later = self.followed.split_off(&(now, Key::MAX));
         for mut following in std::mem::replace(&mut self.followed, later).into_values() {
             if following.is_over() {
-                continue;
-            }
-            if following.looks_different(now) {
+                over.push(following.sighting().pid());
+            } else if following.looks_different(now) {
                 _ = jobs.send(Job::Describe(Box::new(following)));
             } else {
                 self.follow(following);
             }
         }
+        over
     }
 
     fn next(&self) -> Option<Instant> {

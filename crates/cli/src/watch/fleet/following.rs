@@ -125,6 +125,11 @@ impl Following {
         &self.sighting
     }
 
+    /// Whether nobody looked at it further yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.descriptions == 0
+    }
+
     /// Whether its trail is closed.
     pub(super) fn is_over(&self) -> bool {
         self.lane.load.has_failed()

@@ -14,6 +14,7 @@ mod known;
 mod limits;
 mod sandbox;
 mod scans;
+mod senses;
 mod states;
 mod told;
 mod trails;
@@ -188,7 +189,7 @@ fn announce(rules: &Rules, without_events: Option<&std::io::Error>) {
     ));
     if let Some(why) = without_events {
         show::tell(&format!(
-            "  sandboxes are noticed up to a second after their start: {why}"
+            "  no process events ({why}): sandboxes are noticed by inotify and by looking, within a second"
         ));
     }
     if rules.policy.is_none() {
@@ -297,7 +298,7 @@ impl Fleet {
                 rescan.arrivals.rescan(&rescan.shared, &seen);
             })?,
             spawn("arrivals", move || {
-                watch.arrivals.watch(&watch.shared, events, &found, &job);
+                watch.arrivals.watch(&watch, events, &found, &job);
             })?,
         ];
         Ok(Self {

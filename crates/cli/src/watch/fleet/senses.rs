@@ -1,0 +1,232 @@
+//! What tells that something may have changed: the kernel's process events,
+//! and inotify on cgroups and, where there are no process events, on the
+//! directories in which sandboxes show. None of them is relied on: the look at
+//! everything is the net.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use sandtrace_provider::{ProcRoot, Sighting, USUAL_FOLDERS};
+use sandtrace_sys::proc_events::{ProcEvent, ProcEvents};
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest sleep.
+const NAP: Duration = Duration::from_millis(50);
+
+/// Without process events, time between two looks for new processes.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// After something showed in a directory, and for how long.
+const RESTLESS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
+/// For so long a process may still become a VMM: it is made by a fork first.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// Most directories that are watched.
+const MOST_FOLDERS: usize = 1024;
+
+/// Events that are read in one go.
+const AT_ONCE: usize = 4096;
+
+/// What was heard.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Processes that may be VMMs.
+    pub(super) processes: Vec<u32>,
+    /// Watched ones whose cgroup was frozen or thawed.
+    pub(super) frozen: Vec<u32>,
+}
+
+pub(super) struct Senses {
+    events: Option<ProcEvents>,
+    files: Option<Files>,
+    newcomers: Newcomers,
+}
+
+impl Senses {
+    pub(super) fn new(events: Option<ProcEvents>) -> Self {
+        let mut senses = Self {
+            events,
+            // Without any the intervals hold.
+            files: Files::open().ok(),
+            newcomers: Newcomers::default(),
+        };
+        if senses.events.is_none() {
+            senses.do_without_events();
+        }
+        senses
+    }
+
+    /// What has happened since the last call; does not wait.
+    pub(super) fn hear(&mut self, proc: &ProcRoot, now: Instant) -> Heard {
+        let mut heard = Heard::default();
+        if let Some(events) = &mut self.events {
+            let read = events.read(|event| {
+                // What was lost the look at everything finds.
+                if let ProcEvent::Exec(pid) = event {
+                    heard.processes.push(pid);
+                }
+            });
+            if read.is_err() {
+                self.do_without_events();
+            }
+        }
+        let stirred = self
+            .files
+            .as_mut()
+            .is_some_and(|it| it.read(&mut heard.frozen));
+        if self.events.is_none() {
+            if stirred {
+                self.newcomers.restless_until = Some(now + RESTLESS.1);
+            }
+            self.newcomers.look(proc, now, &mut heard.processes);
+        }
+        heard
+    }
+
+    /// Listens to what concerns one that is watched, and to where the next of
+    /// its kind will show.
+    pub(super) fn follow(&mut self, sighting: &Sighting) {
+        let Some(files) = &mut self.files else { return };
+        if let Some(events) = sighting.cgroup_events() {
+            files.follow(&events, sighting.pid());
+        }
+        if self.events.is_none() {
+            for folder in sighting.folders() {
+                files.watch(&folder);
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, pid: u32) {
+        if let Some(files) = &mut self.files {
+            files.forget(pid);
+        }
+    }
+
+    /// Until something can be heard, or `next`.
+    pub(super) fn sleep(&self, next: Option<Instant>, now: Instant) {
+        let own = self.newcomers.next().filter(|_| self.events.is_none());
+        let next = next.into_iter().chain(own).min();
+        let left = next.map_or(NAP, |at| at.saturating_duration_since(now));
+        let timeout = Timespec::try_from(left.min(NAP)).unwrap_or_default();
+        let events = self.events.iter().map(|it| PollFd::new(it, PollFlags::IN));
+        let files = self.files.iter();
+        let files = files.map(|it| PollFd::new(&it.inotify, PollFlags::IN));
+        let mut fds: Vec<_> = events.chain(files).collect();
+        // Interrupted or not, who sleeps looks again.
+        let _woken = poll(&mut fds, Some(&timeout));
+    }
+
+    fn do_without_events(&mut self) {
+        self.events = None;
+        if let Some(files) = &mut self.files {
+            for folder in USUAL_FOLDERS {
+                files.watch(Path::new(folder));
+            }
+        }
+    }
+}
+
+/// Files and directories of which the kernel tells.
+struct Files {
+    inotify: OwnedFd,
+    folders: BTreeMap<i32, PathBuf>,
+    /// Who is in a cgroup.
+    cgroups: BTreeMap<i32, Vec<u32>>,
+}
+
+impl Files {
+    fn open() -> io::Result<Self> {
+        Ok(Self {
+            inotify: init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            folders: BTreeMap::new(),
+            cgroups: BTreeMap::new(),
+        })
+    }
+
+    /// One that is not there, or cannot be watched, tells nothing.
+    fn watch(&mut self, folder: &Path) {
+        let is_known = self.folders.values().any(|known| known == folder);
+        if is_known || self.folders.len() >= MOST_FOLDERS {
+            return;
+        }
+        let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        if let Ok(watch) = add_watch(&self.inotify, folder, flags) {
+            self.folders.insert(watch, folder.to_owned());
+        }
+    }
+
+    fn follow(&mut self, events: &Path, pid: u32) {
+        if let Ok(watch) = add_watch(&self.inotify, events, WatchFlags::MODIFY) {
+            self.cgroups.entry(watch).or_default().push(pid);
+        }
+    }
+
+    /// The kernel drops the watch of a cgroup that goes.
+    fn forget(&mut self, pid: u32) {
+        for pids in self.cgroups.values_mut() {
+            pids.retain(|other| *other != pid);
+        }
+    }
+
+    /// Whether something showed in a directory.
+    fn read(&mut self, frozen: &mut Vec<u32>) -> bool {
+        let mut stirred = false;
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        for _ in 0..AT_ONCE {
+            let Ok(event) = reader.next() else { break };
+            let (watch, flags) = (event.wd(), event.events());
+            if flags.contains(ReadFlags::IGNORED) {
+                self.folders.remove(&watch);
+                self.cgroups.remove(&watch);
+            } else if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                stirred = true;
+                frozen.extend(self.cgroups.values().flatten());
+            } else if let Some(pids) = self.cgroups.get(&watch) {
+                frozen.extend(pids);
+            } else {
+                stirred |= self.folders.contains_key(&watch);
+            }
+        }
+        stirred
+    }
+}
+
+/// Processes that are new, where no event tells of them.
+#[derive(Default)]
+struct Newcomers {
+    /// All that there are, and when each was seen first.
+    seen: BTreeMap<u32, Instant>,
+    looked: Option<Instant>,
+    restless_until: Option<Instant>,
+}
+
+impl Newcomers {
+    fn next(&self) -> Option<Instant> {
+        let looked = self.looked?;
+        let is_restless = self.restless_until.is_some_and(|until| looked < until);
+        Some(looked + if is_restless { RESTLESS.0 } else { LOOK })
+    }
+
+    fn look(&mut self, proc: &ProcRoot, now: Instant, found: &mut Vec<u32>) {
+        if self.next().is_some_and(|next| now < next) {
+            return;
+        }
+        self.looked = Some(now);
+        // The next look may be luckier.
+        let Ok(pids) = proc.pids() else { return };
+        self.seen.retain(|pid, _| pids.binary_search(pid).is_ok());
+        for pid in pids {
+            let since = *self.seen.entry(pid).or_insert(now);
+            if now.saturating_duration_since(since) < YOUNG {
+                found.push(pid);
+            }
+        }
+    }
+}
