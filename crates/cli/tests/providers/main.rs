@@ -29,4 +29,5 @@ mod orders;
 mod reloaded;
 mod senses;
 mod side_by_side;
+mod snapshots;
 mod support;

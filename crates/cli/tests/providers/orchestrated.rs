@@ -53,7 +53,7 @@ fn talker(lab: &Alone, id: &str) -> StandInConfig {
 }
 
 fn boot(vmm: &StandIn, config: &StandInConfig) {
-    let boot = json!({"kernel_image_path": "", "boot_args": config.boot_args});
+    let boot = json!({"kernel_image_path": "/boot/vmlinux", "boot_args": config.boot_args});
     vmm.put("/boot-source", &boot).unwrap();
 }
 

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Time for all answers together.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is said of a guest that goes on from a snapshot.
+const RESTORED: (&str, &str) = ("firecracker.guest", "restored");
+
 /// Longest answer.
 const MAX_BODY: usize = 1 << 20;
 
@@ -56,11 +59,16 @@ pub(super) fn claims(
     deadline: Instant,
 ) -> Result<(Claims, Option<Vec<u8>>), ApiError> {
     let mut client = connect(process, socket, deadline)?;
-    instance(&mut client, arguments)?;
+    let info = instance(&mut client, arguments)?;
     let config = get(&mut client, "/vm/config")?;
     let config = VmConfig::parse(&config.body)
         .map_err(|error| ApiError::Json("/vm/config", place_of(&error)))?;
+    let restored = matches!(info.state.as_str(), "Running" | "Paused") && !config.was_booted();
     let mut claims = config.claims();
+    if restored {
+        let (name, value) = RESTORED;
+        claims.labels.insert(name.to_owned(), value.to_owned());
+    }
     // 400 where there is no metadata; nothing else of it is looked at.
     let metadata = get(&mut client, "/mmds").ok().map(|answer| answer.body);
     claims.agent_id = metadata.as_deref().and_then(agent_id);

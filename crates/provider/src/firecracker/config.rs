@@ -17,6 +17,8 @@ const MAX_DEVICES: usize = 256;
 pub(super) struct VmConfig {
     #[serde(default)]
     drives: Vec<DriveConfig>,
+    #[serde(default, rename = "boot-source")]
+    boot_source: BootSource,
     #[serde(default, rename = "network-interfaces")]
     network_interfaces: Vec<InterfaceConfig>,
     #[serde(default, rename = "mmds-config")]
@@ -25,6 +27,12 @@ pub(super) struct VmConfig {
     vsock: Option<IgnoredAny>,
     #[serde(default)]
     pmem: Option<Vec<PmemConfig>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct BootSource {
+    #[serde(default)]
+    kernel_image_path: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -51,6 +59,12 @@ struct PmemConfig {
 impl VmConfig {
     pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
+    }
+
+    /// Whether a guest that runs with it was booted by this VMM, not taken
+    /// over from a snapshot, of which no boot source is told.
+    pub(super) fn was_booted(&self) -> bool {
+        !self.boot_source.kernel_image_path.is_empty()
     }
 
     pub(super) fn claims(self) -> Claims {

@@ -88,7 +88,7 @@ impl Host {
     pub(super) fn send(&self, boot_args: &str) -> Result<()> {
         for place in &self.places {
             let config = json!({
-                "boot-source": {"kernel_image_path": "", "boot_args": boot_args},
+                "boot-source": {"kernel_image_path": "/boot/vmlinux", "boot_args": boot_args},
                 "drives": [{
                     "drive_id": "rootfs", "path_on_host": place.image,
                     "is_root_device": true, "is_read_only": false,

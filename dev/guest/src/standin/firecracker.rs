@@ -14,6 +14,9 @@ const DEFAULT_SOCKET: &str = "/run/firecracker.socket";
 /// The version that the recorded answers are of.
 const VERSION: &str = "1.17.0-dev";
 
+/// What a snapshot of x86_64 begins with (src/vmm/src/snapshot/mod.rs).
+const MAGIC: [u8; 8] = 0x0710_1984_8664_0000_u64.to_le_bytes();
+
 /// A VM as its API shows it.
 struct Vm {
     id: String,
@@ -115,6 +118,8 @@ impl Vm {
                 Answer::done(self.start())
             }
             ("PATCH", "/vm") => Answer::done(self.change_state(&body)),
+            ("PUT", "/snapshot/create") => Answer::done(self.snapshot(&body)),
+            ("PUT", "/snapshot/load") => Answer::done(self.restore(&body)),
             (method, path) => Answer::fault(&format!(
                 "Invalid request method and/or path: {method} {}.",
                 path.trim_start_matches('/')
@@ -150,6 +155,32 @@ impl Vm {
         self.machine.start("fc_vcpu 0")
     }
 
+    /// Of the real files' form these have but the magic number.
+    fn snapshot(&self, body: &Value) -> Result<(), String> {
+        if self.state != "Paused" {
+            return Err("save/restore unavailable while running".to_owned());
+        }
+        let devices = json!({
+            "drives": self.config.drives, "network-interfaces": self.config.interfaces,
+            "boot-source": {"kernel_image_path": "", "boot_args": self.machine.boot_args},
+        });
+        let bytes = [&MAGIC[..], devices.to_string().as_bytes()].concat();
+        write(text(body, "snapshot_path")?, &bytes)?;
+        write(text(body, "mem_file_path")?, &[0; 4096])
+    }
+
+    /// A VM that goes on has no boot source.
+    fn restore(&mut self, body: &Value) -> Result<(), String> {
+        let path = text(body, "snapshot_path")?;
+        let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+        let devices = bytes.strip_prefix(&MAGIC).ok_or("not a snapshot")?;
+        let devices: FileConfig =
+            serde_json::from_slice(devices).map_err(|error| format!("{path}: {error}"))?;
+        self.configure(devices)?;
+        self.config.boot_source = BootSource::default();
+        Ok(())
+    }
+
     fn change_state(&mut self, body: &Value) -> Result<(), String> {
         self.state = match body.get("state").and_then(Value::as_str) {
             Some("Paused") => "Paused",
@@ -158,6 +189,15 @@ impl Vm {
         };
         Ok(())
     }
+}
+
+fn text<'a>(body: &'a Value, name: &str) -> Result<&'a str, String> {
+    let value = body.get(name).and_then(Value::as_str);
+    value.ok_or_else(|| format!("missing field `{name}`"))
+}
+
+fn write(path: &str, bytes: &[u8]) -> Result<(), String> {
+    std::fs::write(path, bytes).map_err(|error| format!("{path}: {error}"))
 }
 
 /// A body as Firecracker takes it.

@@ -31,7 +31,7 @@ pub(super) struct Plan {
     pub(super) disk: PathBuf,
     /// The same as the VMM names it.
     pub(super) disk_inside: PathBuf,
-    /// A kernel for the real program; the stand-in needs none.
+    /// A kernel for the real program; the stand-in does not open it.
     pub(super) kernel: PathBuf,
 }
 
@@ -42,7 +42,7 @@ impl Plan {
         let real = config.form.real().filter(|_| config.real);
         let (program, kernel) = match real {
             Some(real) => (real, kernel::locate()?.vmlinuz),
-            None => (guest_binary()?, PathBuf::new()),
+            None => (guest_binary()?, PathBuf::from("/boot/vmlinux")),
         };
         let socket = dir.join("api.sock");
         let id = &config.sandbox_id;

@@ -304,6 +304,32 @@ impl StandIn {
         }
     }
 
+    /// Makes a snapshot of its guest, which must be paused, in this directory.
+    /// Firecracker only.
+    ///
+    /// # Errors
+    /// When it does not answer or says no.
+    pub fn snapshot(&self, dir: &Path) -> Result<(), LabError> {
+        let body = json!({
+            "snapshot_type": "Full",
+            "snapshot_path": dir.join("snapshot"), "mem_file_path": dir.join("memory"),
+        });
+        self.put("/snapshot/create", &body)
+    }
+
+    /// Goes on where that one stopped, with its drives and taps. Firecracker
+    /// only, and not configured yet.
+    ///
+    /// # Errors
+    /// When it does not answer or says no.
+    pub fn restore(&self, dir: &Path) -> Result<(), LabError> {
+        let memory = json!({"backend_type": "File", "backend_path": dir.join("memory")});
+        let body = json!({
+            "snapshot_path": dir.join("snapshot"), "mem_backend": memory, "resume_vm": true,
+        });
+        self.put("/snapshot/load", &body)
+    }
+
     /// Orders something by its API.
     ///
     /// # Errors

@@ -1,0 +1,105 @@
+//! Snapshots that a VMM makes of its guest, and guests that go on from one.
+
+use crate::fleet::{Watch, of_type, records};
+use crate::support::{Alone, config, lab, started};
+use sandtrace_lab::{StandInConfig, StandInForm};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+fn talker(lab: &Alone, form: StandInForm, id: &str) -> StandInConfig {
+    StandInConfig {
+        boot_args: "standin.frames=100000 standin.gap_ms=20 standin.delay_ms=50".to_owned(),
+        ..config(lab, form, id)
+    }
+}
+
+/// Paths that the VMM opened for writing.
+fn written(records: &[Value]) -> Vec<String> {
+    let calls = of_type(records, "syscall_activity").into_iter();
+    let calls = calls.map(|record| &record["payload"]["call"]);
+    calls
+        .filter(|call| call["detail"] == "for writing")
+        .map(|call| call["path"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn labels(record: &Value) -> &Value {
+    &record["payload"]["labels"]["firecracker.guest"]
+}
+
+/// What differs between two copies of a disk.
+fn differences(before: &Path, after: &Path) -> String {
+    let mut fsdiff = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+    let output = fsdiff
+        .arg("fsdiff")
+        .arg(before)
+        .arg(after)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_snapshot_and_the_guest_that_goes_on_from_it_are_on_record() {
+    let Some(lab) = lab("a_snapshot_and_the_guest_that_goes_on_from_it_are_on_record") else {
+        return;
+    };
+    let dir = lab.dir().join("point");
+    fs::create_dir(&dir).unwrap();
+    let more = [
+        "--syscalls",
+        "ebpf",
+        "--syscall-interval",
+        "300ms",
+        "--state-interval",
+        "100ms",
+    ];
+    let watch = Watch::start(&lab, &more);
+    let (first, second) = (format!("i{}made", lab.id()), format!("i{}goes", lab.id()));
+    let before = talker(&lab, StandInForm::E2b, &first);
+    let mut vmm = started(&lab, &before);
+    watch.await_trail(&first, "network_egress");
+    vmm.pause(true).unwrap();
+    watch.await_trail(&first, "\"paused\"");
+    vmm.snapshot(&dir).unwrap();
+    // The snapshot holds no disk: whoever makes it keeps a copy.
+    fs::copy(&before.disk, dir.join("rootfs.ext4")).unwrap();
+    vmm.pause(false).unwrap();
+    watch.await_trail(&first, "\"running\"");
+    std::thread::sleep(Duration::from_millis(700));
+    vmm.kill();
+    let made = records(&watch.await_trail(&first, "trail_end"));
+    let opened = written(&made);
+    for name in ["snapshot", "memory"] {
+        let path = dir.join(name).display().to_string();
+        assert!(opened.contains(&path), "no {path}: {opened:?}");
+    }
+    let attached = of_type(&made, "sandbox_attached");
+    assert!(
+        attached.iter().all(|it| labels(it).is_null()),
+        "it was booted"
+    );
+    // Another VMM takes the guest over.
+    let after = StandInConfig {
+        sandbox_id: second.clone(),
+        ..before.clone()
+    };
+    let mut vmm = lab.stand_in_unconfigured(&after).unwrap();
+    vmm.restore(&dir).unwrap();
+    watch.await_trail(&second, "network_egress");
+    watch.await_trail(&second, "\"restored\"");
+    vmm.kill();
+    let goes = records(&watch.await_trail(&second, "trail_end"));
+    let last = *of_type(&goes, "sandbox_attached").last().unwrap();
+    assert_eq!(*labels(last), "restored", "{last}");
+    assert_eq!(last["payload"]["disks"].as_array().unwrap().len(), 1);
+    watch.interrupt();
+    assert_eq!(
+        differences(&dir.join("rootfs.ext4"), &after.disk),
+        "no difference\n"
+    );
+}
