@@ -170,19 +170,30 @@ impl PacketRing {
     /// The next block of frames that the kernel has handed over, if any.
     /// Dropping it gives its memory back to the kernel.
     pub fn next_block(&mut self) -> Option<Block<'_>> {
-        let offset = self.next_block as usize * self.config.block_size as usize;
-        // SAFETY: next_block < blocks, so the offset lies inside the mapping, whose length is
-        // blocks × block_size; blocks are page-aligned.
-        let start = unsafe { self.map.start.add(offset) };
-        if status_of(start).load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+        if !self.waits() {
             return None;
         }
+        let start = self.block();
         self.next_block = (self.next_block + 1) % self.config.blocks;
         Some(Block {
             start,
             size: self.config.block_size as usize,
             ring: PhantomData,
         })
+    }
+
+    /// Whether a block of frames waits to be read.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        status_of(self.block()).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
+    /// Where the next block is.
+    fn block(&self) -> NonNull<u8> {
+        let offset = self.next_block as usize * self.config.block_size as usize;
+        // SAFETY: next_block < blocks, so the offset lies inside the mapping, whose length is
+        // blocks × block_size; blocks are page-aligned.
+        unsafe { self.map.start.add(offset) }
     }
 
     /// Hears nothing any more. What was heard before stays to be read.

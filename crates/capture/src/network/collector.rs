@@ -5,7 +5,7 @@ use super::convert::{Reporter, timestamp};
 use super::counted::Counted;
 use super::evidence::{Evidence, EvidenceConfig};
 use super::hub::NetworkHub;
-use super::reconcile::{Around, reconcile};
+use super::reconcile::{Around, Missing, Standing, reconcile};
 use super::source::{Backend, BackendChosen, Source};
 use crate::Observer;
 use sandtrace_event::{
@@ -129,6 +129,8 @@ pub struct NetworkCollector {
     /// Of the moment when it was stopped.
     at_stop: Option<Around>,
     drops: u64,
+    /// What was compared so far.
+    standing: Standing,
     next_check_us: u64,
     last_check: Timestamp,
     /// What had been counted by then.
@@ -183,6 +185,7 @@ impl NetworkCollector {
             at_attach: Around { before, after },
             at_stop: None,
             drops: 0,
+            standing: Standing::default(),
             next_check_us: now.mono_us,
             last_check: timestamp(now),
             counted: Totals::default(),
@@ -224,7 +227,7 @@ impl NetworkCollector {
         let mut attached = Attached::Yes;
         if now.mono_us >= self.next_check_us {
             self.report_drops(timestamp(now), observer);
-            attached = self.look_at_name();
+            attached = self.look_at_counters(timestamp(now), observer);
             self.next_check_us = now.mono_us + self.check_interval_us();
         }
         let again = self.source.look_again().map(|again| {
@@ -301,14 +304,40 @@ impl NetworkCollector {
         }
     }
 
-    fn look_at_name(&mut self) -> Attached {
-        // A counter that cannot be read now shows at the end, when it must be.
-        self.gone |= matches!(self.netdev.read(&self.target.interface), Ok(None));
+    /// Whether the interface still exists, and whether what it counted is in the flows.
+    fn look_at_counters(&mut self, at: Timestamp, observer: &mut dyn Observer) -> Attached {
+        match self.netdev.read(&self.target.interface) {
+            Ok(Some(counters)) if !self.gone => {
+                // What waits in the table for the observer is in its totals all the same.
+                let settled = !self.source.waits();
+                let (totals, look) = (self.flows.totals(), (at.mono_us, counters));
+                let lost = self.drops;
+                let missing = self
+                    .standing
+                    .look(look, self.at_attach, totals, lost, settled);
+                if let Some(missing) = missing {
+                    self.report_missing(at, missing, observer);
+                }
+            }
+            Ok(None) => self.gone = true,
+            // A counter that cannot be read now shows at the end, when it must be.
+            Ok(Some(_)) | Err(_) => {}
+        }
+        self.attached()
+    }
+
+    fn attached(&self) -> Attached {
         if self.gone {
             Attached::Gone
         } else {
             Attached::Yes
         }
+    }
+
+    fn look_at_name(&mut self) -> Attached {
+        // A counter that cannot be read now shows at the end, when it must be.
+        self.gone |= matches!(self.netdev.read(&self.target.interface), Ok(None));
+        self.attached()
     }
 
     /// Takes the interface for gone: nobody listens to it any more.
@@ -439,14 +468,29 @@ impl NetworkCollector {
         self.report_gap(at, GapCause::InterfaceGone, 1, unit, detail, observer);
     }
 
+    fn report_missing(&mut self, at: Timestamp, missing: Missing, observer: &mut dyn Observer) {
+        let detail = format!(
+            "the interface counted {} frames sent and {} received by some seconds ago that are in \
+             no flow; {} were dropped by the ring, and others told before",
+            missing.sent, missing.received, self.drops
+        );
+        let (cause, unit) = (GapCause::CounterMismatch, GapUnit::Packets);
+        self.report_gap(at, cause, missing.frames, unit, &detail, observer);
+    }
+
+    /// What is missing beyond what was told while the watch went on.
     fn report_mismatch(&mut self, at: Timestamp, r: &Reconciliation, observer: &mut dyn Observer) {
+        let told = self.standing.told();
         let missing = r.interface_packets_sent.0.abs_diff(r.flow_packets_sent.0)
             + r.interface_packets_received
                 .0
                 .saturating_sub(r.flow_packets_received.0);
+        if told > 0 && missing <= told {
+            return;
+        }
         let detail = format!(
             "the interface counts {} frames sent and {} received, the flows {} and {}; {} were \
-             dropped by the ring",
+             dropped by the ring, and {told} told before",
             r.interface_packets_sent,
             r.interface_packets_received,
             r.flow_packets_sent,
@@ -454,7 +498,8 @@ impl NetworkCollector {
             r.ring_drops
         );
         let cause = GapCause::CounterMismatch;
-        self.report_gap(at, cause, missing, GapUnit::Packets, &detail, observer);
+        let untold = missing.saturating_sub(told);
+        self.report_gap(at, cause, untold, GapUnit::Packets, &detail, observer);
     }
 
     fn report_gap(

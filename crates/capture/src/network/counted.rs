@@ -241,6 +241,11 @@ impl Counted {
         Ok(())
     }
 
+    /// Whether frames of it were handed over that were not read yet.
+    pub(super) fn waits(&self) -> bool {
+        self.tap.waits()
+    }
+
     /// Counts and hands over nothing from now on.
     pub(super) fn stop(&self) {
         self.tap.close();

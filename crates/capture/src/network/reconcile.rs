@@ -3,6 +3,7 @@
 use sandtrace_event::{Count, Reconciliation};
 use sandtrace_sys::netdev::Counters;
 use sandtrace_wire::Totals;
+use std::collections::VecDeque;
 
 /// Two readings of the counters around one moment: what the flows saw by
 /// then lies between them, and equals both where the interface was quiet.
@@ -38,6 +39,72 @@ pub(super) fn reconcile(
         interface_packets_sent: Count(least.rx_packets),
         matches: sent && received,
         ring_drops: Count(ring_drops),
+    }
+}
+
+/// The same comparison while the watch goes on: whatever the interface counted
+/// some seconds ago is in the flows by now, where everything was read. Frames that
+/// came since are in them too and stand for as many that are missing: a loss shows
+/// once it is larger than that, or the interface is quiet for so long.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// When the counters were read, in microseconds, and what they were.
+    looks: VecDeque<(u64, Counters)>,
+    /// Missing frames that were told.
+    told: u64,
+}
+
+/// What the interface counted and no flow has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// Frames beyond those that were told before.
+    pub(super) frames: u64,
+    /// All frames, told or not, that the sandbox sent, and that it received.
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+/// Frames are in the flows after the ring hands them over (milliseconds) or the
+/// programs' sums are looked at (a second), each a little late under load.
+const SETTLED_US: u64 = 3_000_000;
+
+impl Standing {
+    /// Compares what the flows have with the counters of some seconds ago.
+    /// `settled` says that all frames were read; `lost` are those of which it is
+    /// known and told that they were not.
+    pub(super) fn look(
+        &mut self,
+        (now_us, now): (u64, Counters),
+        attach: Around,
+        totals: Totals,
+        lost: u64,
+        settled: bool,
+    ) -> Option<Missing> {
+        self.looks.push_back((now_us, now));
+        let old = |(at_us, _): &(u64, Counters)| now_us.saturating_sub(*at_us) >= SETTLED_US;
+        let mut due = None;
+        while self.looks.front().is_some_and(old) {
+            due = self.looks.pop_front();
+        }
+        let (_, then) = due.filter(|_| settled)?;
+        let least = difference(then, attach.after);
+        let sent = least.rx_packets.saturating_sub(totals.sent.packets);
+        let received = least.tx_packets.saturating_sub(totals.received.packets);
+        let frames = (sent + received).checked_sub(lost.saturating_add(self.told))?;
+        if frames == 0 {
+            return None;
+        }
+        self.told += frames;
+        Some(Missing {
+            frames,
+            sent,
+            received,
+        })
+    }
+
+    /// Missing frames that were told.
+    pub(super) const fn told(&self) -> u64 {
+        self.told
     }
 }
 
@@ -106,6 +173,28 @@ mod tests {
     #[test]
     fn frames_the_vmm_never_took_are_no_loss() {
         check(quiet(counters(1010, 2020)), seen(10, 23), true);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_once_while_the_watch_goes_on() {
+        let attach = quiet(counters(1000, 2000));
+        let mut standing = Standing::default();
+        let mut look = |second: u64, rx: u64, seen_sent, lost, settled| {
+            let now = (second * 1_000_000, counters(1000 + rx, 2000));
+            let missing = standing.look(now, attach, seen(seen_sent, 0), lost, settled);
+            missing.map(|missing| (missing.frames, missing.sent))
+        };
+        assert_eq!(look(0, 10, 0, 0, true), None, "they may be on their way");
+        assert_eq!(look(1, 20, 0, 0, true), None);
+        assert_eq!(look(3, 30, 10, 0, true), None, "all of the first look");
+        assert_eq!(look(4, 30, 13, 0, false), None, "not all was read");
+        assert_eq!(look(6, 30, 28, 0, true), Some((2, 2)));
+        assert_eq!(look(9, 40, 28, 0, true), None, "not twice");
+        assert_eq!(
+            look(12, 40, 28, 4, true),
+            Some((6, 12)),
+            "drops are told elsewhere"
+        );
     }
 
     #[test]

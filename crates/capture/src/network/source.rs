@@ -117,6 +117,14 @@ impl Source {
         }
     }
 
+    /// Whether there are frames that were not read yet.
+    pub(super) fn waits(&self) -> bool {
+        match self {
+            Self::Ring(ring) => ring.waits(),
+            Self::Counted(counted) => counted.waits(),
+        }
+    }
+
     /// Whether nothing more is heard from now on.
     pub(super) fn stop(&self) -> bool {
         match self {

@@ -3,9 +3,10 @@
 use crate::frames::{datagram, hello, segment, tagged};
 use crate::tap::{Ground, OTHER_RESOLVER};
 use sandtrace_capture::network::{PcapNgWriter, Wanted, extract};
-use sandtrace_event::{Payload, Protocol};
+use sandtrace_event::{CaptureGap, GapCause, Payload, Protocol};
 use sandtrace_wire::FlowConfig;
 use std::io::BufReader;
+use std::time::Duration;
 
 const PEER: [u8; 4] = [198, 51, 100, 7];
 
@@ -238,4 +239,47 @@ fn conversations_with_the_host_itself_are_told() {
     let host = &seen.to_port(1002).findings;
     assert_eq!(host, &["private_address", "host_address"]);
     assert_eq!(seen.to_port(1003).findings, ["private_address"]);
+}
+
+/// The kernel drops a frame that ends within its tag before anybody can
+/// capture it, and the interface has counted it.
+#[test]
+fn what_nobody_could_capture_is_told_while_the_watch_goes_on() {
+    let Some(ground) = Ground::new("runts") else {
+        return;
+    };
+    let mut watched = ground.watch();
+    let runt = [&[2; 12][..], &[0x81, 0, 0]].concat();
+    for _ in 0..3 {
+        ground.send(&runt);
+    }
+    ground.send(&datagram(PEER, (1, 1001), b"and one that is captured"));
+    for _ in 0..50 {
+        watched.read();
+        watched.tick();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for payloads in watched.payloads() {
+        let gaps: Vec<_> = gaps(payloads).collect();
+        let [gap] = gaps[..] else {
+            panic!("{gaps:#?}");
+        };
+        assert_eq!((gap.cause, gap.count.0), (GapCause::CounterMismatch, 3));
+    }
+    ground.send(&runt);
+    for seen in watched.finish_short() {
+        let untold = gaps(seen.payloads()).nth(1).unwrap();
+        assert_eq!(
+            (untold.cause, untold.count.0),
+            (GapCause::CounterMismatch, 1)
+        );
+        assert_eq!(gaps(seen.payloads()).count(), 2);
+    }
+}
+
+fn gaps(payloads: &[Payload]) -> impl Iterator<Item = &CaptureGap> {
+    payloads.iter().filter_map(|payload| match payload {
+        Payload::CaptureGap(gap) => Some(gap),
+        _ => None,
+    })
 }

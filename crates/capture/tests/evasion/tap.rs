@@ -212,6 +212,25 @@ impl Watched {
         }
     }
 
+    /// What both have told so far.
+    pub(crate) fn payloads(&self) -> impl Iterator<Item = &[Payload]> {
+        let watches = [&self.ring].into_iter().chain(&self.programs);
+        watches.map(|watch| watch.seen.payloads())
+    }
+
+    /// Ends the watch where the interface has counted what nobody could capture.
+    #[track_caller]
+    pub(crate) fn finish_short(mut self) -> Vec<Seen> {
+        self.drain();
+        let watches = [self.ring].into_iter().chain(self.programs);
+        let finish = |mut watch: Watch| {
+            let result = watch.collector.finish(&mut watch.seen).unwrap();
+            assert!(!result.matches, "{result:?}");
+            watch.seen
+        };
+        watches.map(finish).collect()
+    }
+
     /// Ends the watch. Everything must be reconciled with the interface, and
     /// be the same by whatever means it was captured.
     #[track_caller]

@@ -239,6 +239,12 @@ impl BpfTap {
         self.place.owner
     }
 
+    /// Whether frames of it were handed over that nobody has read yet.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.hub.slots.waits(self.place)
+    }
+
     /// Counts and hands over nothing from now on. What was until now stays.
     pub fn close(&self) {
         self.hub.slots.close(self.place);

@@ -14,6 +14,7 @@ const LOST_FRAMES: [usize; 2] = [0, 1];
 const LOST_BYTES: [usize; 2] = [2, 3];
 const UNREAD: usize = 4;
 const REFUSED: usize = 5;
+const HANDED: usize = 6;
 const TAKEN: usize = 7;
 const REMOVED: usize = 9;
 const OPEN: usize = 11;
@@ -77,6 +78,13 @@ impl Slots {
     /// So many bytes of its frames were taken out of the ring.
     pub(super) fn taken(&self, index: u32, bytes: usize) {
         self.add(index, TAKEN, u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// Whether frames of it are still in the ring.
+    pub(super) fn waits(&self, place: Place) -> bool {
+        let words = self.words(place.index);
+        let at = |at: usize| words.get(at).map(|word| word.load(Ordering::Acquire));
+        at(HANDED) != at(TAKEN)
     }
 
     /// A flow of it was taken out of the table.
