@@ -257,6 +257,13 @@ pub struct Flow {
     pub protocol: Protocol,
     /// TCP payload bytes sent again, both ways together; not part of `bytes_*`.
     pub resent_bytes: Count,
+    /// Packets that `packets_received` are on a wire, where offloads hand over many
+    /// as one; absent where they are as many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments_received: Option<Count>,
+    /// The same of `packets_sent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments_sent: Option<Count>,
     /// The sandbox's address as its packets claim it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src_ip: Option<IpAddr>,

@@ -107,6 +107,8 @@ pub(crate) fn flow(port: u16) -> Flow {
         phase: FlowPhase::Open,
         protocol: Protocol::Tcp,
         resent_bytes: Count(0),
+        segments_received: None,
+        segments_sent: None,
         src_ip: Some(address("10.0.0.2")),
         src_port: Some(40_000),
         started_at: WallTime(0),

@@ -40,6 +40,18 @@ impl Moment {
     }
 }
 
+/// What an interface makes of one packet that a capture sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Frames as the interface counts them.
+    pub frames: u64,
+    /// Bytes of all of them; where it is less than the packet has, those.
+    pub wire_bytes: u64,
+    /// Bytes of payload in each segment, where it is known that an offload is to
+    /// cut the packet into such; 0 where it is not known.
+    pub segment: u32,
+}
+
 /// One captured Ethernet frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {

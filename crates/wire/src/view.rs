@@ -102,6 +102,8 @@ pub struct Endpoint {
 pub struct Traffic {
     /// Frames.
     pub packets: u64,
+    /// Packets that the frames are on a wire: offloads hand many over as one.
+    pub segments: u64,
     /// Bytes of whole frames, as the interface counts them.
     pub wire_bytes: u64,
     /// Transport payload in bytes. Of TCP only what is new: a byte sent again

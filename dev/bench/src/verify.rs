@@ -249,6 +249,8 @@ fn flow(number: u64) -> Flow {
         src_ip: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2))),
         src_port: u16::try_from(32_768 + number % 28_000).ok(),
         resent_bytes: Count(0),
+        segments_received: None,
+        segments_sent: None,
         started_at: BEGIN,
         state: Some("SF".to_owned()),
         tls: Some(TlsFacts {

@@ -149,6 +149,8 @@ fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
                 .resent_bytes
                 .saturating_add(view.received.resent_bytes),
         ),
+        segments_received: segments(view.received),
+        segments_sent: segments(view.sent),
         src_ip: view.sandbox.ip,
         src_port: view.sandbox.port,
         started_at: WallTime(view.started.wall_ns),
@@ -162,6 +164,10 @@ fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
         wire_bytes_received: Count(view.received.wire_bytes),
         wire_bytes_sent: Count(view.sent.wire_bytes),
     }
+}
+
+fn segments(traffic: wire::Traffic) -> Option<Count> {
+    (traffic.segments != traffic.packets).then_some(Count(traffic.segments))
 }
 
 fn protocol(protocol: wire::Protocol) -> (event::Protocol, Option<u8>, Option<u16>) {

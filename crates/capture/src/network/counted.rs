@@ -11,7 +11,7 @@ use sandtrace_sys::bpf::{
     BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfFramesReader, BpfSums,
     BpfTap,
 };
-use sandtrace_wire::{Bulk, BulkTcp, Direction, FlowSink, FlowTable, Packet};
+use sandtrace_wire::{Bulk, BulkTcp, Direction, FlowSink, FlowTable, Packet, Parts};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -276,7 +276,12 @@ impl Intake {
             announce(&mut self.flows, flow, clocks, flows, sink);
         }
         let packet = packet(frame, clocks);
-        flows.packet_in_parts(&packet, u64::from(frame.frames), frame.bytes, sink);
+        let parts = Parts {
+            frames: u64::from(frame.frames),
+            wire_bytes: frame.bytes,
+            segment: frame.segment,
+        };
+        flows.packet_in_parts(&packet, parts, sink);
     }
 
     /// Takes a flow's sums in where all its frames were read; whether they were.
@@ -415,6 +420,7 @@ fn grown_by(
         peer: key.peer,
         vlan: Some(key.vlan).filter(|id| *id != 0),
         frames,
+        segments: frames + sums.segments.saturating_sub(before.segments),
         wire_bytes,
         payload: sums.payload.saturating_sub(before.payload),
     })

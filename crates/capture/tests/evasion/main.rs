@@ -12,6 +12,8 @@ mod frames;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod offloads;
+#[cfg(test)]
 mod shapes;
 #[cfg(test)]
 mod tap;

@@ -83,7 +83,16 @@ impl Ground {
     }
 
     pub(crate) fn add_tap(&mut self, name: &str) {
-        let tap = netns::within(Some(&self.path()), || Tap::open(name)).unwrap();
+        self.add(name, Tap::open);
+    }
+
+    /// One with offloads: a header goes before each frame.
+    pub(crate) fn add_offloading_tap(&mut self, name: &str) {
+        self.add(name, Tap::open_with_offloads);
+    }
+
+    fn add(&mut self, name: &str, open: fn(&str) -> std::io::Result<Tap>) {
+        let tap = netns::within(Some(&self.path()), || open(name)).unwrap();
         self.taps.push(tap.unwrap());
         // The host must not speak on it by itself.
         self.ip(&["link", "set", name, "addrgenmode", "none"]);

@@ -155,6 +155,8 @@ struct direction {
 	/* It has payload that the other side has not answered. */
 	u8 unanswered;
 	u8 unused[3];
+	/* Segments of TCP that offloads make of the counted frames, beyond those. */
+	u64 segments;
 };
 
 struct flow {
@@ -187,6 +189,8 @@ struct event {
 	u8 direction;
 	/* The interface's place in `slots`. */
 	u32 slot;
+	/* Payload of each segment where an offload is to cut the frame, else 0. */
+	u32 segment;
 	/* All zeros but for the owner where the frame belongs to no flow. */
 	struct key key;
 	struct direction directions[2];
@@ -567,6 +571,7 @@ INLINE void fill(struct event *event, struct __sk_buff *skb, struct counted *cou
 	event->at_ns = boot_ns();
 	event->born_ns = 0;
 	event->slot = skb->cb[0];
+	event->segment = skb->gso_size;
 	__builtin_memset(&event->key, 0, sizeof(event->key));
 	event->key.owner = owner;
 	event->bytes = counted->bytes;
@@ -653,6 +658,16 @@ INLINE struct flow *flow_of(struct slot *slot, struct key *key)
 	return flow;
 }
 
+/* Segments of TCP that an offload makes of a frame, beyond those that are counted. */
+INLINE u32 more_segments(struct __sk_buff *skb, struct counted *counted, struct parsed *parsed)
+{
+	u32 size = skb->gso_size;
+	if (!size || parsed->payload <= size || parsed->key.protocol != TCP)
+		return 0;
+	u32 segments = (parsed->payload + size - 1) / size;
+	return segments > counted->frames ? segments - counted->frames : 0;
+}
+
 INLINE int frame(struct __sk_buff *skb, int direction)
 {
 	u32 index = skb->cb[0];
@@ -693,6 +708,9 @@ INLINE int frame(struct __sk_buff *skb, int direction)
 	__sync_fetch_and_add(&own->bytes, passing.counted.bytes);
 	__sync_fetch_and_add(&own->payload, parsed.payload);
 	__sync_fetch_and_add(&own->frames, passing.counted.frames);
+	u32 segments = more_segments(skb, &passing.counted, &parsed);
+	if (segments)
+		__sync_fetch_and_add(&own->segments, segments);
 	return PASS;
 }
 

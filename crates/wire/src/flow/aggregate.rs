@@ -216,6 +216,7 @@ impl Sum {
 impl Traffic {
     fn add(&mut self, other: Self) {
         self.packets += other.packets;
+        self.segments += other.segments;
         self.wire_bytes += other.wire_bytes;
         self.payload_bytes += other.payload_bytes;
         self.resent_bytes += other.resent_bytes;

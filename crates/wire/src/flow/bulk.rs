@@ -1,9 +1,9 @@
 //! Frames that a capture only counted.
 
 use crate::findings::Findings;
-use crate::flow::carried::Carried;
+use crate::flow::carried::{Carried, Segments};
 use crate::flow::table::{FlowSink, FlowTable};
-use crate::frame::{Frame, TcpFlags, TcpHeader};
+use crate::frame::{Frame, TcpFlags, TcpHeader, TcpOptions};
 use crate::key::{Addresses, FrameKey};
 use crate::packet::{Direction, Moment};
 use crate::view::Protocol;
@@ -30,6 +30,8 @@ pub struct Bulk {
     pub vlan: Option<u16>,
     /// How many frames.
     pub frames: u64,
+    /// Packets that they are on a wire, where offloads cut them.
+    pub segments: u64,
     /// Their bytes as the interface counted them.
     pub wire_bytes: u64,
     /// Their payload bytes.
@@ -57,12 +59,14 @@ impl FlowTable {
         let Some(key) = key(bulk) else { return };
         let (mut frames, mut wire_bytes, mut payload) =
             (bulk.frames, bulk.wire_bytes, bulk.payload);
+        let mut segments = bulk.segments;
         loop {
             let step = payload.min(STEP);
             let tcp = bulk.tcp.map(|tcp| TcpHeader {
                 seq: back_from(tcp.next, payload),
                 ack: tcp.ack,
                 flags: TcpFlags::ACK,
+                options: TcpOptions::default(),
             });
             let frame = Frame {
                 key,
@@ -78,6 +82,7 @@ impl FlowTable {
                 direction,
                 frames,
                 wire_bytes,
+                segments: Segments::Known(segments),
                 within: 0,
                 tunnel: None,
                 depth: 0,
@@ -85,7 +90,7 @@ impl FlowTable {
             };
             self.datagram(&frame, carried, sink);
             payload -= step;
-            (frames, wire_bytes) = (0, 0);
+            (frames, wire_bytes, segments) = (0, 0, 0);
             if payload == 0 {
                 return;
             }

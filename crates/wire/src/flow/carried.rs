@@ -3,6 +3,15 @@
 use crate::packet::{Direction, Moment};
 use crate::tunnel::TunnelKind;
 
+/// How frames are cut on their way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Segments {
+    /// Into so many, all frames together.
+    Known(u64),
+    /// Into those with so many bytes of payload; 0: nobody said.
+    Of(u32),
+}
+
 /// What a frame's bytes do not say of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Carried {
@@ -12,6 +21,8 @@ pub(crate) struct Carried {
     pub(crate) frames: u64,
     /// Bytes of all of them.
     pub(crate) wire_bytes: u64,
+    /// Packets that they are on a wire.
+    pub(crate) segments: Segments,
     /// Number of the tunnel that carries it; 0 where none does.
     pub(crate) within: u32,
     /// That tunnel's kind, and the flow that carries it.

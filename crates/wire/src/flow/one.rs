@@ -5,7 +5,7 @@ use crate::community_id::community_id;
 use crate::config::FlowConfig;
 use crate::dns::Streams;
 use crate::findings::{Finding, Findings};
-use crate::flow::carried::Carried;
+use crate::flow::carried::{Carried, Segments};
 use crate::flow::certified::certified;
 use crate::flow::dns_kind::{Dns, dns_of};
 use crate::flow::marks::{by_content, by_port, not_in_dns};
@@ -156,11 +156,13 @@ impl Flow {
                 resent: 0,
             },
         };
+        let segments = self.segments(frame, carried);
         let traffic = match direction {
             Direction::FromSandbox => &mut self.sent,
             Direction::ToSandbox => &mut self.received,
         };
         traffic.packets += carried.frames;
+        traffic.segments += segments;
         traffic.wire_bytes += carried.wire_bytes;
         traffic.payload_bytes += u64::from(seen.new);
         traffic.resent_bytes += u64::from(seen.resent);
@@ -172,6 +174,19 @@ impl Flow {
         if let Some(header) = frame.tcp {
             self.after_segment(header, by_client, at);
         }
+    }
+
+    /// Packets that a frame is on a wire. Where the kernel does not say how an
+    /// offload is to cut it, what both ends of the connection stated does; of
+    /// other protocols nothing does.
+    fn segments(&self, frame: &Frame<'_>, carried: &Carried) -> u64 {
+        let size = match (carried.segments, &self.tcp, frame.tcp) {
+            (Segments::Known(segments), ..) => return segments,
+            (Segments::Of(0), Some(tcp), Some(header)) => tcp.segment_size(header.options),
+            (Segments::Of(size), Some(_), Some(_)) => size,
+            (Segments::Of(_), ..) => return carried.frames,
+        };
+        u64::from(frame.payload_len.div_ceil(size)).max(carried.frames)
     }
 
     /// Whether its messages are DNS questions and answers.

@@ -1,7 +1,7 @@
 //! Fragments on their way to a flow.
 
 use crate::findings::{Finding, Findings};
-use crate::flow::carried::Carried;
+use crate::flow::carried::{Carried, Segments};
 use crate::flow::table::{FlowSink, FlowTable};
 use crate::fragments::{Counted, Joined, Outcome};
 use crate::frame::{Fragment, Frame};
@@ -52,6 +52,7 @@ impl FlowTable {
         let carried = Carried {
             frames: u64::from(counted.frames),
             wire_bytes: counted.wire_bytes,
+            segments: Segments::Known(u64::from(counted.frames)),
             ..carried
         };
         self.datagram(&frame, carried, sink);
@@ -77,6 +78,7 @@ impl FlowTable {
             direction: counted.direction,
             frames: u64::from(counted.frames),
             wire_bytes: counted.wire_bytes,
+            segments: Segments::Known(u64::from(counted.frames)),
             within: counted.within,
             tunnel: counted.tunnel,
             depth: MAX_DEPTH,

@@ -5,7 +5,7 @@ use crate::dns::{DnsTransaction, PendingQuestions, Tunnelling};
 use crate::findings::Finding;
 use crate::flow::Totals;
 use crate::flow::aggregate::{Aggregates, Openings};
-use crate::flow::carried::Carried;
+use crate::flow::carried::{Carried, Segments};
 use crate::flow::deadlines::Deadlines;
 use crate::flow::index::Index;
 use crate::flow::one::Flow;
@@ -14,7 +14,7 @@ use crate::fragments::Fragments;
 use crate::frame::Frame;
 use crate::key::FlowKey;
 use crate::names::NameBook;
-use crate::packet::{Direction, Moment, Packet};
+use crate::packet::{Direction, Moment, Packet, Parts};
 use crate::tunnel::{Inner, MAX_DEPTH, Tunnels};
 use crate::view::{Bounds, End, FlowView, Phase, Protocol};
 
@@ -90,18 +90,19 @@ impl FlowTable {
 
     /// Counts one packet, and reports what it makes due.
     pub fn packet(&mut self, packet: &Packet<'_>, sink: &mut dyn FlowSink) {
-        self.packet_in_parts(packet, 1, 0, sink);
+        let whole = Parts {
+            frames: 1,
+            ..Parts::default()
+        };
+        self.packet_in_parts(packet, whole, sink);
     }
 
-    /// Counts one packet that the interface gets in several frames, which have
-    /// `wire_bytes` bytes together; where it is less, the packet's own.
-    pub fn packet_in_parts(
-        &mut self,
-        packet: &Packet<'_>,
-        frames: u64,
-        wire_bytes: u64,
-        sink: &mut dyn FlowSink,
-    ) {
+    /// Counts one packet that the interface gets in several frames, or that is cut
+    /// into segments later.
+    pub fn packet_in_parts(&mut self, packet: &Packet<'_>, parts: Parts, sink: &mut dyn FlowSink) {
+        let Parts {
+            frames, wire_bytes, ..
+        } = parts;
         let Packet { at, direction, .. } = *packet;
         let captured = u32::try_from(packet.bytes.len()).unwrap_or(u32::MAX);
         let packet = Packet {
@@ -119,6 +120,7 @@ impl FlowTable {
             direction,
             frames,
             wire_bytes,
+            segments: Segments::Of(parts.segment),
             within: 0,
             tunnel: None,
             depth: 0,
@@ -189,6 +191,7 @@ impl FlowTable {
                 direction,
                 frames: 1,
                 wire_bytes: u64::from(wire_len),
+                segments: Segments::Of(0),
                 within,
                 tunnel: Some((inner.kind, flow_id)),
                 depth: carried.depth + 1,

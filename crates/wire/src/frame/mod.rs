@@ -36,6 +36,17 @@ pub(crate) struct TcpHeader {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) flags: TcpFlags,
+    pub(crate) options: TcpOptions,
+}
+
+/// What is read of a TCP header's options.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TcpOptions {
+    /// Bytes that they take of a segment.
+    pub(crate) length: u8,
+    /// Most payload of a segment that the sender takes, options included
+    /// (RFC 9293 section 3.7.1); only read of a SYN.
+    pub(crate) segment: Option<u16>,
 }
 
 /// Control bits of a TCP header.
@@ -158,9 +169,19 @@ impl<'a> Frame<'a> {
             seq,
             ack,
             flags: TcpFlags(flags),
+            options: TcpOptions::default(),
         });
         if offset < 5 {
             return None;
+        }
+        let length = (offset - 5) * 4;
+        reader.take(6);
+        let options = reader.up_to(usize::from(length));
+        if let Some(tcp) = &mut self.tcp {
+            tcp.options = TcpOptions {
+                length,
+                segment: largest_segment(options).filter(|_| tcp.flags.syn()),
+            };
         }
         self.strip(u32::from(offset) * 4)
     }
@@ -188,6 +209,24 @@ impl<'a> Frame<'a> {
         self.payload = self.payload.get(captured..).unwrap_or_default();
         self.payload_len = whole.unwrap_or_default();
         whole.map(|_| ())
+    }
+}
+
+/// The option that states the largest segment.
+fn largest_segment(options: &[u8]) -> Option<u16> {
+    let mut reader = Reader::new(options);
+    loop {
+        match reader.u8()? {
+            0 => return None,
+            1 => {}
+            kind => {
+                let length = usize::from(reader.u8()?).checked_sub(2)?;
+                let mut value = reader.sub(length)?;
+                if kind == 2 {
+                    return value.u16();
+                }
+            }
+        }
     }
 }
 

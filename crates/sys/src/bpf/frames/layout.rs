@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// `struct key` there.
 pub(super) const KEY_BYTES: usize = 44;
 /// `struct flow` there.
-pub(super) const FLOW_BYTES: usize = 152;
+pub(super) const FLOW_BYTES: usize = 168;
 /// `struct direction` there.
-const DIRECTION_BYTES: usize = 64;
+const DIRECTION_BYTES: usize = 72;
 /// `struct event` there.
-const EVENT_BYTES: usize = 216;
+const EVENT_BYTES: usize = 240;
 
 /// A flow's key as the kernel has it, its interface included.
 pub type BpfFlowId = [u8; KEY_BYTES];
@@ -63,6 +63,8 @@ pub struct BpfSums {
     pub bytes: u64,
     /// Bytes of payload.
     pub payload: u64,
+    /// Segments that offloads make of the frames, beyond those.
+    pub segments: u64,
     /// When the latest was seen, in nanoseconds of `CLOCK_BOOTTIME`, to the
     /// kernel's tick.
     pub last_ns: u64,
@@ -90,6 +92,7 @@ impl BpfSums {
             frames: long(bytes, 0)?,
             bytes: long(bytes, 8)?,
             payload: long(bytes, 16)?,
+            segments: long(bytes, 64)?,
             last_ns: time(24)?,
             payload_ns: time(32)?,
             next: word(bytes, 48)?,
@@ -126,7 +129,7 @@ impl BpfFlow {
             born_ns: long(value, 0)?,
             sums: BpfSums::both(value.get(8..)?, ahead_ns)?,
         };
-        Some((flow, long(value, 144)?))
+        Some((flow, long(value, 160)?))
     }
 }
 
@@ -158,6 +161,8 @@ pub struct BpfFrame<'a> {
     pub frames: u32,
     /// Bytes of all of them, as the interface counts them.
     pub bytes: u64,
+    /// Bytes of payload in each segment where an offload is to cut it; 0: none is.
+    pub segment: u32,
     /// Length of the whole frame, without a tag that the kernel took out.
     pub length: u32,
     /// What was handed over of it, from the Ethernet header on.
@@ -185,15 +190,16 @@ impl<'a> BpfFrame<'a> {
             None
         } else {
             Some(BpfFlow {
-                id: bytes.get(44..88)?.try_into().ok()?,
+                id: bytes.get(48..92)?.try_into().ok()?,
                 born_ns,
-                sums: BpfSums::both(bytes.get(88..EVENT_BYTES)?, ahead_ns)?,
+                sums: BpfSums::both(bytes.get(96..EVENT_BYTES)?, ahead_ns)?,
             })
         };
         let tci = u16::from_ne_bytes(bytes.get(36..38)?.try_into().ok()?);
         Some(Self {
-            owner: owner(bytes.get(44..)?)?,
+            owner: owner(bytes.get(48..)?)?,
             slot: word(bytes, 40)?,
+            segment: word(bytes, 44)?,
             at_ns: long(bytes, 0)?,
             flow,
             bytes: long(bytes, 16)?,
