@@ -2,6 +2,7 @@
 
 use crate::frames::{datagram, dns, segment};
 use crate::tap::{Ground, RESOLVER};
+use sandtrace_event::{FlowPhase, Limits, Payload};
 use sandtrace_wire::FlowConfig;
 use std::time::Duration;
 
@@ -72,4 +73,36 @@ fn datagrams_of_one_flow_are_counted_beside_what_is_read() {
     assert_eq!(flow.packets_sent.0, 1200);
     assert_eq!(flow.bytes_sent.0, 4 * (299 * 300) / 2);
     assert_eq!(flow.calls.0, 4);
+}
+
+#[test]
+fn each_call_over_its_bound_is_told_however_it_is_counted() {
+    let Some(ground) = Ground::new("bounds") else {
+        return;
+    };
+    let config = FlowConfig {
+        call_pause_us: Some(200_000),
+        ..FlowConfig::default()
+    };
+    let mut watched = ground.watch_with("tap0", None, &config);
+    watched.bound_by(Limits {
+        max_bytes_per_call: Some(300_000),
+        max_bytes_total: None,
+    });
+    for calls in [700, 100, 700_u16] {
+        for _ in 0..calls {
+            ground.send(&datagram(PEER, (5000, 5001), &[7; 1000]));
+        }
+        watched.drain();
+        watched.tick();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let seen = watched.finish();
+    let phases = seen.payloads().iter().filter_map(|payload| match payload {
+        Payload::NetworkEgress(flow) => Some(flow.phase),
+        _ => None,
+    });
+    use FlowPhase::{Close, Open, Update};
+    assert_eq!(phases.collect::<Vec<_>>(), [Open, Update, Update, Close]);
+    assert_eq!(seen.to_port(5001).calls.0, 3);
 }

@@ -45,6 +45,8 @@ struct Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     payloads: Vec<Payload>,
+    /// What a policy would bound each conversation by.
+    limits: Limits,
 }
 
 impl Ground {
@@ -193,11 +195,18 @@ fn ip(arguments: &[&str]) {
 impl Observer for Seen {
     fn observe(&mut self, observation: Observation) -> Limits {
         self.payloads.push(observation.payload);
-        Limits::default()
+        self.limits
     }
 }
 
 impl Watched {
+    /// Bounds every conversation.
+    pub(crate) fn bound_by(&mut self, limits: Limits) {
+        for watch in [&mut self.ring].into_iter().chain(&mut self.programs) {
+            watch.seen.limits = limits;
+        }
+    }
+
     /// Reads while frames come.
     pub(crate) fn drain(&mut self) {
         let mut quiet_since = Instant::now();
