@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
 use sandtrace_audit_chain::TrailReader;
+use sandtrace_audit_chain::segments::{self, SegmentReader};
 use sandtrace_capture::network::{Extracted, PcapNgWriter, Wanted, extract};
 use sandtrace_event::{Count, Digest, EvidenceFile, Flow, IngressFlow, Payload};
 use sha2::{Digest as _, Sha256};
@@ -42,7 +43,8 @@ pub(crate) fn run(args: &ExtractArgs) -> Result<Exit, Failure> {
         .open(&out)
         .with_context(|| format!("create {}", out.display()))
         .or_exit(Exit::CannotCreate)?;
-    let found = copy(&trail.files, flow, &directory, file);
+    let files = trail.files_of(flow);
+    let found = copy(&files, flow, &directory, file);
     if found.is_err() {
         // An extract that is not whole is worse than none; the error tells why.
         let _half = std::fs::remove_file(&out);
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &ExtractArgs) -> Result<Exit, Failure> {
         counted,
         flow.flow_id,
         show::escaped(&flow.dst_host),
-        trail.files.len()
+        files.len()
     ));
     Ok(Exit::Success)
 }
@@ -66,18 +68,22 @@ struct Trail {
     /// The last record of each.
     flows: BTreeMap<u64, Flow>,
     files: Vec<EvidenceFile>,
+    /// The sandbox's interface before it had others.
+    first_interface: Option<String>,
 }
 
 impl Trail {
     fn read(path: &Path) -> Result<Self, Failure> {
         let context = || format!("read trail {}", path.display());
-        let file = File::open(path)
+        let segments = segments::existing(path)
+            .and_then(|paths| SegmentReader::open(&paths))
             .with_context(context)
             .or_exit(Exit::Malformed)?;
-        let mut reader = TrailReader::new(file);
+        let mut reader = TrailReader::new(segments);
         let mut trail = Self {
             flows: BTreeMap::new(),
             files: Vec::new(),
+            first_interface: None,
         };
         while let Some(line) = reader
             .next_line()
@@ -93,10 +99,23 @@ impl Trail {
                     trail.flows.insert(flow.flow_id.0, flow);
                 }
                 Payload::EvidenceFile(file) => trail.files.push(file),
+                Payload::SandboxAttached(attached) if trail.first_interface.is_none() => {
+                    let first = attached.taps.into_iter().next();
+                    trail.first_interface = first.map(|tap| tap.interface);
+                }
                 _ => {}
             }
         }
         Ok(trail)
+    }
+
+    /// The evidence files of the interface that a conversation is on. Records name
+    /// it once there are several.
+    fn files_of(&self, flow: &Flow) -> Vec<EvidenceFile> {
+        let interface = flow.interface.as_ref().or(self.first_interface.as_ref());
+        let files = self.files.iter();
+        let on = |file: &&EvidenceFile| interface.is_none_or(|it| *it == file.interface);
+        files.filter(on).cloned().collect()
     }
 
     /// The conversation on the interface: what is inside of a tunnel is in the
@@ -213,5 +232,68 @@ fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn flow(interface: Option<&str>) -> Flow {
+        let counts = [
+            "bytes_received",
+            "bytes_sent",
+            "calls",
+            "duration_us",
+            "flow_id",
+            "handshake_bytes",
+            "max_call",
+            "max_call_bytes",
+            "missed_bytes_received",
+            "missed_bytes_sent",
+            "packets_received",
+            "packets_sent",
+            "resent_bytes",
+            "wire_bytes_received",
+            "wire_bytes_sent",
+        ];
+        let mut flow = json!({
+            "dst_host": "link", "phase": "close", "protocol": "arp",
+            "started_at": "2025-03-25T12:00:00.000000000Z",
+        });
+        for count in counts {
+            flow[count] = json!(1);
+        }
+        if let Some(interface) = interface {
+            flow["interface"] = json!(interface);
+        }
+        serde_json::from_value(flow).unwrap()
+    }
+
+    #[test]
+    fn files_of_another_interface_are_left_alone() {
+        let at = "2025-03-25T12:00:00.000000000Z";
+        let file = |interface: &str| {
+            let file = json!({
+                "bytes": 1, "file": format!("box-{interface}-000001.pcapng"), "first_at": at,
+                "frames": 1, "interface": interface, "last_at": at,
+                "sha256": format!("sha256:{}", "0".repeat(64)),
+            });
+            serde_json::from_value::<EvidenceFile>(file).unwrap()
+        };
+        let mut trail = Trail {
+            flows: BTreeMap::new(),
+            files: vec![file("tap0"), file("tap1")],
+            first_interface: Some("tap0".to_owned()),
+        };
+        let of = |trail: &Trail, interface| -> Vec<String> {
+            let files = trail.files_of(&flow(interface)).into_iter();
+            files.map(|file| file.interface).collect()
+        };
+        assert_eq!(of(&trail, Some("tap1")), ["tap1"]);
+        assert_eq!(of(&trail, None), ["tap0"], "from before there were several");
+        trail.first_interface = None;
+        assert_eq!(of(&trail, None), ["tap0", "tap1"]);
     }
 }

@@ -233,6 +233,9 @@ pub struct Flow {
     /// ICMP type of the first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp_type: Option<u8>,
+    /// The sandbox's interface, where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// IP protocol number, where [`Protocol`] does not tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_protocol: Option<u8>,

@@ -96,6 +96,7 @@ pub(crate) fn flow(port: u16) -> Flow {
         history: None,
         http: None,
         icmp_type: None,
+        interface: None,
         ip_protocol: None,
         max_call: Count(1),
         max_call_bytes: Count(600),

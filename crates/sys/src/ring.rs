@@ -88,6 +88,8 @@ pub struct RawPacket<'a> {
     pub outgoing: bool,
     /// VLAN tag control information that the kernel stripped, host byte order.
     pub vlan_tci: Option<u16>,
+    /// EtherType of that tag: 0x8100, or 0x88a8 for a service tag (IEEE 802.1ad).
+    pub vlan_tpid: u16,
     /// Nanoseconds since the Unix epoch, by the kernel.
     pub wall_ns: u64,
     /// Length of the whole frame in bytes.
@@ -296,6 +298,9 @@ fn status_of<'ring>(block: NonNull<u8>) -> &'ring AtomicU32 {
     unsafe { AtomicU32::from_ptr(status) }
 }
 
+/// EtherType of a tag by IEEE 802.1Q.
+const CUSTOMER_TAG: u16 = 0x8100;
+
 /// Iterator over the frames of a [`Block`].
 pub struct Packets<'block> {
     block: &'block Block<'block>,
@@ -343,6 +348,10 @@ impl<'block> Iterator for Packets<'block> {
             outgoing: address.sll_pkttype == libc::PACKET_OUTGOING,
             // Only the low 16 bits are the tag (include/uapi/linux/if_packet.h).
             vlan_tci: tagged.then_some((header.hv1.tp_vlan_tci & 0xffff) as u16),
+            vlan_tpid: match header.tp_status & libc::TP_STATUS_VLAN_TPID_VALID {
+                0 => CUSTOMER_TAG,
+                _ => header.hv1.tp_vlan_tpid,
+            },
             wall_ns: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
             wire_len: header.tp_len,
         })

@@ -89,6 +89,12 @@ impl Numbering {
         }
     }
 
+    /// Whether there are, or were, other tables that report into the same trail.
+    #[must_use]
+    pub const fn shares_trail(self) -> bool {
+        self.first > 1 || self.step > 1
+    }
+
     /// The number of the flow before which `earlier` ones began in this table.
     #[must_use]
     pub(crate) fn after(self, earlier: u64) -> u64 {

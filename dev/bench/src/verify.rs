@@ -233,6 +233,7 @@ fn flow(number: u64) -> Flow {
         history: None,
         http: None,
         icmp_type: None,
+        interface: None,
         ip_protocol: None,
         max_call: Count(1),
         max_call_bytes: Count(sent - 320),

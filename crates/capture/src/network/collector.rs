@@ -116,6 +116,8 @@ pub enum Attached {
 /// Captures one interface.
 pub struct NetworkCollector {
     target: NetworkTarget,
+    /// Its name, where records must say which interface they are of.
+    interface: Option<String>,
     source: Source,
     chosen: BackendChosen,
     flows: FlowTable,
@@ -173,8 +175,10 @@ impl NetworkCollector {
         let now = now();
         let mut flows = target.flows.clone();
         flows.host_addresses.extend(host_addresses(near));
+        let shared = target.flows.numbering.shares_trail();
         Ok(Self {
             evidence,
+            interface: shared.then(|| target.interface.clone()),
             flows: FlowTable::new(flows),
             target,
             source,
@@ -201,7 +205,7 @@ impl NetworkCollector {
     /// Reads what the kernel has handed over. Answers how many frames.
     pub fn read(&mut self, observer: &mut dyn Observer) -> usize {
         let tier = self.target.tier;
-        let mut reporter = Reporter::patient(observer, tier);
+        let mut reporter = Reporter::patient(observer, tier, self.interface.as_deref());
         let evidence = self.evidence.as_mut();
         let frames = self.source.read(&mut self.flows, evidence, &mut reporter);
         if let Some(evidence) = &mut self.evidence {
@@ -221,6 +225,7 @@ impl NetworkCollector {
         let mut reporter = Reporter {
             observer,
             tier,
+            interface: self.interface.as_deref(),
             left: Some(REPORTS_AT_ONCE),
         };
         let next = self.flows.tick(now, &mut reporter);
@@ -279,7 +284,7 @@ impl NetworkCollector {
     ) {
         let tier = self.target.tier;
         if let Source::Counted(counted) = &mut self.source {
-            let mut reporter = Reporter::patient(observer, tier);
+            let mut reporter = Reporter::patient(observer, tier, self.interface.as_deref());
             // A failure shows in the reconciliation.
             let _shows_at_the_end = act(counted, &mut self.flows, &mut reporter);
         }
@@ -373,8 +378,10 @@ impl NetworkCollector {
         let at = timestamp(now);
         self.report_drops(at, observer);
         let tier = self.target.tier;
-        self.flows
-            .finish(now, &mut Reporter::unbounded(observer, tier));
+        self.flows.finish(
+            now,
+            &mut Reporter::unbounded(observer, tier, self.interface.as_deref()),
+        );
         if let Some(evidence) = self.evidence.take() {
             evidence.finish(at, self.drops, observer);
         }
@@ -456,7 +463,7 @@ impl NetworkCollector {
     /// Takes in what the kernel only counted.
     fn take_sums(&mut self, observer: &mut dyn Observer) {
         let tier = self.target.tier;
-        let mut reporter = Reporter::patient(observer, tier);
+        let mut reporter = Reporter::patient(observer, tier, self.interface.as_deref());
         self.source.take_sums(&mut self.flows, &mut reporter);
     }
 

@@ -12,6 +12,8 @@ use sandtrace_wire::{Bounds, DnsTransaction, FlowSink, FlowView, Initiator, Mome
 pub(super) struct Reporter<'a> {
     pub(super) observer: &'a mut dyn Observer,
     pub(super) tier: EvidenceTier,
+    /// Which interface it is, where the sandbox has several.
+    pub(super) interface: Option<&'a str>,
     /// Reports that may still be made before frames are read again; `None`:
     /// all that are due, however long the observer makes that take.
     pub(super) left: Option<usize>,
@@ -19,19 +21,29 @@ pub(super) struct Reporter<'a> {
 
 impl<'a> Reporter<'a> {
     /// One that leaves for later what can wait when the observer has no room.
-    pub(super) fn patient(observer: &'a mut dyn Observer, tier: EvidenceTier) -> Self {
+    pub(super) fn patient(
+        observer: &'a mut dyn Observer,
+        tier: EvidenceTier,
+        interface: Option<&'a str>,
+    ) -> Self {
         Self {
             observer,
             tier,
+            interface,
             left: Some(usize::MAX),
         }
     }
 
     /// One that reports whatever is due, and waits for the observer.
-    pub(super) fn unbounded(observer: &'a mut dyn Observer, tier: EvidenceTier) -> Self {
+    pub(super) fn unbounded(
+        observer: &'a mut dyn Observer,
+        tier: EvidenceTier,
+        interface: Option<&'a str>,
+    ) -> Self {
         Self {
             observer,
             tier,
+            interface,
             left: None,
         }
     }
@@ -39,7 +51,7 @@ impl<'a> Reporter<'a> {
 
 impl FlowSink for Reporter<'_> {
     fn flow(&mut self, phase: Phase, at: Moment, view: &FlowView<'_>) -> Bounds {
-        let flow = flow(phase, view);
+        let flow = flow(phase, view, self.interface);
         let payload = match view.initiator {
             Initiator::Sandbox => Payload::NetworkEgress(flow),
             Initiator::Outside => Payload::NetworkIngress(IngressFlow(flow)),
@@ -95,7 +107,7 @@ pub(super) fn timestamp(at: Moment) -> Timestamp {
     }
 }
 
-fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
+fn flow(phase: Phase, view: &FlowView<'_>, interface: Option<&str>) -> event::Flow {
     let (protocol, ip_protocol, ether_type) = protocol(view.protocol);
     let address = view.peer.ip.map(|ip| ip.to_string());
     let aggregate = view.aggregate.as_ref().map(|it| event::Aggregate {
@@ -130,6 +142,7 @@ fn flow(phase: Phase, view: &FlowView<'_>) -> event::Flow {
         history: view.history.map(ToOwned::to_owned),
         http: view.http.map(http),
         icmp_type: view.icmp_type,
+        interface: interface.map(ToOwned::to_owned),
         ip_protocol,
         max_call: Count(view.max_call),
         max_call_bytes: Count(view.max_call_bytes),

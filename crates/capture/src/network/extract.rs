@@ -123,7 +123,7 @@ pub fn extract<W: Write>(
             direction: Some(direction),
             bytes: frame.bytes,
             wire_len: frame.wire_len,
-            vlan_tci: None,
+            vlan: None,
         })
         .map_err(ExtractError::Write)?;
     }

@@ -15,8 +15,8 @@ pub struct EvidenceFrame<'a> {
     pub bytes: &'a [u8],
     /// Length of the whole frame.
     pub wire_len: u32,
-    /// VLAN tag control information that is not in the bytes.
-    pub vlan_tci: Option<u16>,
+    /// EtherType and control information of a VLAN tag that is not in the bytes.
+    pub vlan: Option<(u16, u16)>,
 }
 
 /// Writes the blocks of one file.
@@ -75,15 +75,14 @@ impl<W: Write> PcapNgWriter<W> {
     /// # Errors
     /// When it cannot be written.
     pub fn frame(&mut self, frame: &EvidenceFrame<'_>) -> io::Result<()> {
-        let tag = frame.vlan_tci.map(|tci| {
-            let [high, low] = tci.to_be_bytes();
-            [0x81, 0x00, high, low]
-        });
+        let tag = frame
+            .vlan
+            .map(|(kind, tci)| [kind.to_be_bytes(), tci.to_be_bytes()].concat());
         let (macs, rest) = frame
             .bytes
             .split_at_checked(12)
             .unwrap_or((frame.bytes, &[]));
-        let tag: &[u8] = tag.as_ref().map_or(&[], |tag| tag);
+        let tag = tag.as_deref().unwrap_or_default();
         let captured = length(macs.len() + tag.len() + rest.len());
         self.begin(ENHANCED_PACKET);
         self.push(&0_u32.to_le_bytes());

@@ -84,7 +84,7 @@ impl<R: BufRead> Replay<R> {
         observer: &mut dyn Observer,
     ) -> Result<Progress, FileError> {
         let tier = self.config.tier;
-        let mut reporter = Reporter::unbounded(observer, tier);
+        let mut reporter = Reporter::unbounded(observer, tier, None);
         for _ in 0..count {
             let Some(frame) = self.frames.next()? else {
                 return Ok(Progress::End);
@@ -120,7 +120,7 @@ impl<R: BufRead> Replay<R> {
         }
         let now = self.clock.now;
         self.flows
-            .finish(now, &mut Reporter::unbounded(observer, tier));
+            .finish(now, &mut Reporter::unbounded(observer, tier, None));
         self.flows.totals()
     }
 

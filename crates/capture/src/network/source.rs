@@ -52,7 +52,8 @@ impl Source {
     /// Opens what was asked for. Frames are kept from here on, read or not.
     pub(super) fn open(target: &NetworkTarget) -> Result<(Self, BackendChosen), NetworkError> {
         let netns = target.netns.as_deref();
-        let ring = || PacketRing::open(&target.interface, netns, target.ring).map(Self::Ring);
+        let ring = || PacketRing::open(&target.interface, netns, ring_config(target));
+        let ring = || ring().map(Self::Ring);
         let chosen = |name, reason: &str| BackendChosen {
             name,
             reason: reason.to_owned(),
@@ -178,6 +179,19 @@ fn counted(target: &NetworkTarget) -> Result<Source, BpfFramesError> {
     Ok(Source::Counted(Box::new(counted)))
 }
 
+/// Evidence is of whole frames: of 64 KiB, headers and tags. A block holds them.
+fn ring_config(target: &NetworkTarget) -> RingConfig {
+    const WHOLE: u32 = 66_000;
+    if target.evidence.is_none() {
+        return target.ring;
+    }
+    RingConfig {
+        block_size: target.ring.block_size.max(2 * WHOLE.next_power_of_two()),
+        snap_length: WHOLE,
+        ..target.ring
+    }
+}
+
 fn frames_config(target: &NetworkTarget) -> BpfFramesConfig {
     let RingConfig {
         block_size, blocks, ..
@@ -232,7 +246,7 @@ fn evidence_frame<'a>(raw: &RawPacket<'a>) -> EvidenceFrame<'a> {
         direction: Some(direction(raw)),
         bytes: raw.bytes,
         wire_len: wire_len(raw),
-        vlan_tci: raw.vlan_tci,
+        vlan: raw.vlan_tci.map(|tci| (raw.vlan_tpid, tci)),
     }
 }
 

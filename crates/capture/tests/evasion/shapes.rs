@@ -4,7 +4,7 @@ use crate::frames::{datagram, hello, segment, tagged};
 use crate::tap::{Ground, OTHER_RESOLVER};
 use sandtrace_capture::network::{PcapNgWriter, Wanted, extract};
 use sandtrace_event::{CaptureGap, GapCause, Payload, Protocol};
-use sandtrace_wire::FlowConfig;
+use sandtrace_wire::{FlowConfig, Numbering};
 use std::io::BufReader;
 use std::time::Duration;
 
@@ -157,7 +157,13 @@ fn two_watches_at_once_hear_their_own_interface_alone() {
         return;
     };
     ground.add_tap("tap1");
-    let watched = ["tap0", "tap1"].map(|tap| ground.watch_with(tap, None, &FlowConfig::default()));
+    let watched = [0, 1].map(|index| {
+        let config = FlowConfig {
+            numbering: Numbering::of(index, 2),
+            ..FlowConfig::default()
+        };
+        ground.watch_with(["tap0", "tap1"][index], None, &config)
+    });
     for round in 0..500 {
         ground.send_into(0, &datagram(PEER, (1, 1000), &[0; 10]));
         ground.send_into(1, &datagram(PEER, (1, 2000 + round % 7), &[0; 10]));
@@ -172,6 +178,8 @@ fn two_watches_at_once_hear_their_own_interface_alone() {
             .all(|flow| flow.dst_port != Some(1000))
     );
     assert_eq!(second.flows().len(), 7);
+    assert_eq!(first.to_port(1000).interface.as_deref(), Some("tap0"));
+    assert_eq!(second.flows()[0].interface.as_deref(), Some("tap1"));
 }
 
 #[test]
@@ -191,6 +199,11 @@ fn evidence_files_hold_every_frame_and_give_one_conversation_back() {
         &datagram(PEER, (1, 1001), &[0; 100]),
         &[[0x81, 0, 0, 42]],
     ));
+    // Of a service, and one as large as offloads make them.
+    let service = tagged(&datagram(PEER, (1, 1009), &[0; 100]), &[[0x88, 0xa8, 0, 7]]);
+    ground.send(&service);
+    let large = segment(PEER, (1, 1010), 1000, "PA", &[7; 64_000]);
+    ground.send(&large);
     let seen = watched.finish();
     let files = || {
         seen.payloads().iter().filter_map(|payload| match payload {
@@ -199,7 +212,14 @@ fn evidence_files_hold_every_frame_and_give_one_conversation_back() {
         })
     };
     assert!(files().count() >= 2, "one is closed at 100,000 bytes");
-    assert_eq!(files().map(|file| file.frames.0).sum::<u64>(), 301);
+    assert_eq!(files().map(|file| file.frames.0).sum::<u64>(), 303);
+    for frame in [&service, &large] {
+        let holds = files().any(|file| {
+            let bytes = std::fs::read(directory.path().join(&file.file)).unwrap();
+            memchr::memmem::find(&bytes, frame).is_some()
+        });
+        assert!(holds, "{:x?}", &frame[..18]);
+    }
     let flow = seen
         .flows()
         .into_iter()

@@ -3,10 +3,13 @@
 use std::fs;
 use std::process::Command;
 
+use rustix::process::Signal;
 use sandtrace_event::{FlowPhase, Payload};
 use sandtrace_lab::Scenario;
 
-use crate::support::{Dir, Kind, Running, Stage, assert_sealed, flows, privileged, run, sandtrace};
+use crate::support::{
+    Dir, Kind, Link, Running, Stage, assert_sealed, flows, privileged, run, sandtrace,
+};
 
 #[test]
 fn one_conversation_comes_out_of_files_that_the_trail_vouches_for() {
@@ -108,4 +111,50 @@ fn lines_of(program: &str, args: &[&str]) -> u64 {
     let read = Command::new(program).args(args).output().unwrap();
     assert!(read.status.success(), "{read:?}");
     read.stdout.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+#[test]
+fn a_conversation_is_found_over_all_files_of_a_trail() {
+    if !privileged("evidence of a trail in segments") {
+        return;
+    }
+    let dir = Dir::new();
+    let (trail, files) = (dir.text("trace.jsonl"), dir.text("evidence"));
+    let link = Link::new();
+    let mut args = link.watch(&trail);
+    let more = ["--evidence-pcap", &files, "--segment-size", "64K"];
+    args.extend(more.map(str::to_owned));
+    let watch = Running::start(sandtrace(&args)).ready();
+    let mut frame = [
+        &[
+            2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 32, 0, 1, 0, 0,
+        ][..],
+        &[
+            64, 17, 0, 0, 10, 0, 0, 2, 192, 0, 2, 1, 0, 0, 0x1f, 0x90, 0, 12, 0, 0,
+        ],
+        b"once",
+    ]
+    .concat();
+    for port in 1000_u16..1200 {
+        frame[34..36].copy_from_slice(&port.to_be_bytes());
+        link.send(&frame).unwrap();
+    }
+    watch.signal(Signal::INT);
+    watch.wait().expect(0);
+    assert!(fs::exists(dir.text("trace.0002.jsonl")).unwrap());
+    for number in ["1", "200"] {
+        let out = dir.text(&format!("{number}.pcapng"));
+        let args = [
+            "extract",
+            &trail,
+            "--flow",
+            number,
+            "--evidence",
+            &files,
+            "-o",
+            &out,
+        ];
+        run(&args).expect(0);
+        assert_eq!(lines_of("tcpdump", &["-n", "-r", &out]), 1);
+    }
 }
