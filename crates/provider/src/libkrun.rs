@@ -93,6 +93,7 @@ impl Arguments {
             open.ok_or_else(|| format!("the process does not have the root {shown} open"))?;
         Ok(Disk {
             identity: disk_identity(&root.to_string_lossy(), id, "overlay"),
+            format: None,
             open_path: open,
         })
     }
