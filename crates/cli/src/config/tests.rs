@@ -11,6 +11,7 @@ const WORDS: &[(&str, &str, &str)] = &[
     ("SANDTRACE_SCAN_INTERVAL", "1s", "2s"),
     ("SANDTRACE_SCAN_SECRETS", "true", "false"),
     ("SANDTRACE_CAPTURE", "ebpf", "af-packet"),
+    ("SANDTRACE_CALL_PAUSE", "1s", "2s"),
     ("SANDTRACE_SYSCALLS", "off", "ptrace"),
     ("SANDTRACE_SYSCALL_INTERVAL", "1s", "2s"),
     ("SANDTRACE_STATE_INTERVAL", "1s", "0s"),

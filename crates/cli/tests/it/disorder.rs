@@ -55,7 +55,8 @@ fn what_a_microvm_did_by_chance_is_the_difference_of_two_walks() {
 
     let (was, is) = (walk(&before, &dir), walk(stage.disk(), &dir));
     let truth = difference(&was, &is);
-    assert!(truth.len() > 20, "{truth:?}");
+    // By chance much of what was made is deleted again.
+    assert!(truth.len() > 5, "{truth:?}");
     assert_eq!(offline(&before, stage.disk(), (&was, &is)), truth);
     assert_lives_agree(&assert_sealed(&trail), &was, &is);
 }
