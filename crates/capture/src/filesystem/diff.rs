@@ -5,6 +5,7 @@ mod rename;
 use super::bounds::Problems;
 use super::content::Content;
 use super::layers::Failed;
+use super::secrets::Findings;
 use super::tree::{Delta, Difference, Entry, Node, PathBytes, shown};
 use sandtrace_event::{FileKind, FileOp, HashScope};
 
@@ -17,6 +18,9 @@ pub(crate) trait Base {
     /// Whether a file whose mark is not what it was may have been written to:
     /// both indexes are of the same layers.
     fn marks_tell(&self) -> bool;
+    /// What looks like secrets in the content that was read, where that is
+    /// looked for.
+    fn secrets(&self) -> Option<&Findings>;
 }
 
 /// One path that changed.
@@ -30,88 +34,152 @@ pub(crate) struct Change {
     pub(crate) from: Option<PathBytes>,
 }
 
-/// The changes that a scan found, in the order of paths, every one with its
-/// content read. Paths that the scan could not look at are taken over from the
-/// index before, up to `max_paths` in all; those that the index before could
+/// Whoever is told of each change, with what of its content looks like secrets
+/// and what could not be seen so far.
+pub(crate) type Report<'a> = dyn FnMut(&Change, Option<&Findings>, &mut Problems) + 'a;
+
+/// Paths that are compared with each other for renames: of a scan with more
+/// that came or went, the others are told as created and deleted.
+const MOST_MOVED: usize = 32 << 10;
+
+/// Reports the changes that a scan found, in the order of paths, every one with
+/// its content read. Paths that the scan could not look at are taken over from
+/// the index before, up to `max_paths` in all; those that the index before could
 /// not look at are no change.
+///
+/// It goes through the differences twice, so that few of them are in memory.
 pub(crate) fn diff(
     scan: &mut Delta<'_>,
     max_paths: usize,
     base: &mut dyn Base,
     problems: &mut Problems,
-) -> Vec<Change> {
+    report: &mut Report<'_>,
+) {
     let mut differ = Differ {
         base,
         problems,
-        changes: Vec::new(),
+        ops: Vec::new(),
+        moved: Vec::new(),
+        last_moved: 0,
     };
+    let mut kept = Vec::new();
     for Difference { path, was, is } in scan.differences() {
         match (was, is) {
             (Some((place, _)), None) if scan.skips(&path) => {
-                if scan.has_room(&path, max_paths) {
-                    scan.keep(place);
+                if scan.has_room_beside(kept.len(), &path, max_paths) {
+                    kept.push(place);
                 } else {
                     let problem = || format!("{}: too many paths", shown(&path));
                     differ.problems.bounded(problem);
+                    differ.ops.push(None);
                 }
             }
-            (None, Some(_)) if scan.before().skips(&path) => {}
-            (was, is) => differ.compare(path, was.map(|(_, was)| was), is),
+            (None, Some(_)) if scan.before().skips(&path) => differ.ops.push(None),
+            (was, is) => differ.note(path, was.map(|(_, was)| was), is),
         }
     }
-    let Differ {
-        base, mut changes, ..
-    } = differ;
-    rename::pair(&mut changes, base);
-    for change in &mut changes {
-        let is_new = matches!(
-            change.op,
-            FileOp::Created | FileOp::Modified | FileOp::Renamed
-        );
-        if let Some(entry) = change.after.as_mut().filter(|_| is_new) {
-            resolve(entry, base);
-        }
+    for place in kept {
+        scan.keep(place);
     }
-    changes
+    rename::pair(&mut differ.moved, differ.base);
+    differ.report(scan, report);
 }
 
 struct Differ<'a> {
     base: &'a mut dyn Base,
     problems: &'a mut Problems,
-    changes: Vec<Change>,
+    /// What became of each path that differs; `None`: nothing.
+    ops: Vec<Option<FileOp>>,
+    /// The first of those that came or went.
+    moved: Vec<Change>,
+    /// Place of the last of them among all that differ, and one more.
+    last_moved: usize,
 }
 
 impl Differ<'_> {
-    /// `None`: the index does not hold the path.
-    fn compare(&mut self, path: PathBytes, was: Option<Node>, is: Option<Node>) {
-        let mut side = |node: Option<Node>| match node {
-            Some(node) => Ok(node),
-            None => self.base.lookup(&path),
-        };
-        let (before, after) = match (side(was), side(is)) {
-            (Ok(before), Ok(after)) => (before, after),
-            (Err(reason), _) | (_, Err(reason)) => {
-                self.problems
-                    .unreadable(|| format!("{}: {reason}", shown(&path)));
-                return;
+    /// Notes what became of a path.
+    fn note(&mut self, path: PathBytes, was: Option<Node>, is: Option<Node>) {
+        let change = self.compare(path, was, is).unwrap_or_else(|reason| {
+            self.problems.unreadable(|| reason);
+            None
+        });
+        self.ops.push(change.as_ref().map(|change| change.op));
+        let is_moved = |change: &Change| matches!(change.op, FileOp::Created | FileOp::Deleted);
+        if let Some(change) = change.filter(is_moved)
+            && self.moved.len() < MOST_MOVED
+        {
+            self.moved.push(change);
+            self.last_moved = self.ops.len();
+        }
+    }
+
+    /// Tells of each change.
+    fn report(self, scan: &Delta<'_>, report: &mut Report<'_>) {
+        let Self {
+            base,
+            problems,
+            ops,
+            moved,
+            last_moved,
+        } = self;
+        let mut moved = moved.into_iter().peekable();
+        for (place, (difference, op)) in scan.differences().zip(ops).enumerate() {
+            let Some(op) = op else { continue };
+            let Difference { path, was, is } = difference;
+            let is_moved = matches!(op, FileOp::Created | FileOp::Deleted);
+            let mut change = if is_moved && place < last_moved {
+                // What is not there any more was renamed to another path.
+                let Some(change) = moved.next_if(|change| change.path == path) else {
+                    continue;
+                };
+                change
+            } else {
+                let was = was.map(|(_, was)| was);
+                // What could be looked up a moment ago can be again.
+                let Ok((before, after)) = sides(&path, was, is, base) else {
+                    continue;
+                };
+                Change {
+                    op,
+                    path,
+                    before,
+                    after,
+                    from: None,
+                }
+            };
+            let is_new = matches!(
+                change.op,
+                FileOp::Created | FileOp::Modified | FileOp::Renamed
+            );
+            if let Some(entry) = change.after.as_mut().filter(|_| is_new) {
+                resolve(entry, base);
             }
-        };
+            report(&change, base.secrets(), problems);
+        }
+    }
+
+    /// `None`: the index does not hold the path.
+    fn compare(
+        &mut self,
+        path: PathBytes,
+        was: Option<Node>,
+        is: Option<Node>,
+    ) -> Result<Option<Change>, Failed> {
+        let sides = sides(&path, was, is, self.base);
+        let (before, after) = sides.map_err(|reason| format!("{}: {reason}", shown(&path)))?;
         let op = match (&before, &after) {
-            (None, None) => return,
-            (None, Some(_)) => FileOp::Created,
-            (Some(_), None) => FileOp::Deleted,
-            (Some(before), Some(after)) => match self.compare_entries(before, after) {
-                Some(op) => op,
-                None => return,
-            },
+            (None, None) => None,
+            (None, Some(_)) => Some(FileOp::Created),
+            (Some(_), None) => Some(FileOp::Deleted),
+            (Some(before), Some(after)) => self.compare_entries(before, after),
         };
-        self.changes.push(Change {
+        Ok(op.map(|op| Change {
             op,
             path,
             before,
             after,
             from: None,
-        });
+        }))
     }
 
     fn compare_entries(&mut self, before: &Entry, after: &Entry) -> Option<FileOp> {
@@ -123,6 +191,17 @@ impl Differ<'_> {
             Some(FileOp::Metadata)
         }
     }
+}
+
+/// What a path was and is; `None`: the index does not hold it.
+fn sides(
+    path: &[u8],
+    was: Option<Node>,
+    is: Option<Node>,
+    base: &mut dyn Base,
+) -> Result<(Node, Node), Failed> {
+    let mut side = |node: Option<Node>| node.map_or_else(|| base.lookup(path), Ok);
+    Ok((side(was)?, side(is)?))
 }
 
 /// Whether two entries hold the same, as far as can be told: where not all

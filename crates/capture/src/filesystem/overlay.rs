@@ -17,6 +17,7 @@ use super::content::Content;
 use super::diff::Base;
 use super::layers::is_dir;
 use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Stamp, Target, stat_fd};
+use super::secrets::Findings;
 use super::tree::{Delta, Entry, Node, PathBytes, Tree, join, parent, shown};
 use read::Reader;
 use rustix::fd::OwnedFd;
@@ -170,6 +171,8 @@ struct Visit {
     whole: bool,
     /// Its times when it was looked at, of one in the upper dir.
     stamp: Option<Stamp>,
+    /// Whether empty files in it may be marked as whiteouts.
+    marked_whiteouts: bool,
 }
 
 struct Walk<'a, 'w> {
@@ -219,12 +222,16 @@ impl<'a> Walk<'a, '_> {
                 return self.skip((*b"/").into(), || reason);
             }
         }
+        let marks = self.layers.marks(&root).map_err(|reason| {
+            self.skip((*b"/").into(), || reason);
+        });
         self.visits.push(Visit {
             view: (*b"/").into(),
             upper: Some(root),
             below,
             whole: false,
             stamp,
+            marked_whiteouts: marks.is_ok_and(|marks| marks.holds_marked_whiteouts),
         });
         while let Some(visit) = self.visits.pop() {
             if let Err(reason) = self.visit(&visit) {
@@ -252,7 +259,6 @@ impl<'a> Walk<'a, '_> {
         let room = self.budget.max_paths.saturating_sub(self.tree.len());
         let mut names = Names::default();
         let mut upper_names = Names::default();
-        let mut marked_whiteouts = false;
         let mut dir = None;
         if let Some(at) = &visit.upper {
             self.listed
@@ -270,7 +276,6 @@ impl<'a> Walk<'a, '_> {
             upper_names
                 .add(&fd, room)
                 .map_err(|errno| errno.to_string())?;
-            marked_whiteouts = self.layers.marks(at)?.holds_marked_whiteouts;
             dir = Some((fd, at));
         }
         if visit.whole {
@@ -285,7 +290,7 @@ impl<'a> Walk<'a, '_> {
                     dir: fd,
                     at: at.child(name),
                     name,
-                    marked_whiteouts,
+                    marked_whiteouts: visit.marked_whiteouts,
                 };
                 self.upper_entry(visit, &in_upper);
             }
@@ -416,6 +421,7 @@ impl<'a> Walk<'a, '_> {
             upper: Some(entry.at.clone()),
             whole: visit.whole || redirected.is_some(),
             stamp: Some(Stamp::of(stat)),
+            marked_whiteouts: marks.holds_marked_whiteouts,
             below: match redirected {
                 Some(stack) => stack,
                 None if marks.opaque => Stack::new(),
@@ -460,6 +466,7 @@ impl<'a> Walk<'a, '_> {
                         below,
                         whole: true,
                         stamp: None,
+                        marked_whiteouts: false,
                     });
                 }
             }
@@ -608,5 +615,9 @@ impl Base for LowerView<'_> {
 
     fn marks_tell(&self) -> bool {
         !self.is_foreign
+    }
+
+    fn secrets(&self) -> Option<&Findings> {
+        self.budget.secrets.as_ref()
     }
 }

@@ -6,6 +6,7 @@ use super::super::diff::Base;
 use super::super::ext4::Volume;
 use super::super::image::read_inode;
 use super::super::layers::Failed;
+use super::super::secrets::Findings;
 use super::super::tree::Entry;
 
 /// A file system of the disk as it was.
@@ -30,5 +31,9 @@ impl Base for Copy<'_> {
     /// told by its blocks.
     fn marks_tell(&self) -> bool {
         false
+    }
+
+    fn secrets(&self) -> Option<&Findings> {
+        self.budget.secrets.as_ref()
     }
 }

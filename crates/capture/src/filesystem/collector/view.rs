@@ -2,7 +2,7 @@
 
 use super::super::bounds::{Budget, Problems};
 use super::super::config::FsConfig;
-use super::super::diff::{Change, diff};
+use super::super::diff::{Base, diff};
 use super::super::disk::{Blocks, Ranges, Window};
 use super::super::ext4::Volume;
 use super::super::image::{Moment, Old, Part, PartId, ReadPart, walk};
@@ -66,24 +66,37 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reports.
-    fn changes(&mut self, changes: &[Change], problems: &mut Problems) {
-        let max_paths = self.config.max_paths;
-        let nothing = Findings::default();
-        let secrets = self.budget.secrets.as_ref().unwrap_or(&nothing);
+    /// Reports how what was found differs from the index before.
+    fn report_changes<'b>(
+        &'b mut self,
+        found: &mut Delta<'_>,
+        base: impl FnOnce(&'b mut Budget) -> Box<dyn Base + 'b>,
+        problems: &mut Problems,
+    ) {
+        let max_records = self.config.max_paths as u64;
         let mut frame = self.frame.clone();
         if self.summary.moved {
             frame.quiesce = QuiesceMethod::Moving;
         }
-        for change in changes {
-            if self.summary.changes >= max_paths as u64 {
-                problems
-                    .unreported(|| format!("from {} on: too many changes", shown(&change.path)));
-                continue;
-            }
-            self.summary.changes += 1;
-            (self.sink)(frame.observe(frame.change(change, secrets)));
-        }
+        let max_paths = self.budget.max_paths;
+        let mut base = base(self.budget);
+        let (sink, count) = (&mut *self.sink, &mut self.summary.changes);
+        let nothing = Findings::default();
+        diff(
+            found,
+            max_paths,
+            &mut *base,
+            problems,
+            &mut |change, secrets, problems| {
+                if *count >= max_records {
+                    let first = || format!("from {} on: too many changes", shown(&change.path));
+                    return problems.unreported(first);
+                }
+                *count += 1;
+                let change = frame.change(change, secrets.unwrap_or(&nothing));
+                sink(frame.observe(change));
+            },
+        );
     }
 }
 
@@ -199,12 +212,9 @@ impl View {
         let mut found = walked.tree;
         scan.summary.moved |= walked.moved | std::mem::take(&mut self.has_moved);
         if before.is_some() {
-            let max_paths = scan.budget.max_paths;
             let is_foreign = std::mem::take(&mut self.is_foreign);
-            let mut base = layers.base(is_foreign, scan.budget);
-            let changes = diff(&mut found, max_paths, &mut base, &mut problems);
-            drop(base);
-            scan.changes(&changes, &mut problems);
+            let base = |budget| Box::new(layers.base(is_foreign, budget)) as Box<dyn Base>;
+            scan.report_changes(&mut found, base, &mut problems);
         }
         let step = found.step();
         self.end(before, Some(step), &mut problems, scan);
@@ -246,14 +256,9 @@ impl View {
         if let (Some(_), Some(found)) = (&before, &mut tree) {
             let window = base.map(|base| Window::of(base, self.part.unwrap_or(part.id)));
             let volume = window.as_ref().map(|window| Volume::open(window));
-            let mut copy = Copy {
-                volume: volume.and_then(Result::ok),
-                budget: scan.budget,
-            };
-            let max_paths = copy.budget.max_paths;
-            let changes = diff(found, max_paths, &mut copy, &mut problems);
-            drop(copy);
-            scan.changes(&changes, &mut problems);
+            let volume = volume.and_then(Result::ok);
+            let copy = |budget| Box::new(Copy { volume, budget }) as Box<dyn Base>;
+            scan.report_changes(found, copy, &mut problems);
         }
         if let (None, Some(ranges)) = (&tree, &changed) {
             problems.note(&written(ranges));

@@ -45,6 +45,10 @@ impl Base for Nothing {
         false
     }
 
+    fn secrets(&self) -> Option<&Findings> {
+        None
+    }
+
     fn lookup(&mut self, _path: &[u8]) -> Result<Option<Entry>, Failed> {
         Ok(None)
     }
@@ -63,7 +67,11 @@ fn list(before: &mut Tree, after: &Tree) -> (Vec<String>, Tree) {
         scan.insert(path, node);
     }
     scan.skipped().clone_from(&after.skipped);
-    let changes = diff(&mut scan, 100, &mut Nothing, &mut problems);
+    let mut changes = Vec::new();
+    let mut add = |change: &Change, _: Option<&Findings>, _: &mut Problems| {
+        changes.push(change.clone());
+    };
+    diff(&mut scan, 100, &mut Nothing, &mut problems, &mut add);
     assert_eq!(problems, Problems::default());
     let show = |change: &Change| {
         let from = change
@@ -180,4 +188,30 @@ fn content_that_turns_unreadable_is_a_change() {
     );
     check(&[("/a", unreadable.clone())], &[("/a", unreadable)], &[]);
     check(&[("/a", read)], &[("/a", skipped)], &[]);
+}
+
+/// More than are looked at for renames: whatever is beyond is told all the same.
+#[test]
+fn no_change_is_lost_where_many_moved() {
+    const COUNT: usize = MOST_MOVED + 500;
+    let all = |dir: &str| {
+        let mut tree = Tree::default();
+        for number in 0..COUNT {
+            let path = format!("/{dir}/{number:06}").into_bytes();
+            let inode = u64::try_from(number).unwrap() + 1;
+            tree.insert(path.into(), Some(file(inode, 1)));
+        }
+        tree
+    };
+    let (lines, _) = list(&mut all("b"), &all("a"));
+    let count = |word: &str| lines.iter().filter(|it| it.starts_with(word)).count();
+    assert_eq!((count("Created"), count("Deleted")), (COUNT, COUNT));
+    let mut news: Vec<_> = lines.iter().map(|line| &line[8..]).collect();
+    news.dedup();
+    assert!(news.is_sorted(), "not in the order of paths");
+    let (lines, _) = list(
+        &mut tree(&[("/b", file(7, 1))]),
+        &tree(&[("/a", file(7, 1))]),
+    );
+    assert_eq!(lines, ["Renamed /a < /b"]);
 }

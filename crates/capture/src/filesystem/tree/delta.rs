@@ -1,5 +1,6 @@
 //! A scan against the index of the scan before: only what differs is kept anew.
 
+use super::leaf::Leaf;
 use super::{Node, PathBytes, Tree, skips};
 use std::collections::BTreeSet;
 
@@ -91,7 +92,13 @@ impl<'a> Delta<'a> {
     }
 
     pub(crate) fn has_room(&self, path: &[u8], max_paths: usize) -> bool {
-        self.own.has_room(path, self.seen.count, max_paths)
+        self.has_room_beside(0, path, max_paths)
+    }
+
+    /// Whether there is room for one more path beside `others`.
+    pub(crate) fn has_room_beside(&self, others: usize, path: &[u8], max_paths: usize) -> bool {
+        let others = self.seen.count.saturating_add(others);
+        self.own.has_room(path, others, max_paths)
     }
 
     pub(crate) fn skipped(&mut self) -> &mut BTreeSet<PathBytes> {
@@ -114,32 +121,31 @@ impl<'a> Delta<'a> {
 
     /// Everything that is not as it was: of the index before each path, with
     /// its place there, that was not seen again, and each that is new or
-    /// differs. In the order of paths.
-    pub(crate) fn differences(&self) -> Vec<Difference> {
+    /// differs. In the order of paths, one at a time: there may be millions.
+    pub(crate) fn differences(&self) -> impl Iterator<Item = Difference> {
+        let leaves = self.before.leaves.iter();
+        let leaves = leaves.filter(|leaf| !self.seen.has_all(leaf.rank, leaf.count));
+        let placed = |leaf: &'a Leaf| {
+            let paths = leaf.iter().enumerate();
+            paths.map(|(place, (path, was))| (path, (leaf.rank + place, was)))
+        };
+        let mut olds = leaves.flat_map(placed).peekable();
         let mut news = self.own.iter().peekable();
-        let mut differences = Vec::new();
-        for leaf in &self.before.leaves {
-            if self.seen.has_all(leaf.rank, leaf.count) {
-                continue;
-            }
-            let packed = leaf.iter().enumerate();
-            for (place, (path, was)) in packed {
-                let place = leaf.rank + place;
-                while let Some((path, is)) = news.next_if(|(new, _)| *new < path) {
-                    differences.push(Difference::new(path, is));
+        std::iter::from_fn(move || {
+            loop {
+                let next = olds.peek().map(|(path, _)| path);
+                let is_before = |new: &PathBytes| next.is_none_or(|old| new < old);
+                if let Some((path, is)) = news.next_if(|(new, _)| is_before(new)) {
+                    return Some(Difference::new(path, is));
                 }
+                let (path, was) = olds.next()?;
                 let is = news.next_if(|(new, _)| *new == path).map(|(_, is)| is);
-                if is.is_some() || !self.seen.has(place) {
-                    differences.push(Difference {
-                        path,
-                        was: Some((place, was)),
-                        is,
-                    });
+                if is.is_some() || !self.seen.has(was.0) {
+                    let was = Some(was);
+                    return Some(Difference { path, was, is });
                 }
             }
-        }
-        differences.extend(news.map(|(path, is)| Difference::new(path, is)));
-        differences
+        })
     }
 
     /// Lets go of the index before.

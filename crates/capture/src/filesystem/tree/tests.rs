@@ -187,7 +187,7 @@ proptest! {
                 expected.push((path.clone(), was.cloned(), is.cloned()));
             }
         }
-        let differences = delta.differences().into_iter();
+        let differences = delta.differences();
         let differences: Vec<_> = differences
             .map(|found| (found.path, found.was.map(|(_, was)| was), found.is))
             .collect();
