@@ -2,6 +2,8 @@
 //! images beside `cmp` of as many bytes, memory for a million inodes, and what
 //! a disk costs that nobody writes to.
 
+pub(crate) mod idle;
+
 use crate::Options;
 use crate::capture::require_success;
 use crate::child::{Running, Took};
@@ -29,7 +31,8 @@ const CHANGED_FILES: usize = 11;
 pub(crate) fn run(options: &Options) -> Result<()> {
     overlay(options)?;
     images(options)?;
-    memory(options)
+    memory(options)?;
+    idle::run(options)
 }
 
 fn time(command: &mut Command) -> Result<Took> {
@@ -289,6 +292,18 @@ pub(crate) fn memory(options: &Options) -> Result<()> {
         );
     };
     row("fsdiff, two images", &took);
+    with_mounted(&after, &dir.path().join("mount"), |mount| {
+        for number in 0..INODES {
+            let mut file = File::options();
+            let file = file.append(true).open(inode(mount, number));
+            let written = file.and_then(|mut file| file.write_all(b"y"));
+            written.context("changing a file")?;
+        }
+        Ok(())
+    })?;
+    let mut fsdiff = Command::new(&options.sandtrace);
+    let took = time(fsdiff.arg("fsdiff").arg(&image).arg(&after))?;
+    row("fsdiff, every file changed", &took);
     let this = std::env::current_exe().context("finding this program")?;
     let mut watch = Command::new(this);
     watch.arg(COMMAND).arg(&image).stdin(Stdio::null());
@@ -318,21 +333,29 @@ fn many_inodes(dir: &Path) -> Result<PathBuf> {
     )?;
     let mount = dir.join("mount");
     fs::create_dir(&mount).context("making a directory")?;
-    quiet("mount", &["-o", "loop", text(&image)?, text(&mount)?])?;
-    let filled = (|| {
+    with_mounted(&image, &mount, |mount| {
         for number in 0..INODES {
-            let dir = mount.join(format!("directory{:03}", number / 1000));
-            if number % 1000 == 0 {
-                fs::create_dir(&dir).context("making a directory")?;
+            let path = inode(mount, number);
+            if let (0, Some(dir)) = (number % 1000, path.parent()) {
+                fs::create_dir(dir).context("making a directory")?;
             }
-            let mut file =
-                File::create(dir.join(format!("file{number:07}"))).context("making a file")?;
-            file.write_all(b"x").context("writing a file")?;
+            fs::write(path, "x").context("writing a file")?;
         }
-        Ok(image)
-    })();
-    quiet("umount", &[text(&mount)?])?;
-    filled
+        Ok(())
+    })?;
+    Ok(image)
+}
+
+fn inode(mount: &Path, number: usize) -> PathBuf {
+    mount.join(format!("directory{:03}/file{number:07}", number / 1000))
+}
+
+/// Does so to an image while it is mounted.
+fn with_mounted(image: &Path, at: &Path, act: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    quiet("mount", &["-o", "loop", text(image)?, text(at)?])?;
+    let acted = act(at);
+    quiet("umount", &[text(at)?])?;
+    acted
 }
 
 /// Attaches to an image, writes into it, and scans: the child of [`memory`].

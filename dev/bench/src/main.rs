@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscalls | net | fs | fs-inodes | all | scale] [OPTIONS]
+sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscalls | net | fs | fs-inodes | fs-idle | all | scale] [OPTIONS]
 
   --runs N      pairs of runs, of which medians are shown (5)
   --frames N    frames per run of capture (5000000)
@@ -147,7 +147,7 @@ fn run(arguments: &[String]) -> Result<()> {
                 return Ok(());
             }
             name @ ("capture" | "verify" | "trail" | "latency" | "syscalls" | "net" | "fs"
-            | "fs-inodes" | "all" | "scale") => {
+            | "fs-inodes" | "fs-idle" | "all" | "scale") => {
                 what = name;
             }
             other => bail!("unknown argument {other}; see --help"),
@@ -183,6 +183,9 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     if what == "fs-inodes" {
         fs::memory(&options)?;
+    }
+    if what == "fs-idle" {
+        fs::idle::run(&options)?;
     }
     if asked("trail") {
         append::run(&options)?;
