@@ -1,5 +1,5 @@
 /*
- * Keeps 500 threads alive that end and are made anew, until the first argument's
+ * Keeps 550 threads alive that end and are made anew, until the first argument's
  * seconds are over or, where that is 0, until SIGUSR1; then ends with status 0 if
  * all of them worked. Each makes three calls that are counted and lives for 0.3 to
  * 0.9 seconds.
@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define THREADS 500
+#define THREADS 550
 
 static atomic_int alive;
 static volatile sig_atomic_t over;
