@@ -115,6 +115,7 @@ Examples:
   sandtrace fsdiff golden.ext4 rootfs.ext4
   sandtrace fsdiff before/ after/ --json
   sandtrace fsdiff BASE/rootfs.ext4.header BUILD/rootfs.ext4.header   (snapshots of E2B)
+  sandtrace fsdiff BUILD/rootfs.ext4.header rootfs-ID-RANDOM.cow      (what a sandbox of E2B wrote)
   sandtrace fsdiff --overlay /var/lib/box/upper --lower /var/lib/box/base
 
 Exit codes: 0 compared, 4 something could not be read (the answer says what), 64 usage, 69 no such

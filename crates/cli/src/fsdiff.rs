@@ -56,7 +56,25 @@ fn pair(args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
         baseline: Baseline::Of(source(before, args.before_format)),
         ..FsConfig::default()
     };
+    if is_cow(before) {
+        let why = "a .cow is read above its template only: name the template first, then the .cow";
+        return Err(Failure::new(Exit::Usage, why));
+    }
+    if is_cow(after) && args.format.is_none() {
+        tell(
+            "sandtrace: a hole in a .cow is a block of the template or one that was zeroed or \
+             trimmed, which nothing tells apart: all are read as the template's, so what was \
+             deleted may show as still there",
+        );
+        let (cow, template) = (after.clone(), before.clone());
+        return Ok((Source::E2bCow { cow, template }, config));
+    }
     Ok((source(after, args.format), config))
+}
+
+/// What a sandbox of E2B wrote, by the name that the orchestrator gives it.
+fn is_cow(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "cow") && !path.is_dir()
 }
 
 /// What is at a path; `format` says what no name tells.

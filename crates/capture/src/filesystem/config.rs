@@ -22,6 +22,13 @@ pub enum Source {
         /// How the disk's bytes are kept in it.
         format: ImageFormat,
     },
+    /// The disk of a sandbox of E2B: the blocks that it wrote, above its template.
+    E2bCow {
+        /// `rootfs-<id>-<random>.cow`.
+        cow: PathBuf,
+        /// An image, or the header of a snapshot, by its name.
+        template: PathBuf,
+    },
     /// A directory tree as it is, of one file system.
     Directory {
         /// Its root.

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod changed;
+mod cow;
 mod e2b;
 mod partition;
 mod qcow2;
@@ -20,6 +21,7 @@ pub(crate) use raw::Raw;
 pub(crate) use sums::Sums;
 
 use super::config::{FsError, ImageFormat};
+use cow::Cow;
 use e2b::E2b;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use e2b::Header as E2bHeader;
@@ -109,6 +111,14 @@ pub(crate) fn open(
             Ok(Arc::new(disk))
         }
     }
+}
+
+/// Opens the disk whose written blocks are in `cow`, above what `template` is
+/// by its name: an image, or the header of a snapshot.
+pub(crate) fn open_cow(cow: &Path, template: &Path) -> Result<Arc<dyn Blocks>, FsError> {
+    let below = open(template, ImageFormat::by_name(template), None)?;
+    let disk = Cow::over(cow, Raw::open(cow)?, below)?;
+    Ok(Arc::new(disk))
 }
 
 /// Calls `each` with every piece of `range`, and whether it is known to be zero.

@@ -65,7 +65,7 @@ impl Wakeups {
             dirs: HashMap::new(),
         };
         match source {
-            Source::Image { path, .. } => {
+            Source::Image { path, .. } | Source::E2bCow { cow: path, .. } => {
                 let events = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE;
                 add_watch(&wakeups.inotify.0, path, events)?;
             }

@@ -2,7 +2,7 @@
 
 use crate::support::run;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -85,6 +85,64 @@ fn trees_and_images_and_upper_dirs_are_compared_alike() {
     let overlay = [Path::new("--overlay"), &b, Path::new("--lower"), &a];
     // What an upper dir does not hold is as it is below.
     assert_eq!(differences(&overlay), EXPECTED[1..]);
+}
+
+/// What E2B's orchestrator keeps of a sandbox's writes: the blocks that are not
+/// as they were, in a sparse file.
+fn cow(before: &Path, after: &Path, cow: &Path) -> usize {
+    const BLOCK: usize = 4096;
+    let (was, is) = (fs::read(before).unwrap(), fs::read(after).unwrap());
+    assert_eq!(was.len(), is.len());
+    let file = fs::File::create(cow).unwrap();
+    file.set_len(is.len() as u64).unwrap();
+    let mut written = 0;
+    for (number, (was, is)) in was.chunks(BLOCK).zip(is.chunks(BLOCK)).enumerate() {
+        if was != is {
+            file.write_all_at(is, (number * BLOCK) as u64).unwrap();
+            written += 1;
+        }
+    }
+    written
+}
+
+/// As a guest writes: nothing of the image is made anew.
+fn debugfs(image: &Path, order: &str) {
+    let mut debugfs = Command::new("debugfs");
+    let output = debugfs.args(["-w", "-R", order]).arg(image).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn what_a_sandbox_of_e2b_wrote_is_read_above_its_template() {
+    let trees = Trees::new();
+    let template = trees.image("a");
+    let after = trees.path("after.img");
+    fs::copy(&template, &after).unwrap();
+    let note = trees.path("b/home/notes");
+    debugfs(&after, &format!("write {} stolen", note.display()));
+    debugfs(&after, "rm /gone");
+    let path = trees.path("rootfs-ibox-x1.cow");
+    let written = cow(&template, &after, &path);
+    assert!((1..100).contains(&written), "{written}");
+    let expected = differences(&[&template, &after]);
+    assert_eq!(expected, ["deleted /gone", "created /stolen"]);
+    let args = [Path::new("fsdiff"), &template, &path];
+    let ran = run(&args).expect(0);
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(lines[0].starts_with("deleted   /gone"), "{lines:#?}");
+    assert!(lines[1].starts_with("created   /stolen"), "{lines:#?}");
+    assert_eq!(lines[2], "2 differences");
+    // That holes are ambiguous is said, whatever comes of it.
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:#?}");
+    assert!(ran.stderr.contains("zeroed or trimmed"), "{ran:#?}");
+    let alone = run(&[Path::new("fsdiff"), &path, &template]).expect(64);
+    alone.one_line(&["template first"]);
+    let other = trees.path("other.img");
+    fs::write(&other, [0; 8192]).unwrap();
+    let ran = run(&[Path::new("fsdiff"), &other, &path]).expect(69);
+    assert!(ran.stderr.contains("another disk"), "{ran:#?}");
 }
 
 #[test]

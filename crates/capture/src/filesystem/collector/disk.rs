@@ -1,7 +1,7 @@
 //! What a source is once it is open.
 
 use super::super::config::{FsConfig, FsError, OverlayXattrs, Source};
-use super::super::disk::Blocks;
+use super::super::disk::{Blocks, open_cow};
 use super::super::image::Image;
 use super::super::overlay::Overlay;
 use sandtrace_event::{Count, DiskIdentity};
@@ -35,6 +35,12 @@ impl Disk {
                     Self::Directory(directory),
                     named(path, "root", "directory")?,
                 )
+            }
+            Source::E2bCow { cow, template } => {
+                let image = Image::of(open_cow(&cow, &template)?);
+                let identity = identity(&cow, "ext4");
+                let identity = identity.map_err(|source| FsError::Image { path: cow, source })?;
+                (Self::Image(image), identity)
             }
             Source::Image { path, format } => {
                 let image = Image::open(&path, format, config.expected.as_ref())?;

@@ -134,7 +134,21 @@ impl Raw {
         }
     }
 
-    fn in_file(&self, offset: u64) -> Place {
+    /// Size of the pieces in which its file system keeps it, and whether parts
+    /// of it are not kept at all; `None` for a device.
+    pub(super) fn pieces(&self) -> Option<(u64, bool)> {
+        let metadata = self.file.metadata().ok().filter(|_| self.is_file)?;
+        let kept = metadata.blocks().saturating_mul(512);
+        Some((metadata.blksize(), kept < self.size))
+    }
+
+    /// Whether it was written at `offset`, and for how many bytes that holds.
+    pub(super) fn written(&self, offset: u64) -> io::Result<(bool, u64)> {
+        let (place, len) = self.by_seeking(offset)?;
+        Ok((place != Place::Zeros, len))
+    }
+
+    pub(super) fn in_file(&self, offset: u64) -> Place {
         Place::File {
             device: self.device,
             inode: self.inode,

@@ -58,12 +58,16 @@ impl Image {
         format: ImageFormat,
         expected: Option<&DiskIdentity>,
     ) -> Result<Self, FsError> {
-        Ok(Self {
-            disk: open(path, format, expected)?,
+        Ok(Self::of(open(path, format, expected)?))
+    }
+
+    pub(crate) fn of(disk: Arc<dyn Blocks>) -> Self {
+        Self {
+            disk,
             kept: Kept::Nothing,
             base: None,
             stamp: None,
-        })
+        }
     }
 
     pub(crate) fn into_disk(self) -> Arc<dyn Blocks> {
