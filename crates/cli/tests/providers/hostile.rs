@@ -103,6 +103,50 @@ fn what_is_wrong_with_one_sandbox_concerns_no_other() {
     }
 }
 
+/// What the kernel shows is all there, and what the API did not tell is said.
+#[test]
+fn vmms_that_answer_slowly_or_with_garbage() {
+    let Some(lab) = lab("vmms_that_answer_slowly_or_with_garbage") else {
+        return;
+    };
+    let watch = Watch::start(&lab, &[]);
+    let mut vmms = ["slow", "garbage", "well"].map(|manners| {
+        let id = format!("i{}{manners}", lab.id());
+        let mut config = config(&lab, StandInForm::Firecracker, &id);
+        config.boot_args += &format!(" standin.api={manners}");
+        let vmm = lab.stand_in(&config).unwrap();
+        watch.await_trail(&id, "sandbox_attached");
+        vmm.start().unwrap();
+        (manners, id, vmm)
+    });
+    // Five frames, 20 ms apart, and the questions.
+    std::thread::sleep(Duration::from_millis(2500));
+    for (_, _, vmm) in &mut vmms {
+        vmm.kill();
+    }
+    for (manners, id, _) in &vmms {
+        let trail = watch.await_trail(id, "trail_end");
+        check_trail(&trail, id, 5);
+        let all = records(&trail);
+        let last = *of_type(&all, "sandbox_attached").last().unwrap();
+        let payload = &last["payload"];
+        let interface = &payload["taps"][0]["interface"];
+        assert_eq!(interface, "tap0", "{last}");
+        assert_eq!(payload["disks"].as_array().unwrap().len(), 1, "{last}");
+        let coverage = payload["coverage"].to_string();
+        let said = match *manners {
+            "slow" => "no whole answer within",
+            "garbage" => "the answer is malformed",
+            _ => "",
+        };
+        assert!(coverage.contains(said), "{id}: {coverage}");
+        let agent = if *manners == "well" { "billing" } else { "" };
+        assert_eq!(payload["agent_id"].as_str().unwrap_or_default(), agent);
+    }
+    let said = watch.interrupt();
+    assert!(!said.contains('\u{1b}'), "{said}");
+}
+
 /// Wherever in its attachment a VMM ends: it has no trail, or a whole one.
 #[test]
 fn vmms_that_end_while_they_are_attached() {
