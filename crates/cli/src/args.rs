@@ -113,13 +113,14 @@ was changed, 4 unreadable, 69 no such flow or no evidence, 73 the output exists 
 const FSDIFF_EXAMPLES: &str = "\
 Examples:
   sandtrace fsdiff golden.ext4 rootfs.ext4
+  sandtrace fsdiff golden.ext4 --sandbox vm-001
   sandtrace fsdiff before/ after/ --json
   sandtrace fsdiff BASE/rootfs.ext4.header BUILD/rootfs.ext4.header   (snapshots of E2B)
   sandtrace fsdiff BUILD/rootfs.ext4.header rootfs-ID-RANDOM.cow      (what a sandbox of E2B wrote)
   sandtrace fsdiff --overlay /var/lib/box/upper --lower /var/lib/box/base
 
 Exit codes: 0 compared, 4 something could not be read (the answer says what), 64 usage, 69 no such
-disk, 77 not permitted (docs/exit-codes.md).";
+disk or sandbox, 77 not permitted (docs/exit-codes.md).";
 
 #[cfg(feature = "demo")]
 const DEMO_EXAMPLES: &str = "\
@@ -345,7 +346,7 @@ pub(crate) struct ListArgs {
 }
 
 /// Which sandboxes are looked for.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct DiscoverArgs {
     /// Only these: firecracker, e2b, daytona, cloud-hypervisor, qemu, libkrun
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -440,15 +441,21 @@ pub(crate) enum DiskFormat {
 #[derive(Debug, Args)]
 pub(crate) struct FsdiffArgs {
     /// Disk image, block device, header of an E2B snapshot or directory as it was
-    #[arg(required_unless_present = "overlay", requires = "after")]
+    #[arg(required_unless_present_any = ["overlay", "sandbox"])]
     pub(crate) before: Option<PathBuf>,
     /// The same as it is now
     pub(crate) after: Option<PathBuf>,
+    /// Instead of AFTER: the disk of this running sandbox; or, without BEFORE, its overlay
+    #[arg(long, value_name = "ID", conflicts_with_all = ["after", "overlay"])]
+    pub(crate) sandbox: Option<String>,
+    /// Which of its disks, by the name that list gives it, where it has several
+    #[arg(long, value_name = "PATH", requires = "sandbox")]
+    pub(crate) disk: Option<String>,
     /// How AFTER's bytes are kept [default: qcow2 where its name ends in .qcow2, else raw]
     #[arg(long, value_name = "FORMAT", requires = "after")]
     pub(crate) format: Option<DiskFormat>,
     /// How BEFORE's bytes are kept [default: by its name, as well]
-    #[arg(long, value_name = "FORMAT", requires = "after")]
+    #[arg(long, value_name = "FORMAT", requires = "before")]
     pub(crate) before_format: Option<DiskFormat>,
     /// Upper dir of an overlay, compared with its lower dirs
     #[arg(long, value_name = "UPPER", conflicts_with_all = ["before", "after"])]

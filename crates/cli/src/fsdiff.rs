@@ -1,6 +1,8 @@
 //! `sandtrace fsdiff`: what differs between two disks or trees, offline, by
 //! the code that watches them.
 
+mod live;
+
 use crate::args::{DiskFormat, FsdiffArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show::{escaped, grouped, tell};
@@ -18,9 +20,19 @@ use std::path::{Path, PathBuf};
 
 /// Compares and prints.
 pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
-    let (source, config) = match &args.overlay {
-        Some(upper) => overlay(upper, args)?,
-        None => pair(args)?,
+    let (source, config) = match (&args.overlay, &args.sandbox) {
+        (Some(upper), _) => overlay(upper, args)?,
+        (None, Some(id)) => {
+            let before = args.before.as_deref();
+            let base = before.map(|before| source(before, args.before_format));
+            live::source(id, args, base)?
+        }
+        (None, None) => pair(args)?,
+    };
+    // Nobody holds a sandbox still for this.
+    let quiesce = match args.sandbox {
+        Some(_) => QuiesceMethod::Live,
+        None => QuiesceMethod::Detached,
     };
     let config = FsConfig {
         scan_secrets: args.scan_secrets,
@@ -30,7 +42,7 @@ pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
     let mut answer = Answer::new(args.json);
     let mut written = Ok(());
     let now = crate::watch::moment::now();
-    let scanned = collector.scan(now, QuiesceMethod::Detached, &mut |seen| {
+    let scanned = collector.scan(now, quiesce, &mut |seen| {
         if written.is_ok() {
             written = answer.add(&seen.payload);
         }

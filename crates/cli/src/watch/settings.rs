@@ -287,7 +287,8 @@ fn check_visible(target: &Target) -> Result<(), Failure> {
     Err(Failure::new(exit, message))
 }
 
-fn failure_of(error: FindError) -> Failure {
+/// How a sandbox that is not found ends the program.
+pub(crate) fn failure_of(error: FindError) -> Failure {
     let exit = match &error {
         FindError::InvalidId { .. } | FindError::InvalidAgentId { .. } => Exit::Usage,
         _ if error.is_permission() => {

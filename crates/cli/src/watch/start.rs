@@ -138,7 +138,7 @@ pub(super) fn unknown_layers(target: &Target) -> Option<Coverage> {
 /// The host's own mounts are trusted. In its process' own the sandbox may have
 /// mounted an overlay of its own making, which names the same upper dir and
 /// any directory of the host below: there only the process' root counts.
-fn overlay_mount(target: &Target, upper: &Path) -> Option<OverlayMount> {
+pub(crate) fn overlay_mount(target: &Target, upper: &Path) -> Option<OverlayMount> {
     let upper = upper.canonicalize().ok()?;
     let mounts = |process: &str| std::fs::read(format!("/proc/{process}/mountinfo"));
     let here = mounts("self").unwrap_or_default();

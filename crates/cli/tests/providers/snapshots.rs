@@ -103,3 +103,50 @@ fn a_snapshot_and_the_guest_that_goes_on_from_it_are_on_record() {
         "no difference\n"
     );
 }
+
+/// As a guest writes.
+fn write_to(image: &Path, name: &str) {
+    let mut debugfs = Command::new("debugfs");
+    let order = format!("write /etc/hostname {name}");
+    let output = debugfs.args(["-w", "-R", &order]).arg(image).output();
+    assert!(output.unwrap().status.success());
+}
+
+#[track_caller]
+fn fsdiff(args: &[&str], code: i32) -> String {
+    let mut fsdiff = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+    let output = fsdiff.arg("fsdiff").args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8(said).unwrap()
+}
+
+/// What a running sandbox has open, which in a jail has no name outside.
+#[test]
+fn the_disk_of_a_running_sandbox_is_compared() {
+    let Some(lab) = lab("the_disk_of_a_running_sandbox_is_compared") else {
+        return;
+    };
+    let base = lab.dir().join("base.ext4");
+    for form in [StandInForm::Jailed, StandInForm::E2b] {
+        let id = format!("i{}{form:?}", lab.id()).to_lowercase();
+        let config = config(&lab, form, &id);
+        fs::copy(&config.disk, &base).unwrap();
+        let vmm = started(&lab, &config);
+        let args = [base.to_str().unwrap(), "--sandbox", &id];
+        assert_eq!(fsdiff(&args, 0), "no difference\n", "{form:?}");
+        write_to(vmm.disk(), "planted");
+        let said = fsdiff(&args, 0);
+        assert!(said.starts_with("created   /planted"), "{said}");
+        assert!(said.ends_with("1 difference\n"), "{said}");
+        assert!(fsdiff(&["--sandbox", &id], 64).contains("name that first"));
+        let other = [&args[..], &["--disk", "/none"]].concat();
+        assert!(fsdiff(&other, 64).contains("choose one by --disk"));
+    }
+    let id = format!("i{}krun", lab.id());
+    let _vmm = started(&lab, &config(&lab, StandInForm::Libkrun, &id));
+    std::thread::sleep(Duration::from_millis(500));
+    let said = fsdiff(&["--sandbox", &id], 0);
+    assert!(said.starts_with("created   /from-the-guest"), "{said}");
+    assert!(fsdiff(&["--sandbox", "none-such"], 69).contains("no sandbox"));
+}
