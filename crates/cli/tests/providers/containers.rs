@@ -10,6 +10,8 @@ use sandtrace_lab::{
     Container, Docker, NamespaceConfig, NamespaceSandbox, Network, Scenario, scenario,
 };
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -290,4 +292,41 @@ fn an_upper_dir_by_the_containers_own_mount() {
     assert_eq!(found["labels"]["daytona.sandbox_name"], "blue");
     assert_eq!(found["labels"]["daytona.organization_name"], "org");
     assert_eq!(found["taps"][0]["interface"], sandbox.interface());
+}
+
+/// The upper layer of a container that runs against those of its image.
+#[test]
+fn the_layers_of_a_container_are_compared() {
+    let Some(lab) = lab("the_layers_of_a_container_are_compared") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let docker = lab.docker().unwrap();
+    let id = format!("i{}layers", lab.id());
+    let sandbox = contained(&lab, &world, &docker, &id, 1);
+    let fsdiff = || {
+        let mut command = sandtrace(&lab);
+        command.args(["fsdiff", "--sandbox", &id]);
+        command.env("SANDTRACE_DOCKER_SOCKET", docker.socket());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = fsdiff();
+    // As the container's own processes would.
+    let root = Path::new("/proc")
+        .join(sandbox.pid().to_string())
+        .join("root");
+    fs::write(root.join("planted"), "by the agent").unwrap();
+    let of_image = root.join("home/agent/.aws/credentials");
+    fs::write(&of_image, "changed").unwrap();
+    let after = fsdiff();
+    println!("{before}---\n{after}");
+    assert!(!before.contains("planted"), "{before}");
+    assert!(after.contains("created   /planted"), "{after}");
+    // What a layer below holds is not new.
+    assert!(
+        after.contains("modified  /home/agent/.aws/credentials"),
+        "{after}"
+    );
 }

@@ -150,3 +150,60 @@ fn the_disk_of_a_running_sandbox_is_compared() {
     assert!(said.starts_with("created   /from-the-guest"), "{said}");
     assert!(fsdiff(&["--sandbox", "none-such"], 69).contains("no sandbox"));
 }
+
+/// A block device over a file, as E2B's nbd is over its own.
+struct Loop(String);
+
+impl Loop {
+    fn over(file: &Path) -> Self {
+        let mut losetup = Command::new("losetup");
+        let output = losetup.args(["--find", "--show"]).arg(file).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let device = String::from_utf8(output.stdout).unwrap();
+        Self(device.trim_end().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).output();
+    }
+}
+
+/// E2B's orchestrator gives its VMM a link to a block device.
+#[test]
+fn a_block_device_is_watched_and_compared() {
+    let Some(lab) = lab("a_block_device_is_watched_and_compared") else {
+        return;
+    };
+    let watch = Watch::start(&lab, &["--syscalls", "off"]);
+    let id = format!("i{}block", lab.id());
+    let mut config = config(&lab, StandInForm::E2b, &id);
+    let base = lab.dir().join("base.ext4");
+    fs::copy(&config.disk, &base).unwrap();
+    let device = Loop::over(&config.disk);
+    let link = lab.dir().join(format!("rootfs-{id}-x1.link"));
+    std::os::unix::fs::symlink(&device.0, &link).unwrap();
+    config.disk = link;
+    let mut vmm = started(&lab, &config);
+    let trail = watch.await_trail(&id, "network_egress");
+    let found = records(&trail);
+    let disk = &of_type(&found, "sandbox_attached")[0]["payload"]["disks"][0];
+    assert_eq!(disk["path"], device.0, "{disk}");
+    assert_eq!(disk["kind"], "ext4", "{disk}");
+    // The baseline, then a write.
+    std::thread::sleep(Duration::from_millis(500));
+    write_to(Path::new(&device.0), "planted");
+    watch.await_trail(&id, "/planted");
+    let said = fsdiff(&[base.to_str().unwrap(), "--sandbox", &id], 0);
+    assert!(said.starts_with("created   /planted"), "{said}");
+    vmm.kill();
+    watch.await_trail(&id, "trail_end");
+    watch.interrupt();
+    let all = records(&trail);
+    let change = of_type(&all, "filesystem_change")[0];
+    assert_eq!(change["payload"]["op"], "created", "{change}");
+    assert_eq!(change["payload"]["source"], "block", "{change}");
+    assert!(of_type(&all, "capture_gap").is_empty(), "{all:?}");
+}
