@@ -261,9 +261,7 @@ impl Seen {
                 return self.missing(Layer::Filesystem, why);
             }
         };
-        // What qcow2 holds is not at its start.
-        let is_readable = matches!(kind, "ext4" | "gpt" | "mbr");
-        if !is_readable && format != Some(DiskFormat::Qcow2) {
+        if !is_read(&name, kind, format) {
             let why = format!("disk {path} holds no ext4 and no partitions at its start ({kind})");
             self.missing(Layer::Filesystem, why);
         }
@@ -310,6 +308,19 @@ fn kind_of(process: &Process, number: u32, id: FileId) -> &'static str {
 /// Bytes that tell what a disk holds.
 pub(crate) const HEAD: usize = 2048;
 
+/// Whether the files of a disk are looked at: of ext4, as a whole or in
+/// partitions, and of qcow2, whose content is not at its start, where somebody
+/// says that it is that, or the name: a guest can write what it likes to the
+/// start of its disk.
+fn is_read(name: &str, kind: &str, format: Option<DiskFormat>) -> bool {
+    let named = || kind == "qcow2" && name.to_ascii_lowercase().ends_with(".qcow2");
+    match format {
+        Some(DiskFormat::Qcow2) => true,
+        Some(DiskFormat::Raw) => matches!(kind, "ext4" | "gpt" | "mbr"),
+        None => matches!(kind, "ext4" | "gpt" | "mbr") || named(),
+    }
+}
+
 /// Offset, magic bytes, and what begins so. A partition table may stand
 /// before anything else, so file systems come first.
 const MAGIC: [(usize, &[u8], &str); 6] = [
@@ -342,6 +353,15 @@ fn hint(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_that_are_read() {
+        let (raw, qcow2) = (Some(DiskFormat::Raw), Some(DiskFormat::Qcow2));
+        assert!(is_read("/d/rootfs", "ext4", None) && is_read("/d/disk.img", "gpt", raw));
+        assert!(is_read("/d/a.QCOW2", "qcow2", None) && is_read("/d/a", "qcow2", qcow2));
+        assert!(!is_read("/d/a.img", "qcow2", None) && !is_read("/d/a.qcow2", "qcow2", raw));
+        assert!(!is_read("/d/a", "xfs", None) && !is_read("/d/a.qcow2", "unknown", None));
+    }
 
     #[test]
     fn contents_are_told_by_their_magic() {
