@@ -4,6 +4,7 @@ use crate::args::DoctorArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
 use anyhow::Context as _;
 use sandtrace_sys::bpf::{BpfConfig, BpfFrames, BpfFramesConfig, BpfSyscalls};
+use sandtrace_sys::proc_events::ProcEvents;
 use sandtrace_sys::ring::{PacketRing, RingConfig, RingError};
 use serde_json::json;
 use std::fs::OpenOptions;
@@ -26,6 +27,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         packet_programs(),
         namespaces(),
         processes(),
+        process_events(),
         overlay(),
         ebpf(),
         ptrace(),
@@ -154,6 +156,22 @@ fn processes() -> Finding {
     Finding {
         what: "discovery: VMM processes",
         works,
+        why,
+    }
+}
+
+fn process_events() -> Finding {
+    let opened = ProcEvents::open();
+    let why = match &opened {
+        Ok(_) => "the kernel tells of programs that start, so of sandboxes at once".to_owned(),
+        Err(error) => format!(
+            "{error}: `watch --all` looks for new processes each 100 ms instead, and at once when \
+             inotify tells of a socket"
+        ),
+    };
+    Finding {
+        what: "discovery: process events",
+        works: opened.is_ok(),
         why,
     }
 }
