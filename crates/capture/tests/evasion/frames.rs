@@ -58,7 +58,7 @@ pub(crate) fn dns(id: u16, name: &str, answer: Option<[u8; 4]>) -> Vec<u8> {
     bytes
 }
 
-fn vec16(body: &[u8]) -> Vec<u8> {
+pub(crate) fn vec16(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u16).to_be_bytes(), body].concat()
 }
 

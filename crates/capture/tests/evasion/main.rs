@@ -8,6 +8,8 @@ mod alike;
 #[cfg(test)]
 mod bulk;
 #[cfg(test)]
+mod fits;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod names;
