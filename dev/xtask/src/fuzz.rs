@@ -3,6 +3,8 @@
 use crate::repo::{Repo, find_program};
 use crate::step::{step, streamed};
 use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What to run, and how long.
@@ -51,7 +53,12 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
         let limit = format!("-max_total_time={}", options.seconds);
         step(&format!("fuzz {target} for {} s", options.seconds), || {
             let mut command = nightly(repo);
-            command.args(["run", &target, "--", &limit]);
+            command.args(["run", &target]);
+            // What is found goes into the first directory; the others are read.
+            let found = repo.root.join("fuzz/corpus").join(&target);
+            fs::create_dir_all(&found).with_context(|| format!("create {}", found.display()))?;
+            command.arg(found).args(seeds(repo, &target));
+            command.args(["--", &limit]);
             streamed(command.args(longest_input(&target)))
         })?;
     }
@@ -59,9 +66,20 @@ pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
 }
 
 /// libFuzzer makes inputs of 4 KiB unless a seed is longer: too little for a
-/// file system, whose superblock alone ends at 2 KiB.
+/// file system, whose superblock alone ends at 2 KiB, and for captures.
 fn longest_input(target: &str) -> Option<&'static str> {
-    matches!(target, "ext4" | "partition" | "qcow2").then_some("-max_len=1048576")
+    matches!(target, "ext4" | "partition" | "qcow2" | "capture_file").then_some("-max_len=1048576")
+}
+
+/// Files that others published, to begin with.
+fn seeds(repo: &Repo, target: &str) -> Vec<PathBuf> {
+    let folders: &[&str] = match target {
+        "capture_file" => &["ja4/pcap", "zeek/traces", "community-id/pcaps"],
+        "ext4" => &["ext4"],
+        _ => &[],
+    };
+    let folders = folders.iter().map(|folder| repo.corpora().join(folder));
+    folders.filter(|folder| folder.is_dir()).collect()
 }
 
 fn targets(repo: &Repo) -> Result<Vec<String>> {

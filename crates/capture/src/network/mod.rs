@@ -7,6 +7,8 @@ mod counted;
 mod evidence;
 mod extract;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hub;
 mod pcapng;
 mod reconcile;

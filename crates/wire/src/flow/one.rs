@@ -1,25 +1,25 @@
 //! One flow: its counters, its TCP state, its calls.
 
+mod view;
+
 use crate::calls::Calls;
-use crate::community_id::community_id;
 use crate::config::FlowConfig;
 use crate::dns::Streams;
 use crate::findings::{Finding, Findings};
 use crate::flow::carried::{Carried, Segments};
-use crate::flow::certified::certified;
 use crate::flow::dns_kind::{Dns, dns_of};
-use crate::flow::marks::{by_content, by_port, not_in_dns};
+use crate::flow::marks::by_port;
 use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
-use crate::names::{Claim, NameBook, NameSource};
+use crate::names::{Claim, NameSource};
 use crate::packet::{Direction, Moment};
 use crate::quic::{QuicSniff, starts_like_quic};
 use crate::tcp::{Connection, Ending, Seen};
 use crate::tls::is_alert;
 use crate::tunnel::TunnelFacts;
-use crate::view::{Bounds, End, FlowView, Initiator, Phase, Protocol, Traffic};
+use crate::view::{Bounds, End, Initiator, Phase, Protocol, Traffic};
 use std::sync::Arc;
 
 /// A flow from its first packet to its close.
@@ -360,77 +360,6 @@ impl Flow {
     /// Notes something odd.
     pub(crate) fn note(&mut self, finding: Finding) {
         self.findings.insert(finding);
-    }
-
-    /// What a report shows.
-    pub(crate) fn view(&self, end: Option<End>, book: &NameBook) -> FlowView<'_> {
-        let peer = self.key.peer();
-        let known = match (peer.ip, self.initiator) {
-            // Whoever ends a tunnel gives its inner addresses as it likes.
-            (Some(_), _) if self.tunnel.is_some() => NameBook::claimed(self.claim.as_deref()),
-            (Some(ip), Initiator::Sandbox) => book.evidence(ip, self.claim.as_deref()),
-            (Some(ip), Initiator::Outside) => book.evidence(ip, None),
-            (None, _) => crate::names::Known::default(),
-        };
-        let largest = self.calls.largest();
-        let facts = self.facts.as_deref();
-        let mut findings = self.oddities().findings;
-        if known.claim_without_dns
-            && let Some(claim) = &self.claim
-        {
-            findings = findings.union(not_in_dns(claim, peer.ip));
-        }
-        findings = findings.union(by_content(
-            &self.key,
-            known.best.as_deref(),
-            facts.and_then(|facts| facts.tls.as_ref()),
-            facts.and_then(|facts| facts.http.as_ref()),
-        ));
-        let mut names = known.evidence;
-        let certificate = facts.and_then(|facts| facts.certificate.as_deref());
-        if let Some(certificate) = certificate {
-            findings = findings.union(certified(certificate, self.last, &mut names));
-        }
-        let any_payload = self.sent.payload_bytes + self.received.payload_bytes > 0;
-        let missed = self.tcp.as_ref().map_or((0, 0), |tcp| {
-            (tcp.from_client.missed(), tcp.from_server.missed())
-        });
-        let (missed_bytes_sent, missed_bytes_received) = match self.initiator {
-            Initiator::Sandbox => missed,
-            Initiator::Outside => (missed.1, missed.0),
-        };
-        FlowView {
-            flow_id: self.id,
-            initiator: self.initiator,
-            protocol: self.key.protocol,
-            sandbox: self.key.sandbox(),
-            peer,
-            vlan: self.key.vlan(),
-            later_fragments: self.key.later_fragments,
-            sent: self.sent,
-            received: self.received,
-            calls: self.calls.count(),
-            max_call: largest.number,
-            max_call_bytes: largest.bytes,
-            handshake_bytes: self.handshake_bytes,
-            missed_bytes_sent,
-            missed_bytes_received,
-            history: self.tcp.as_ref().map(|tcp| tcp.history.as_str()),
-            state: self.tcp.as_ref().map(|tcp| tcp.ends.state(any_payload)),
-            end,
-            community_id: community_id(&self.key, self.initiator),
-            names,
-            host: known.best,
-            tls: facts.and_then(|facts| facts.tls.as_ref()),
-            certificate,
-            http: facts.and_then(|facts| facts.http.as_ref()),
-            icmp_type: self.icmp_type,
-            started: self.started,
-            last: self.last,
-            tunnel: self.tunnel,
-            aggregate: None,
-            findings,
-        }
     }
 
     /// Reads the start of a connection.
