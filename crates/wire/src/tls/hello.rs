@@ -28,8 +28,9 @@ pub struct TlsFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Negotiated {
     pub(crate) tls13: bool,
-    /// Of the record's own field, which TLS 1.3 leaves at that of 1.2.
-    legacy_version: u16,
+    /// That of the extension for it or, where there is none, of the hello's own
+    /// field, which TLS 1.3 leaves at that of 1.2.
+    version: u16,
     pub(crate) cipher_suite: u16,
 }
 
@@ -136,7 +137,7 @@ impl Negotiated {
     /// Reads the body of a ServerHello message; a HelloRetryRequest is one too.
     pub(crate) fn server_hello(body: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(body);
-        let legacy_version = reader.u16()?;
+        let mut version = reader.u16()?;
         reader.take(32)?;
         reader.vec8()?;
         let cipher_suite = reader.u16()?;
@@ -144,12 +145,17 @@ impl Negotiated {
         let mut tls13 = false;
         if let Some(mut extensions) = reader.vec16() {
             while let (Some(kind), Some(mut data)) = (extensions.u16(), extensions.vec16()) {
-                tls13 |= kind == EXT_SUPPORTED_VERSIONS && data.u16() == Some(0x0304);
+                if kind == EXT_SUPPORTED_VERSIONS
+                    && let Some(chosen) = data.u16()
+                {
+                    version = chosen;
+                    tls13 = is_tls13(chosen);
+                }
             }
         }
         Some(Self {
             tls13,
-            legacy_version,
+            version,
             cipher_suite,
         })
     }
@@ -159,7 +165,7 @@ impl Negotiated {
     pub(crate) const fn of(cipher_suite: u16, tls13: bool) -> Self {
         Self {
             tls13,
-            legacy_version: 0x0303,
+            version: if tls13 { 0x0304 } else { 0x0303 },
             cipher_suite,
         }
     }
@@ -169,7 +175,7 @@ impl Negotiated {
         if self.tls13 {
             return version_name(0x0304);
         }
-        version_name(self.legacy_version)
+        version_name(self.version)
     }
 
     /// Length of the TLS 1.3 record that holds a Finished message and nothing
@@ -183,6 +189,11 @@ impl Negotiated {
             _ => 4 + 32 + 1 + 16,
         }
     }
+}
+
+/// TLS 1.3, and its drafts as their implementers numbered them.
+const fn is_tls13(version: u16) -> bool {
+    version == 0x0304 || version >> 8 == 0x7f
 }
 
 const fn version_name(version: u16) -> Option<&'static str> {

@@ -25,4 +25,5 @@ fn the_baseline_is_met_exactly() {
         }
     }
     assert_eq!(found, expected);
+    println!("community-id: {} exact", found.len());
 }

@@ -15,8 +15,33 @@ fn tls_names_agree_with_zeek() {
     )];
     check("tls_names_agree_with_zeek", "ssl", DIFFERENT, |row, it| {
         let sni = value(row, "server_name").map(str::to_ascii_lowercase);
-        vec![field("server_name", sni, it.sni.clone())]
+        let mut fields = vec![field("server_name", sni, it.sni.clone())];
+        if let (Some(theirs), Some(ours)) = (value(row, "version"), it.tls_version) {
+            fields.push(field("version", version(theirs), Some(ours)));
+        }
+        let first = value(row, "cert_chain_fps").and_then(|chain| chain.split(',').next());
+        if let Some(theirs) = first.filter(|_| it.sni.is_some() || it.certificate.is_some()) {
+            fields.push(field(
+                "certificate",
+                Some(theirs),
+                it.certificate.as_deref(),
+            ));
+        }
+        fields
     });
+}
+
+/// A draft of 1.3 is 1.3 but for its number.
+fn version(zeek: &str) -> Option<&str> {
+    let name = zeek.split('-').next().unwrap_or_default();
+    Some(match name {
+        "SSLv3" => "SSL 3.0",
+        "TLSv10" => "1.0",
+        "TLSv11" => "1.1",
+        "TLSv12" => "1.2",
+        "TLSv13" => "1.3",
+        _ => return None,
+    })
 }
 
 #[test]

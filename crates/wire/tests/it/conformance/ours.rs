@@ -30,6 +30,10 @@ pub(super) struct Conversation {
     pub(super) community_id: Option<String>,
     pub(super) sni: Option<String>,
     pub(super) alpn: Vec<String>,
+    /// The version that a server chose over TCP, whose hello is clear.
+    pub(super) tls_version: Option<&'static str>,
+    /// Of its certificate, in hexadecimal digits.
+    pub(super) certificate: Option<String>,
     pub(super) is_quic: bool,
     pub(super) http: Option<HttpFacts>,
     pub(super) tunnelled: bool,
@@ -69,6 +73,8 @@ impl FlowSink for Ours {
                 history: flow.history.map(ToOwned::to_owned),
                 community_id: flow.community_id.clone(),
                 sni: flow.tls.and_then(|tls| tls.sni.clone()),
+                tls_version: flow.tls.and_then(|tls| tls.version),
+                certificate: flow.certificate.map(|it| hex(&it.sha256)),
                 alpn: flow.tls.map(|tls| tls.alpn.clone()).unwrap_or_default(),
                 is_quic: flow.tls.is_some() && flow.protocol == Protocol::Udp,
                 http: flow.http.cloned(),
@@ -114,4 +120,8 @@ pub(super) fn replay(capture: &Path) -> Ours {
     }
     table.finish(now, &mut ours);
     ours
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
