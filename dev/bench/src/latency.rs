@@ -1,5 +1,6 @@
-//! From a sandbox's first packet to its record in the trail, beside the time
-//! until tcpdump prints the same packet.
+//! From a sandbox's first packet to its record in the trail by either capture,
+//! beside the time until tcpdump prints the same packet. Of many sandboxes under
+//! one watch `scale` measures it.
 
 use crate::Options;
 use crate::capture::{require_success, watch};
@@ -25,10 +26,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("latency: {} first packets on each side", options.packets);
     println!("  reader         p50 ms    p99 ms   most ms");
     row("tcpdump", &tcpdump(options.packets)?);
-    row(
-        "sandtrace",
-        &sandtrace(&options.sandtrace, options.packets)?,
-    );
+    for backend in ["af-packet", "ebpf"] {
+        let times = sandtrace(&options.sandtrace, backend, options.packets)?;
+        row(backend, &times);
+    }
     Ok(())
 }
 
@@ -83,11 +84,11 @@ fn tcpdump(packets: u16) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-fn sandtrace(program: &Path, packets: u16) -> Result<Vec<Duration>> {
+fn sandtrace(program: &Path, backend: &str, packets: u16) -> Result<Vec<Duration>> {
     let ground = Ground::prepare()?;
     let directory = tempfile::tempdir().context("making a directory for the trail")?;
     let trail = directory.path().join("trace.jsonl");
-    let watcher = watch(program, None, &ground, &trail)?;
+    let watcher = watch(program, Some(backend), &ground, &trail)?;
     let mut growing = File::open(&trail).context("opening the trail")?;
     let mut text = String::new();
     let times = probe(&ground, packets, |port| {
