@@ -8,6 +8,18 @@ use rustls::quic::Version;
 
 /// A client's Initial packet of version 1 with these CRYPTO frames.
 fn initial(destination: &[u8], token: &[u8], number: u32, crypto: &[(usize, &[u8])]) -> Vec<u8> {
+    let version = ([0xc3, 0, 0, 0, 1], Version::V1);
+    initial_of(version, destination, token, number, crypto)
+}
+
+/// The same of another version, whose packets begin with these bytes.
+fn initial_of(
+    (begin, version): ([u8; 5], Version),
+    destination: &[u8],
+    token: &[u8],
+    number: u32,
+    crypto: &[(usize, &[u8])],
+) -> Vec<u8> {
     let mut payload = Vec::new();
     for (offset, bytes) in crypto {
         payload.push(6);
@@ -21,8 +33,9 @@ fn initial(destination: &[u8], token: &[u8], number: u32, crypto: &[(usize, &[u8
         .unwrap()
         .quic_suite()
         .unwrap();
-    let keys = suite.keys(destination, Side::Client, Version::V1).local;
-    let mut header = vec![0xc3, 0, 0, 0, 1, destination.len() as u8];
+    let keys = suite.keys(destination, Side::Client, version).local;
+    let mut header = begin.to_vec();
+    header.push(destination.len() as u8);
     header.extend(destination);
     header.push(0);
     header.push(token.len() as u8);
@@ -71,6 +84,30 @@ fn a_hello_in_shuffled_pieces_over_packets_is_read() {
     );
     check(&[second, first.clone()], Some("quic.example"), false);
     check(&[first], None, false);
+}
+
+/// In version 2 an Initial has the number that 0-RTT has in version 1 (RFC 9369
+/// section 3.2); the last draft is numbered as version 1 is.
+#[test]
+fn a_hello_of_each_version_is_read() {
+    #[track_caller]
+    fn check(version: ([u8; 5], Version), name: Option<&str>) {
+        let hello = client_hello("quic.example", 1200);
+        let (a, b) = hello.split_at(500);
+        let mut sniff = QuicSniff::new();
+        for (number, crypto) in [(1, (500, b)), (0, (0, a))] {
+            sniff.client(&initial_of(version, &[5; 8], &[], number, &[crypto]));
+        }
+        let hello = sniff.hello();
+        assert_eq!(hello.and_then(|hello| hello.quic_version), name);
+        assert_eq!(hello.is_some(), name.is_some());
+    }
+    check(([0xc3, 0, 0, 0, 1], Version::V1), Some("1"));
+    check(([0xd3, 0x6b, 0x33, 0x43, 0xcf], Version::V2), Some("2"));
+    check(([0xc3, 0xff, 0, 0, 29], Version::V1Draft), Some("draft-29"));
+    // Numbered as in the other version, or with the keys of another.
+    check(([0xc3, 0x6b, 0x33, 0x43, 0xcf], Version::V2), None);
+    check(([0xd3, 0x6b, 0x33, 0x43, 0xcf], Version::V1), None);
 }
 
 #[test]
