@@ -5,6 +5,7 @@
 //! shows from elsewhere. Every other path is as the lower layers have it, so a
 //! scan costs what the upper dir holds, not what lies below it.
 
+mod below;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -14,11 +15,10 @@ pub use super::mountinfo::{OverlayMount, mount_for_upper, mounts_for_upper};
 use super::bounds::{Budget, Problems};
 use super::config::{FsError, OverlayXattrs};
 use super::content::Content;
-use super::diff::Base;
 use super::layers::is_dir;
 use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Stamp, Target, stat_fd};
-use super::secrets::Findings;
-use super::tree::{Delta, Entry, Node, PathBytes, Tree, join, parent, shown};
+use super::tree::{Delta, Node, PathBytes, Tree, join, shown};
+pub(crate) use below::LowerView;
 use read::Reader;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx};
@@ -555,69 +555,5 @@ impl InUpper<'_> {
             Ok(fd) => layers.is_whiteout(&self.at, &fd, stat),
             Err(errno) => Err(errno.to_string()),
         }
-    }
-}
-
-/// What the lower layers alone show.
-pub(crate) struct LowerView<'a> {
-    is_foreign: bool,
-    layers: &'a Layers,
-    reader: Reader<'a>,
-    /// Merged directories that were looked up, `None` where there is none.
-    stacks: HashMap<PathBytes, Option<Stack>>,
-    budget: &'a mut Budget,
-}
-
-impl LowerView<'_> {
-    fn stack(&mut self, dir: &[u8]) -> Result<Option<Stack>, Failed> {
-        if dir == b"/" {
-            return Ok(Some(self.layers.roots_below(0)));
-        }
-        if let Some(stack) = self.stacks.get(dir) {
-            return Ok(stack.clone());
-        }
-        let mut stack = Some(self.layers.roots_below(0));
-        for name in dir.split(|byte| *byte == b'/').skip(1) {
-            let Some(parent) = &stack else { break };
-            let found = self.layers.child(parent, name)?;
-            stack = found.and_then(|found| found.dir);
-        }
-        // Paths come in order: a few directories suffice.
-        if self.stacks.len() >= 1024 {
-            self.stacks.clear();
-        }
-        self.stacks.insert(dir.into(), stack.clone());
-        Ok(stack)
-    }
-}
-
-impl Base for LowerView<'_> {
-    fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, Failed> {
-        let Some(dir) = parent(path) else {
-            return self.reader.root(self.budget);
-        };
-        let name = path.rsplit(|byte| *byte == b'/').next();
-        let name = name.unwrap_or_default();
-        let Some(stack) = self.stack(dir)? else {
-            return Ok(None);
-        };
-        let found = self.layers.child(&stack, name)?;
-        let read = |found| self.reader.lower_entry(&found, &stack, self.budget);
-        found.map(read).transpose()
-    }
-
-    fn content(&mut self, of: &Content) -> Content {
-        match of {
-            Content::Lower(at) => self.reader.hash(at, self.budget),
-            _ => Content::Unreadable("there is no copy of the disk".into()),
-        }
-    }
-
-    fn marks_tell(&self) -> bool {
-        !self.is_foreign
-    }
-
-    fn secrets(&self) -> Option<&Findings> {
-        self.budget.secrets.as_ref()
     }
 }

@@ -1,0 +1,74 @@
+//! The lower layers by themselves, as what an upper dir is compared with.
+
+use super::read::Reader;
+use crate::filesystem::bounds::Budget;
+use crate::filesystem::content::Content;
+use crate::filesystem::diff::Base;
+use crate::filesystem::layers::{Failed, Layers, Stack};
+use crate::filesystem::secrets::Findings;
+use crate::filesystem::tree::{Entry, PathBytes, parent};
+use std::collections::HashMap;
+
+/// What the lower layers alone show.
+pub(crate) struct LowerView<'a> {
+    pub(super) is_foreign: bool,
+    pub(super) layers: &'a Layers,
+    pub(super) reader: Reader<'a>,
+    /// Merged directories that were looked up, `None` where there is none.
+    pub(super) stacks: HashMap<PathBytes, Option<Stack>>,
+    pub(super) budget: &'a mut Budget,
+}
+
+impl LowerView<'_> {
+    fn stack(&mut self, dir: &[u8]) -> Result<Option<Stack>, Failed> {
+        if dir == b"/" {
+            return Ok(Some(self.layers.roots_below(0)));
+        }
+        if let Some(stack) = self.stacks.get(dir) {
+            return Ok(stack.clone());
+        }
+        let mut stack = Some(self.layers.roots_below(0));
+        for name in dir.split(|byte| *byte == b'/').skip(1) {
+            let Some(parent) = &stack else { break };
+            let found = self.layers.child(parent, name)?;
+            stack = found.and_then(|found| found.dir);
+        }
+        // Paths come in order: a few directories suffice.
+        if self.stacks.len() >= 1024 {
+            self.stacks.clear();
+        }
+        self.stacks.insert(dir.into(), stack.clone());
+        Ok(stack)
+    }
+}
+
+impl Base for LowerView<'_> {
+    fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, Failed> {
+        let Some(dir) = parent(path) else {
+            return self.reader.root(self.budget);
+        };
+        let name = path.rsplit(|byte| *byte == b'/').next();
+        let name = name.unwrap_or_default();
+        let Some(stack) = self.stack(dir)? else {
+            return Ok(None);
+        };
+        let found = self.layers.child(&stack, name)?;
+        let read = |found| self.reader.lower_entry(&found, &stack, self.budget);
+        found.map(read).transpose()
+    }
+
+    fn content(&mut self, of: &Content) -> Content {
+        match of {
+            Content::Lower(at) => self.reader.hash(at, self.budget),
+            _ => Content::Unreadable("there is no copy of the disk".into()),
+        }
+    }
+
+    fn marks_tell(&self) -> bool {
+        !self.is_foreign
+    }
+
+    fn secrets(&self) -> Option<&Findings> {
+        self.budget.secrets.as_ref()
+    }
+}
