@@ -135,26 +135,6 @@ impl Default for BpfConfig {
     }
 }
 
-impl BpfConfig {
-    /// What the kernel allocates for them, in bytes: keys, values and the 48
-    /// bytes that it adds to each entry of a hash table.
-    #[must_use]
-    pub fn memory(&self) -> u64 {
-        let entries = |count: u32, value: usize| {
-            let each = u64::try_from(value + 8 + 48).unwrap_or(u64::MAX);
-            u64::from(count).saturating_mul(each)
-        };
-        entries(self.owners, tables::OWNER_BYTES)
-            .saturating_add(entries(self.processes, tables::PROCESS_BYTES))
-            .saturating_add(entries(self.threads, tables::THREAD_BYTES))
-            .saturating_add(entries(self.ended, tables::THREAD_BYTES))
-            .saturating_add(entries(self.threads, 8))
-            .saturating_add(entries(self.tallies, tables::TALLY_BYTES))
-            .saturating_add(u64::from(self.ring))
-            .saturating_add(filter::BYTES + slots::BYTES + quick::BYTES)
-    }
-}
-
 /// What one owner may take of what all share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BpfQuota {

@@ -12,9 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Slots, as `FILTER` in syscalls.bpf.c.
 const SLOTS: usize = 16_384;
 
-/// What it takes of memory.
-pub(super) const BYTES: u64 = 8 * 16_384;
-
 /// The array, mapped.
 pub(super) struct Filter(Mapped);
 

@@ -14,9 +14,6 @@ const PLACES: usize = 1 << BITS;
 /// Words of `struct quick` there.
 const WORDS: usize = 8;
 
-/// What it takes of memory.
-pub(super) const BYTES: u64 = 64 << BITS;
-
 /// The array, mapped.
 pub(super) struct Quicks(Mapped);
 

@@ -17,9 +17,6 @@ const REGS: usize = 0;
 const SERIAL: usize = 6;
 const CROWDED: usize = 11;
 
-/// What it takes of memory.
-pub(super) const BYTES: u64 = 96 << BITS;
-
 /// The array, mapped.
 pub(super) struct Slots(Mapped);
 
