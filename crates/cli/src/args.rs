@@ -463,6 +463,9 @@ pub(crate) struct FsdiffArgs {
     /// Lower dir, topmost first; repeatable [default: those of the mounted overlay]
     #[arg(long, value_name = "DIR", requires = "overlay")]
     pub(crate) lower: Vec<PathBuf>,
+    /// Data-only lower dir, topmost first; repeatable
+    #[arg(long, value_name = "DIR", requires = "lower")]
+    pub(crate) data: Vec<PathBuf>,
     /// The overlay was mounted with userxattr
     #[arg(long, requires = "overlay")]
     pub(crate) userxattr: bool,

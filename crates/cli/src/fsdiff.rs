@@ -16,7 +16,7 @@ use sandtrace_event::{
 };
 use serde_json::json;
 use std::io::{self, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Compares and prints.
 pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
@@ -117,10 +117,12 @@ fn overlay(upper: &Path, args: &FsdiffArgs) -> Result<(Source, FsConfig), Failur
     let mounted = upper.canonicalize().ok();
     let mounted = mounted.and_then(|upper| mount_for_upper(&mounts, &upper));
     let mut xattrs = mounted.as_ref().map(|mount| mount.xattrs);
-    let mut lowers: Vec<PathBuf> = args.lower.clone();
+    let (mut lowers, mut data_layers) = (args.lower.clone(), args.data.clone());
     if lowers.is_empty() {
         match mounted {
-            Some(mount) if mount.has_absolute_layers() => lowers = mount.lowers,
+            Some(mount) if mount.has_absolute_layers() => {
+                (lowers, data_layers) = (mount.lowers, mount.data);
+            }
             Some(_) => tell(
                 "sandtrace: the overlay was mounted with relative lower dirs, which only its \
                  mounter knows; name them with --lower: everything shows as created",
@@ -138,6 +140,7 @@ fn overlay(upper: &Path, args: &FsdiffArgs) -> Result<(Source, FsConfig), Failur
     let config = FsConfig {
         baseline: Baseline::Lowers,
         overlay_xattrs: xattrs.unwrap_or_default(),
+        data_layers,
         ..FsConfig::default()
     };
     let upper = upper.to_owned();

@@ -120,6 +120,8 @@ pub enum Baseline {
 pub struct FsConfig {
     /// What the first scan is compared with.
     pub baseline: Baseline,
+    /// Data-only layers of an overlay, topmost first (`lowerdir=…::DATA`).
+    pub data_layers: Vec<PathBuf>,
     /// Device and inode that an image or an upper dir must have, where somebody
     /// saw it before: a path such as `/proc/PID/fd/N` may name another file by now.
     pub expected: Option<DiskIdentity>,
@@ -141,6 +143,7 @@ impl Default for FsConfig {
     fn default() -> Self {
         Self {
             baseline: Baseline::AtAttach,
+            data_layers: Vec::new(),
             expected: None,
             hash_bound: 64 << 20,
             hash_budget: 64 << 30,

@@ -72,7 +72,10 @@ pub(crate) type Failed = String;
 /// An overlay's layers.
 #[derive(Debug)]
 pub(crate) struct Layers {
+    /// The upper dir, the lower layers, and the data-only layers.
     roots: Vec<OwnedFd>,
+    /// How many of them show in the merge.
+    merged: usize,
     xattrs: OverlayXattrs,
 }
 
@@ -101,14 +104,21 @@ const IN_LAYER: ResolveFlags = ResolveFlags::IN_ROOT
     .union(ResolveFlags::NO_XDEV);
 
 impl Layers {
-    /// `roots`: the upper dir, then the lower ones, topmost first.
-    pub(crate) fn new(roots: Vec<OwnedFd>, xattrs: OverlayXattrs) -> Self {
-        Self { roots, xattrs }
+    /// `roots`: the upper dir, then the lower ones, topmost first. `data`: the
+    /// data-only ones.
+    pub(crate) fn new(mut roots: Vec<OwnedFd>, data: Vec<OwnedFd>, xattrs: OverlayXattrs) -> Self {
+        let merged = roots.len();
+        roots.extend(data);
+        Self {
+            roots,
+            merged,
+            xattrs,
+        }
     }
 
     /// The root of all layers below `layer`.
     pub(crate) fn roots_below(&self, layer: usize) -> Stack {
-        (layer + 1..self.roots.len())
+        (layer + 1..self.merged)
             .map(|layer| Located {
                 layer,
                 path: Box::default(),
@@ -265,7 +275,10 @@ impl Layers {
             }
         }
         let missing = || "the lower file that holds its content was not found".to_owned();
-        let found = self.find(stack.clone(), target)?.ok_or_else(missing)?;
+        let found = match self.find(stack.clone(), target.clone())? {
+            Some(found) => found,
+            None => return Ok(Some(self.in_data_layers(&target)?.ok_or_else(missing)?)),
+        };
         if kind(&found.stat) != FileType::RegularFile || found.at.layer <= at.layer {
             return Err(missing());
         }
@@ -275,6 +288,22 @@ impl Layers {
         stack.retain(|parent| parent.layer > found.at.layer);
         let deeper = self.content_of(&found.at, &fd, &stack)?;
         Ok(Some(deeper.unwrap_or(found.at)))
+    }
+
+    /// The file that an absolute redirect names in the topmost data-only layer
+    /// that has it. There are no marks in such a layer, and nothing is merged.
+    fn in_data_layers(&self, target: &Target) -> Result<Option<Located>, Failed> {
+        let Target::Absolute(path) = target else {
+            return Ok(None);
+        };
+        for layer in self.merged..self.roots.len() {
+            let path = path.clone();
+            let at = Located { layer, path };
+            if let Some((_, stat)) = self.stat(&at)? {
+                return Ok((kind(&stat) == FileType::RegularFile).then_some(at));
+            }
+        }
+        Ok(None)
     }
 
     /// A file's attributes, without those that OverlayFS keeps for itself.

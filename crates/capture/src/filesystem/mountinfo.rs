@@ -12,6 +12,9 @@ pub struct OverlayMount {
     /// Layers below, topmost first, without data-only layers. A path that the
     /// mounter gave relative to its own directory stays relative.
     pub lowers: Vec<PathBuf>,
+    /// Data-only layers, topmost first: they never show in the merge, but hold
+    /// the content of files in the others.
+    pub data: Vec<PathBuf>,
     /// Where the overlay is mounted.
     pub mount_point: PathBuf,
     /// Which attributes it takes for its own.
@@ -23,7 +26,8 @@ impl OverlayMount {
     /// one that the mounter gave relative to its own directory does not.
     #[must_use]
     pub fn has_absolute_layers(&self) -> bool {
-        self.lowers.iter().all(|lower| lower.is_absolute())
+        let mut layers = self.lowers.iter().chain(&self.data);
+        layers.all(|layer| layer.is_absolute())
     }
 }
 
@@ -51,6 +55,7 @@ fn parse_line(line: &[u8], upper: &Path) -> Option<OverlayMount> {
     let mount_point = mount.split(|byte| *byte == b' ').nth(4)?;
     let mut found = OverlayMount {
         lowers: Vec::new(),
+        data: Vec::new(),
         mount_point: path(&unescape(mount_point)),
         xattrs: OverlayXattrs::Trusted,
     };
@@ -58,7 +63,8 @@ fn parse_line(line: &[u8], upper: &Path) -> Option<OverlayMount> {
     for option in options.split(|byte| *byte == b',') {
         match split_once(option, b"=").unwrap_or((option, b"")) {
             (b"upperdir", value) => is_ours = path(&unescape(value)) == upper,
-            (b"lowerdir", value) => found.lowers = split_lowers(value),
+            (b"lowerdir", value) => (found.lowers, found.data) = split_lowers(value),
+            (b"datadir+", value) => found.data.push(path(&unescape(value))),
             (b"lowerdir+", value) => found.lowers.push(path(&unescape(value))),
             (b"userxattr", _) => found.xattrs = OverlayXattrs::User,
             _ => {}
@@ -75,28 +81,27 @@ fn split_once<'a>(text: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8
     Some((text.get(..at)?, text.get(at + separator.len()..)?))
 }
 
-/// `a:b::data`: layers, then data-only layers, which never show in the merge.
-/// The kernel repeats what the mounter wrote, in which a backslash takes the
+/// `a:b::data::more`: layers, then data-only layers. The kernel repeats what the mounter wrote, in which a backslash takes the
 /// next character for itself, and escapes that in octal.
-fn split_lowers(value: &[u8]) -> Vec<PathBuf> {
+fn split_lowers(value: &[u8]) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let value = unescape(value);
-    let mut layers = Vec::new();
+    let (mut layers, mut data) = (Vec::new(), Vec::new());
+    let mut is_data = false;
     let mut layer = Vec::new();
     let mut rest = value.iter().copied().peekable();
     while let Some(byte) = rest.next() {
         match byte {
             b'\\' => layer.extend(rest.next()),
             b':' => {
-                layers.push(path(&std::mem::take(&mut layer)));
-                if rest.peek() == Some(&b':') {
-                    return layers;
-                }
+                let found = path(&std::mem::take(&mut layer));
+                if is_data { &mut data } else { &mut layers }.push(found);
+                is_data |= rest.next_if_eq(&b':').is_some();
             }
             byte => layer.push(byte),
         }
     }
-    layers.push(path(&layer));
-    layers
+    if is_data { &mut data } else { &mut layers }.push(path(&layer));
+    (layers, data)
 }
 
 fn unescape(mut rest: &[u8]) -> Vec<u8> {
@@ -159,6 +164,21 @@ mod tests {
         }
         check("lowerdir=/a,upperdir=/other,workdir=/w", None);
         check("lowerdir=/a:/b", None);
+    }
+
+    #[test]
+    fn data_only_layers_are_told() {
+        let data = |lowerdir: &str| {
+            let line = format!("1 2 0:3 / /m rw - overlay o rw,{lowerdir},upperdir=/u,workdir=/w");
+            let mount = mount_for_upper(line.as_bytes(), Path::new("/u")).unwrap();
+            mount.data
+        };
+        assert!(data("lowerdir=/a:/b").is_empty());
+        assert_eq!(
+            data("lowerdir=/a:/b::/d1::/d2"),
+            ["/d1", "/d2"].map(PathBuf::from)
+        );
+        assert_eq!(data(r"lowerdir+=/a,datadir+=/d:1"), [PathBuf::from("/d:1")]);
     }
 
     #[test]

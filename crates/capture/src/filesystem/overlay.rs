@@ -42,6 +42,7 @@ impl Overlay {
     pub(crate) fn open(
         upper: &Path,
         lowers: &[impl AsRef<Path>],
+        data: &[impl AsRef<Path>],
         xattrs: OverlayXattrs,
         expected: Option<&DiskIdentity>,
     ) -> Result<Self, FsError> {
@@ -51,8 +52,10 @@ impl Overlay {
             .map(|lower| open_root("lower", lower.as_ref()));
         let roots = std::iter::once(Ok(upper)).chain(lowers);
         let roots = roots.collect::<Result<_, _>>()?;
+        let data = data.iter().map(|data| open_root("data", data.as_ref()));
+        let data = data.collect::<Result<_, _>>()?;
         Ok(Self {
-            layers: Layers::new(roots, xattrs),
+            layers: Layers::new(roots, data, xattrs),
             is_blind: xattrs == OverlayXattrs::Trusted && !reads_trusted(),
         })
     }

@@ -100,7 +100,8 @@ pub(super) fn disk_source(settings: &Settings, disk: &Disk) -> FileSource {
 pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource {
     let mount = overlay_mount(&settings.target, &overlay.open_path);
     let xattrs = mount.as_ref().map(|mount| mount.xattrs).unwrap_or_default();
-    let lowers = mount.map(|mount| mount.lowers).unwrap_or_default();
+    let layers = mount.map(|mount| (mount.lowers, mount.data));
+    let (lowers, data_layers) = layers.unwrap_or_default();
     FileSource {
         source: Source::Overlay {
             upper: overlay.open_path.clone(),
@@ -109,6 +110,7 @@ pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource 
         config: FsConfig {
             overlay_xattrs: xattrs,
             expected: Some(overlay.identity.clone()),
+            data_layers,
             ..settings.files.clone()
         },
         name: overlay.identity.path.clone(),

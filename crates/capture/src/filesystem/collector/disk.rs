@@ -25,12 +25,13 @@ impl Disk {
         Ok(match source {
             Source::Overlay { upper, lowers } => {
                 let expected = config.expected.as_ref();
-                let overlay = Overlay::open(&upper, &lowers, config.overlay_xattrs, expected)?;
+                let (data, xattrs) = (&config.data_layers, config.overlay_xattrs);
+                let overlay = Overlay::open(&upper, &lowers, data, xattrs, expected)?;
                 (Self::Overlay(overlay), named(upper, "upper", "overlay")?)
             }
             Source::Directory { path } => {
-                let directory =
-                    Overlay::open(&path, &[] as &[&Path], OverlayXattrs::Ignored, None)?;
+                let none: [&Path; 0] = [];
+                let directory = Overlay::open(&path, &none, &none, OverlayXattrs::Ignored, None)?;
                 (
                     Self::Directory(directory),
                     named(path, "root", "directory")?,

@@ -1,5 +1,6 @@
 //! Scans of real overlay mounts.
 
+mod data_only;
 mod limits;
 mod moving;
 mod walks;
