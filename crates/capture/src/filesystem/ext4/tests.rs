@@ -1,6 +1,7 @@
 //! Reading ext4 structures.
 
 mod hostile;
+mod published;
 
 use super::super::bounds::{Budget, Problems};
 use super::super::content::Content;
@@ -10,7 +11,6 @@ use sandtrace_event::{Digest, FileKind, HashScope};
 use sha2::Digest as _;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
 fn walk(path: &Path) -> (Option<Tree>, Problems) {
@@ -139,20 +139,10 @@ fn another_reader_sees_the_same_in_published_images() {
     let Some(corpora) = corpora(test, "ext4") else {
         return;
     };
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("disk.img");
     let mut agreed = 0;
-    for image in fs::read_dir(corpora).unwrap() {
-        let image = image.unwrap().path().join("image.gz");
-        let Ok(packed) = fs::File::open(&image) else {
-            continue;
-        };
-        let mut bytes = Vec::new();
-        let mut unpacked = flate2::read::GzDecoder::new(packed);
-        unpacked.read_to_end(&mut bytes).unwrap();
-        fs::write(&path, bytes).unwrap();
-        agreed += check_agreement(&image.display().to_string(), &path);
-    }
+    published::each(&corpora, |name, image| {
+        agreed += check_agreement(name, image);
+    });
     println!("{agreed} paths seen alike");
     assert!(agreed > 200);
 }
