@@ -145,6 +145,13 @@ impl Tree {
         self.from(PathBytes::default())
     }
 
+    /// Every path, in order, each leaf of them gone once it was gone through.
+    fn into_paths(mut self) -> impl Iterator<Item = (PathBytes, Node)> {
+        self.pack();
+        let leaves = self.leaves.into_iter();
+        leaves.flat_map(|leaf| leaf.iter().collect::<Vec<_>>())
+    }
+
     /// Every path from `start` on, in order.
     fn from(&self, start: PathBytes) -> impl Iterator<Item = (PathBytes, Node)> {
         let first = self.leaves.partition_point(|leaf| leaf.first <= start);

@@ -191,10 +191,10 @@ impl Tree {
 
     /// Makes the index before into that of the scan.
     pub(crate) fn advance(&mut self, step: Step) {
-        let Step { seen, own } = step;
+        let Step { seen, mut own } = step;
         self.text = own.text.max(self.text);
-        self.merge(own.iter(), Some(&seen));
-        self.skipped = own.skipped;
+        self.skipped = std::mem::take(&mut own.skipped);
+        self.merge(own.into_paths(), Some(&seen));
     }
 
     /// Readies the index to be compared with.
