@@ -2,9 +2,10 @@
 //! given as bytes. There is nothing to return: they must end, soon.
 
 use super::bounds::{Budget, Problems};
-use super::config::FsConfig;
+use super::config::{FsConfig, OverlayXattrs};
 use super::disk::{Blocks, Bytes, E2bHeader, Qcow2, Sums, pieces};
 use super::image::{Old, parts, walk};
+use super::layers::{Target, parse_redirect};
 use super::mountinfo::mounts_for_upper;
 use super::tree::Tree;
 use std::collections::BTreeSet;
@@ -27,6 +28,34 @@ pub fn partition(bytes: &[u8]) {
 /// Reads what a kernel says of mounts, some of which a sandbox made.
 pub fn mountinfo(bytes: &[u8]) {
     let _layers = mounts_for_upper(bytes, std::path::Path::new("/u")).count();
+}
+
+/// Reads what an attribute of an upper dir says, and what its name is to the
+/// sandbox: whoever has the upper dir in a container writes both.
+///
+/// # Panics
+/// Where a redirect would lead out of its layer, or a mark of the kernel's own
+/// be taken for the sandbox's.
+pub fn overlay_marks(bytes: &[u8]) {
+    let is_plain = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/');
+    match parse_redirect(bytes) {
+        Ok(Target::Name(name)) => assert!(is_plain(&name), "{name:?}"),
+        Ok(Target::Absolute(path)) => {
+            assert!(path.split(|byte| *byte == b'/').all(is_plain), "{path:?}");
+        }
+        Err(_) => {}
+    }
+    for (xattrs, own) in [
+        (OverlayXattrs::Trusted, &b"trusted.overlay."[..]),
+        (OverlayXattrs::User, b"user.overlay."),
+        (OverlayXattrs::Ignored, b"none"),
+    ] {
+        let seen = xattrs.as_seen_inside(bytes);
+        let is_own = bytes.strip_prefix(own);
+        let is_own = is_own.is_some_and(|mark| !mark.starts_with(b"overlay."));
+        assert!(seen.is_none() || !is_own || xattrs == OverlayXattrs::Ignored);
+        assert!(seen.is_some_and(|seen| seen.len() <= bytes.len()) || is_own);
+    }
 }
 
 /// Reads the header of an E2B snapshot.

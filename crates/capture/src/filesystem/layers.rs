@@ -84,7 +84,7 @@ impl OverlayXattrs {
     /// that OverlayFS keeps for itself. Since Linux 6.7 an attribute of the
     /// sandbox that has such a name is stored with `overlay.` inserted
     /// (fs/overlayfs/xattrs.c, `ovl_own_xattr_set`).
-    fn as_seen_inside(self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
+    pub(super) fn as_seen_inside(self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
         let own: &[u8] = match self {
             Self::Trusted => b"trusted.overlay.",
             Self::User => b"user.overlay.",
@@ -537,7 +537,7 @@ pub(crate) fn is_dir(stat: &Statx) -> bool {
 
 /// Only what OverlayFS itself would write: a path from the root without `.`
 /// and `..`, or one plain name.
-fn parse_redirect(value: &[u8]) -> Result<Target, Failed> {
+pub(super) fn parse_redirect(value: &[u8]) -> Result<Target, Failed> {
     let plain = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
     match value.strip_prefix(b"/") {
         Some(path) if path.split(|byte| *byte == b'/').all(plain) => {
@@ -588,6 +588,38 @@ mod tests {
         for (value, expected) in table {
             let parsed = parse_redirect(value).map_err(drop);
             assert_eq!(parsed, expected, "{value:?}");
+        }
+    }
+
+    /// What the kernel stores where the sandbox sets an attribute, and what the
+    /// sandbox then sees, is one name; the kernel's own marks are not seen.
+    #[test]
+    fn escaped_names_are_those_of_the_sandbox() {
+        let trusted = |name: &[u8]| {
+            let seen = OverlayXattrs::Trusted.as_seen_inside(name);
+            seen.map(|name| String::from_utf8(name.into_owned()).unwrap())
+        };
+        let own = |name: &str| Some(name.to_owned());
+        assert_eq!(trusted(b"trusted.overlay.redirect"), None);
+        assert_eq!(
+            trusted(b"trusted.overlay.overlay.redirect"),
+            own("trusted.overlay.redirect")
+        );
+        assert_eq!(
+            trusted(b"trusted.overlay.overlay.overlay.x"),
+            own("trusted.overlay.overlay.x")
+        );
+        assert_eq!(trusted(b"user.overlay.opaque"), own("user.overlay.opaque"));
+        assert_eq!(trusted(b"trusted.overlayx"), own("trusted.overlayx"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_marks_are_read(bytes: Vec<u8>, path in "[./a]{0,12}") {
+            crate::filesystem::fuzzing::overlay_marks(&bytes);
+            crate::filesystem::fuzzing::overlay_marks(path.as_bytes());
+            let escaped = [b"trusted.overlay.overlay.", &*bytes].concat();
+            crate::filesystem::fuzzing::overlay_marks(&escaped);
         }
     }
 }
