@@ -230,3 +230,75 @@ impl Newcomers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn frozen(files: &mut Files) -> (bool, Vec<u32>) {
+        let mut frozen = Vec::new();
+        let stirred = files.read(&mut frozen);
+        frozen.sort_unstable();
+        frozen.dedup();
+        (stirred, frozen)
+    }
+
+    #[test]
+    fn files_tell_of_cgroups_and_of_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sockets, events) = (dir.path().join("sockets"), dir.path().join("cgroup.events"));
+        fs::create_dir(&sockets).unwrap();
+        fs::write(&events, "frozen 0").unwrap();
+        let mut files = Files::open().unwrap();
+        files.watch(&sockets);
+        files.watch(&dir.path().join("none"));
+        files.follow(&events, 7);
+        files.follow(&events, 8);
+        assert_eq!(frozen(&mut files), (false, vec![]));
+        fs::write(&events, "frozen 1").unwrap();
+        assert_eq!(frozen(&mut files), (false, vec![7, 8]));
+        fs::write(sockets.join("fc-ibox-x1.sock"), "").unwrap();
+        assert_eq!(frozen(&mut files), (true, vec![]));
+        files.forget(7);
+        fs::write(&events, "frozen 0").unwrap();
+        assert_eq!(frozen(&mut files), (false, vec![8]));
+        // What is gone tells nothing more, and leaves nothing behind.
+        fs::remove_file(&events).unwrap();
+        fs::remove_dir_all(&sockets).unwrap();
+        frozen(&mut files);
+        assert!(files.cgroups.is_empty() && files.folders.is_empty());
+    }
+
+    #[test]
+    fn new_processes_are_looked_at_while_they_are_young() {
+        let dir = tempfile::tempdir().unwrap();
+        let proc = ProcRoot::at(dir.path().to_owned(), dir.path().join("netns"));
+        let start = |pid: u32| fs::create_dir(dir.path().join(pid.to_string())).unwrap();
+        let (begin, mut newcomers) = (Instant::now(), Newcomers::default());
+        let mut look = |milliseconds, stirred| {
+            let now = begin + Duration::from_millis(milliseconds);
+            if stirred {
+                newcomers.restless_until = Some(now + RESTLESS.1);
+            }
+            let mut found = Vec::new();
+            newcomers.look(&proc, now, &mut found);
+            found
+        };
+        start(7);
+        assert_eq!(look(0, false), [7]);
+        start(8);
+        assert_eq!(look(50, false), [0; 0], "not yet");
+        assert_eq!(look(100, false), [7, 8]);
+        assert_eq!(look(1000, false), [8]);
+        assert_eq!(look(2000, false), [0; 0], "they are old");
+        start(9);
+        assert_eq!(look(2010, true), [0; 0], "not so soon after the last");
+        assert_eq!(look(2021, false), [9]);
+        assert_eq!(look(2041, false), [9]);
+        fs::remove_dir(dir.path().join("7")).unwrap();
+        look(2300, false);
+        start(7);
+        assert_eq!(look(2500, false), [7, 9], "another of this number");
+    }
+}
