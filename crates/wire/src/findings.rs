@@ -83,6 +83,8 @@ findings! {
     PrivateAddress = "private_address",
     /// The sandbox began a conversation with an address of the host that watches it.
     HostAddress = "host_address",
+    /// The sandbox began a WireGuard tunnel, of which nothing inside can be read.
+    Wireguard = "wireguard",
 }
 
 /// A set of findings.

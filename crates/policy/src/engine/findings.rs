@@ -115,6 +115,11 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
             !basis.by_name && !basis.by_single_address,
             "it asks DNS questions that cannot be read; to allow it, a rule must name the host",
         ),
+        "wireguard" => objection_if(
+            !basis.by_name && !basis.by_single_address,
+            "it is a WireGuard tunnel, in which nothing can be read; to allow it, a rule must name \
+             the host",
+        ),
         "dns_odd_port" => Meaning::Objection("DNS questions to a port that is not for them"),
         "dns_tunnelling" => Meaning::Objection("its DNS questions look like data on its way out"),
         "dns_malformed" => Meaning::Objection("what was sent to the DNS port is not DNS"),

@@ -1,6 +1,7 @@
-//! Questions that cannot be read: DNS inside other protocols.
+//! What cannot be read: DNS inside other protocols, encrypted tunnels.
 
 use crate::findings::{Finding, Findings};
+use crate::frame::Frame;
 use crate::http::HttpFacts;
 use crate::key::FlowKey;
 use crate::names::{Claim, NameSource};
@@ -23,6 +24,14 @@ pub(crate) fn by_port(key: &FlowKey) -> Findings {
         };
     }
     findings
+}
+
+/// Whether a datagram is a handshake initiation of WireGuard (its white paper,
+/// section 5.4.2): type 1, three zeros, and no other length.
+pub(crate) fn begins_wireguard(key: &FlowKey, frame: &Frame<'_>) -> bool {
+    key.protocol == Protocol::Udp
+        && frame.payload_len == 148
+        && frame.payload.starts_with(&[1, 0, 0, 0])
 }
 
 /// What a claim is that no DNS answer for the peer's address backs. A request

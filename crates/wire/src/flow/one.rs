@@ -8,7 +8,7 @@ use crate::dns::Streams;
 use crate::findings::{Finding, Findings};
 use crate::flow::carried::{Carried, Segments};
 use crate::flow::dns_kind::{Dns, dns_of};
-use crate::flow::marks::by_port;
+use crate::flow::marks::{begins_wireguard, by_port};
 use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
@@ -103,6 +103,9 @@ impl Flow {
         let mut findings = first_findings(&key, initiator, config).union(by_port(&key));
         if dns == Some(Dns::OddPort) {
             findings.insert(Finding::DnsOddPort);
+        }
+        if initiator == Initiator::Sandbox && begins_wireguard(&key, frame) {
+            findings.insert(Finding::Wireguard);
         }
         Self {
             id,

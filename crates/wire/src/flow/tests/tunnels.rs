@@ -185,3 +185,19 @@ fn fragments_inside_a_tunnel_that_are_not_joined_stay_in_it() {
     assert!(inner.unwrap().tunnel.is_some());
     check_sums(&mut lab);
 }
+
+#[test]
+fn a_tunnel_that_cannot_be_read_is_told() {
+    #[track_caller]
+    fn check(begin: &[u8], length: usize, told: bool) {
+        let mut payload = begin.to_vec();
+        payload.resize(length, 9);
+        let mut lab = Lab::new(FlowConfig::default());
+        lab.play(&datagram(FromSandbox, 40_000, SERVER, 51_820, &payload));
+        lab.play(&datagram(ToSandbox, 40_000, SERVER, 51_820, &[2; 92]));
+        assert_eq!(lab.finish()[0].findings.contains(&"wireguard"), told);
+    }
+    check(&[1, 0, 0, 0], 148, true);
+    check(&[1, 0, 0, 0], 147, false);
+    check(&[4, 0, 0, 0], 148, false);
+}
