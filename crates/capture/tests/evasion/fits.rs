@@ -185,7 +185,10 @@ fn longest(deeds: &[Deed]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(32)
+    })]
     #[test]
     fn every_record_that_a_sandbox_fills_fits_a_line(deeds in vec(deed(), 1..40)) {
         longest(&deeds);
@@ -195,18 +198,22 @@ proptest! {
 /// As much of everything as there can be: the test above would see what is unbounded.
 #[test]
 fn the_fullest_records_are_long_and_fit() {
-    let names = (0..40_u8).map(|number| {
-        let label = [&[number], &[0xff; 62][..]].concat();
-        Deed::Ask(
-            vec![label, vec![0xff; 63], vec![0xff; 63]],
-            vec![vec![1; 255]; 40],
-            200,
-        )
-    });
-    let claims = [
-        Deed::Hello(vec![0xff; 4000], vec![vec![0xff; 255]; 40]),
-        Deed::Request(vec![1; 30_000], vec![0xff; 4000]),
-    ];
-    let longest = longest(&names.chain(claims).collect::<Vec<_>>());
-    assert!(longest > 30_000, "{longest}");
+    #[track_caller]
+    fn check(byte: u8) {
+        let names = (0..40_u8).map(|number| {
+            let label = [&[number], &[byte; 62][..]].concat();
+            let labels = vec![label, vec![byte; 63], vec![byte; 63]];
+            Deed::Ask(labels, vec![vec![byte; 255]; 40], 200)
+        });
+        let claims = [
+            Deed::Hello(vec![byte; 4000], vec![vec![byte; 255]; 40]),
+            Deed::Request(vec![byte; 30_000], vec![byte; 4000]),
+        ];
+        let longest = longest(&names.chain(claims).collect::<Vec<_>>());
+        assert!(longest > 25_000, "{byte}: {longest}");
+    }
+    check(0xff);
+    check(b'"');
+    check(b'\\');
+    check(1);
 }

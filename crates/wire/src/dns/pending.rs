@@ -36,8 +36,8 @@ pub struct DnsTransaction {
 }
 
 /// Bytes of text of the answers in one report: a record has room for it, also
-/// where each backslash takes two bytes.
-const MAX_ANSWERS_TEXT: usize = 32 * 1024;
+/// where each is a quote or a backslash, which takes two bytes.
+const MAX_ANSWERS_TEXT: usize = 24 * 1024;
 
 impl DnsTransaction {
     /// The same with its answers spread over as many as it takes, so that a
