@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// thread's time, for each disk.
 const SHARE: u32 = 10;
 
+/// Threads wake no more often than this: disks that are due one soon after
+/// another are scanned at one go.
+const GRAIN: Duration = Duration::from_millis(20);
+
 /// Disks and when each is to be scanned next.
 pub(super) struct Scans {
     due: Mutex<Due>,
@@ -48,6 +52,11 @@ impl Due {
         let ((_, number), disk) = self.disks.pop_first()?;
         self.turns.remove(&number);
         Some((number, disk))
+    }
+
+    fn is_first(&self, number: u64) -> bool {
+        let first = self.disks.first_key_value();
+        first.is_some_and(|((_, first), _)| *first == number)
     }
 
     /// Brings a disk forward, as far as may be.
@@ -118,8 +127,13 @@ impl Scans {
             due: now + self.interval,
             rested: now + rest.min(self.interval),
         };
-        lock(&self.due).add(number, turn, SharedDisk::clone(disk));
-        self.changed.notify_one();
+        let mut due = lock(&self.due);
+        due.add(number, turn, SharedDisk::clone(disk));
+        // Whoever waits does so for the first.
+        if due.is_first(number) {
+            self.changed.notify_one();
+        }
+        drop(due);
         // Armed last: a queue that has something wakes at once.
         if let DiskSlot::Watched(watched) = &mut *lock(disk) {
             match (watched.wakeups(), watched.unheard.as_ref()) {
@@ -141,7 +155,7 @@ impl Scans {
             match first {
                 Some(at) if at <= now => return due.take_first(),
                 first => {
-                    let wait = first.map_or(Duration::from_secs(60), |at| at - now);
+                    let wait = first.map_or(Duration::from_secs(60), |at| (at - now).max(GRAIN));
                     let waited = self.changed.wait_timeout(due, wait);
                     due = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
                 }
