@@ -52,7 +52,7 @@ fn libkrun_has_files_and_calls_but_no_network() {
     watch.await_trail(&id, "sandbox_attached");
     // Nobody waits for a tap.
     assert!(since.elapsed() < Duration::from_secs(10));
-    watch.await_trail(&id, "/from-the-guest");
+    watch.await_trail(&id, "\"filesystem_change\"");
     watch.await_trail(&id, "\"write\"");
     vmm.kill();
     let trail = watch.await_trail(&id, "trail_end");
