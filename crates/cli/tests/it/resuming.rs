@@ -120,7 +120,7 @@ fn a_trail_that_was_rolled_back_is_not_gone_on_with() {
         fs::write(dir.path("trace.jsonl.checkpoint"), note).unwrap();
     }
     fs::write(&trail, &first_line).unwrap();
-    let again = watch(&dir, &["--duration", "300ms"]);
+    let again = watch(&dir, &["--duration", "3s"]);
     let ran = again.wait().expect(0);
     assert!(
         ran.stderr.contains("where a signed checkpoint speaks of"),
