@@ -5,7 +5,7 @@
 //! shows from elsewhere. Every other path is as the lower layers have it, so a
 //! scan costs what the upper dir holds, not what lies below it.
 
-mod below;
+mod lower;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -18,14 +18,12 @@ use super::content::Content;
 use super::layers::is_dir;
 use super::layers::{Failed, Found, Layers, Located, Names, STAT, Stack, Stamp, Target, stat_fd};
 use super::tree::{Delta, Node, PathBytes, Tree, join, shown};
-pub(crate) use below::LowerView;
 use read::Reader;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Statx};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use sandtrace_event::DiskIdentity;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// An overlay's layers, open.
@@ -95,18 +93,6 @@ impl Overlay {
             }
             (*budget, *problems) = (spent, found);
             return walked;
-        }
-    }
-
-    /// The lower layers' view, for the differ. `is_foreign`: the index before
-    /// is of other directories, whose times tell nothing of these.
-    pub(crate) fn base<'a>(&'a self, is_foreign: bool, budget: &'a mut Budget) -> LowerView<'a> {
-        LowerView {
-            is_foreign,
-            layers: &self.layers,
-            reader: Reader::new(&self.layers, None),
-            stacks: HashMap::new(),
-            budget,
         }
     }
 }

@@ -1,22 +1,37 @@
-//! The lower layers by themselves, as what an upper dir is compared with.
+//! What an overlay's lower layers alone show, for the differ.
 
+use super::super::bounds::Budget;
+use super::super::content::Content;
+use super::super::diff::Base;
+use super::super::layers::{Failed, Layers, Stack};
+use super::super::secrets::Findings;
+use super::super::tree::{Entry, PathBytes, parent};
+use super::Overlay;
 use super::read::Reader;
-use crate::filesystem::bounds::Budget;
-use crate::filesystem::content::Content;
-use crate::filesystem::diff::Base;
-use crate::filesystem::layers::{Failed, Layers, Stack};
-use crate::filesystem::secrets::Findings;
-use crate::filesystem::tree::{Entry, PathBytes, parent};
 use std::collections::HashMap;
+
+impl Overlay {
+    /// The lower layers' view, for the differ. `is_foreign`: the index before
+    /// is of other directories, whose times tell nothing of these.
+    pub(crate) fn base<'a>(&'a self, is_foreign: bool, budget: &'a mut Budget) -> LowerView<'a> {
+        LowerView {
+            is_foreign,
+            layers: &self.layers,
+            reader: Reader::new(&self.layers, None),
+            stacks: HashMap::new(),
+            budget,
+        }
+    }
+}
 
 /// What the lower layers alone show.
 pub(crate) struct LowerView<'a> {
-    pub(super) is_foreign: bool,
-    pub(super) layers: &'a Layers,
-    pub(super) reader: Reader<'a>,
+    is_foreign: bool,
+    layers: &'a Layers,
+    reader: Reader<'a>,
     /// Merged directories that were looked up, `None` where there is none.
-    pub(super) stacks: HashMap<PathBytes, Option<Stack>>,
-    pub(super) budget: &'a mut Budget,
+    stacks: HashMap<PathBytes, Option<Stack>>,
+    budget: &'a mut Budget,
 }
 
 impl LowerView<'_> {
