@@ -158,8 +158,8 @@ impl Watched<'_> {
 
 /// Reads every file.
 fn read(root: &Path) -> Result<()> {
-    let mut cat = Command::new("grep");
-    time(cat.args(["-rc", "file"]).arg(root)).map(drop)
+    let mut grep = Command::new("grep");
+    time(grep.args(["-rc", ""]).arg(root)).map(drop)
 }
 
 /// Makes files anew, writes to each and removes it.
