@@ -47,6 +47,15 @@ fn move_about(mounted: &Mounted, dice: &mut Dice, stop: &AtomicBool) {
     }
 }
 
+/// Ends who writes, also where the test fails: it would be waited for.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Where the file is by what the records say.
 fn follow(places: &mut BTreeSet<String>, report: &Report) {
     for change in &report.changes {
@@ -83,6 +92,7 @@ fn what_is_moved_meanwhile_is_never_gone_unsaid() {
     let (mut still, mut moving) = (0, 0);
     let mut dice = Dice::new();
     std::thread::scope(|scope| {
+        let end = End(&stop);
         scope.spawn(|| move_about(&mounted, &mut dice, &stop));
         for _ in 0..80 {
             let report = scan(&mut collector);
@@ -95,7 +105,7 @@ fn what_is_moved_meanwhile_is_never_gone_unsaid() {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(end);
     });
     println!("{still} scans stood still, {moving} moved");
     let report = scan(&mut collector);
@@ -116,9 +126,10 @@ fn a_first_state_that_moved_is_told_with_what_follows_from_it() {
     for _ in 0..20 {
         let stop = AtomicBool::new(false);
         let mut collector = std::thread::scope(|scope| {
+            let end = End(&stop);
             scope.spawn(|| move_about(&mounted, &mut dice, &stop));
             let collector = mounted.attach(Baseline::AtAttach);
-            stop.store(true, Ordering::Relaxed);
+            drop(end);
             collector
         });
         let report = scan(&mut collector);
@@ -149,6 +160,7 @@ fn size_and_digest_are_of_one_moment() {
     let stop = AtomicBool::new(false);
     let mut checked = 0;
     std::thread::scope(|scope| {
+        let end = End(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let mut file = fs::File::create(&path).unwrap();
@@ -173,7 +185,7 @@ fn size_and_digest_are_of_one_moment() {
                 checked += 1;
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(end);
     });
     println!("{checked} states of a growing file");
 }
