@@ -179,16 +179,22 @@ fn counted(target: &NetworkTarget) -> Result<Source, BpfFramesError> {
     Ok(Source::Counted(Box::new(counted)))
 }
 
-/// Evidence is of whole frames: of 64 KiB, headers and tags. A block holds them.
+/// Evidence is of whole frames: of 64 KiB, headers and tags. A block holds
+/// them, and there are as many as in the same memory, but some at least.
 fn ring_config(target: &NetworkTarget) -> RingConfig {
     const WHOLE: u32 = 66_000;
+    const LEAST_BLOCKS: u32 = 8;
+    let ring = target.ring;
     if target.evidence.is_none() {
-        return target.ring;
+        return ring;
     }
+    let block_size = ring.block_size.max(2 * WHOLE.next_power_of_two());
+    let blocks = ring.block_size.saturating_mul(ring.blocks) / block_size;
     RingConfig {
-        block_size: target.ring.block_size.max(2 * WHOLE.next_power_of_two()),
+        block_size,
+        blocks: blocks.max(LEAST_BLOCKS),
         snap_length: WHOLE,
-        ..target.ring
+        ..ring
     }
 }
 

@@ -275,7 +275,7 @@ fn a_drive_that_is_no_file_system_is_a_disk_by_its_configuration() {
     assert_eq!(target.disks[0].identity.kind, "qcow2");
     let filesystem = missing(&target, Layer::Filesystem);
     assert!(
-        filesystem.contains("holds no ext4 at its start (qcow2)"),
+        filesystem.contains("holds no ext4 and no partitions at its start (qcow2)"),
         "{filesystem}"
     );
 }

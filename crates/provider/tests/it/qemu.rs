@@ -187,7 +187,11 @@ fn formats_are_those_that_qemu_was_told() {
     }
     let id = format!("st-formats-{}", std::process::id());
     let file = |path: &Path| format!("driver=file,node-name=f,filename={}", path.display());
-    let raw = format!("if=none,format=raw,file={}", odd.display());
+    // Nothing uses the drive, so it would be open for reading alone.
+    let raw = format!(
+        "if=none,format=raw,auto-read-only=off,file={}",
+        odd.display()
+    );
     let part = format!(
         r#"{{"driver":"raw","node-name":"p","offset":4096,"file":
             {{"driver":"file","filename":"{}"}}}}"#,

@@ -33,10 +33,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A ring for one of a thousand sandboxes: half a MiB, so that the memory of
-/// one stays below a MiB.
+/// one stays below a MiB. A block is closed by time, however little it holds,
+/// so their number says how long nobody may read: 640 ms.
 pub(super) const RING: RingConfig = RingConfig {
-    block_size: 64 << 10,
-    blocks: 8,
+    block_size: 16 << 10,
+    blocks: 32,
     retire_ms: 20,
     snap_length: 4096,
 };
