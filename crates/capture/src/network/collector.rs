@@ -27,8 +27,9 @@ use std::time::Duration;
 /// How often sums, drops and the interface's existence are looked at.
 const CHECK_INTERVAL_US: u64 = 1_000_000;
 
-/// The same where no frame came between two looks: of a thousand sandboxes
-/// most are idle, and each look costs some microseconds.
+/// The same where nothing was counted for some seconds, by the flows or by the
+/// interface: of a thousand sandboxes most are idle, and each look costs some
+/// microseconds.
 const IDLE_CHECK_INTERVAL_US: u64 = 5_000_000;
 
 /// Reports made between two looks at the frames. A thousand take milliseconds;
@@ -256,7 +257,8 @@ impl NetworkCollector {
     fn check_interval_us(&mut self) -> u64 {
         let totals = self.flows.totals();
         let before = std::mem::replace(&mut self.counted, totals);
-        if before == totals && !self.source.reads_sums() {
+        let is_still = before == totals && self.standing.is_still();
+        if is_still && !self.source.reads_sums() {
             IDLE_CHECK_INTERVAL_US
         } else {
             CHECK_INTERVAL_US

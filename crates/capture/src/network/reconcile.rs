@@ -52,6 +52,8 @@ pub(super) struct Standing {
     looks: VecDeque<(u64, Counters)>,
     /// Missing frames that were told.
     told: u64,
+    /// The counters stood still since that look of some seconds ago.
+    is_still: bool,
 }
 
 /// What the interface counted and no flow has.
@@ -86,6 +88,7 @@ impl Standing {
         while self.looks.front().is_some_and(old) {
             due = self.looks.pop_front();
         }
+        self.is_still = due.is_some_and(|(_, then)| then == now);
         let (_, then) = due.filter(|_| settled)?;
         let least = difference(then, attach.after);
         let sent = least.rx_packets.saturating_sub(totals.sent.packets);
@@ -100,6 +103,12 @@ impl Standing {
             sent,
             received,
         })
+    }
+
+    /// Whether the interface counted nothing for some seconds, so that all that
+    /// it counted before was compared.
+    pub(super) const fn is_still(&self) -> bool {
+        self.is_still
     }
 
     /// Missing frames that were told.
@@ -195,6 +204,29 @@ mod tests {
             Some((6, 12)),
             "drops are told elsewhere"
         );
+    }
+
+    #[test]
+    fn an_interface_is_still_once_nothing_is_left_to_compare() {
+        let mut standing = Standing::default();
+        let mut look = |second: u64, rx: u64| {
+            let now = (second * 1_000_000, counters(1000 + rx, 2000));
+            standing.look(now, quiet(counters(1000, 2000)), seen(rx, 0), 0, true);
+            standing.is_still()
+        };
+        let still = [
+            (0, 0),
+            (1, 0),
+            (2, 5),
+            (3, 5),
+            (4, 5),
+            (5, 5),
+            (6, 5),
+            (11, 5),
+        ];
+        let still = still.map(|(second, rx)| look(second, rx));
+        assert_eq!(still, [false, false, false, false, false, true, true, true]);
+        assert!(!look(16, 6), "a frame came in between");
     }
 
     #[test]
