@@ -9,6 +9,8 @@ use std::time::Instant;
 pub(super) struct Reading {
     at: Instant,
     ticks: u64,
+    /// Of the threads that read packets alone.
+    capture_ticks: u64,
     /// Resident set without what is mapped from packet rings, in bytes.
     pub(super) memory: u64,
     /// Packet rings and mapped files, in bytes.
@@ -36,14 +38,11 @@ impl Reading {
             let number = word.and_then(|word| word.parse().ok());
             number.with_context(|| format!("no {name} of process {pid}"))
         };
-        let stat = file("stat")?;
-        let (_, fields) = stat.rsplit_once(") ").context("an odd stat file")?;
-        let ticks = fields.split(' ').skip(11).take(2);
-        let ticks = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).context("listing descriptors")?;
         Ok(Self {
             at: Instant::now(),
-            ticks,
+            ticks: ticks(&file("stat")?)?,
+            capture_ticks: capture_ticks(pid)?,
             memory: number(&status, "RssAnon:")? * 1024,
             mapped: (number(&status, "RssFile:")? + number(&status, "RssShmem:")?) * 1024,
             kernel: kernel_memory(pid)?,
@@ -55,10 +54,38 @@ impl Reading {
 
     /// Share of one processor since an earlier look.
     pub(super) fn cpu_since(&self, earlier: &Self) -> f64 {
+        self.share(self.ticks - earlier.ticks, earlier)
+    }
+
+    /// The same of the threads that read packets.
+    pub(super) fn capture_since(&self, earlier: &Self) -> f64 {
+        self.share(self.capture_ticks - earlier.capture_ticks, earlier)
+    }
+
+    fn share(&self, ticks: u64, earlier: &Self) -> f64 {
         let hertz = rustix::param::clock_ticks_per_second();
-        let seconds = super::to_f64(self.ticks - earlier.ticks) / super::to_f64(hertz);
+        let seconds = super::to_f64(ticks) / super::to_f64(hertz);
         seconds / (self.at - earlier.at).as_secs_f64()
     }
+}
+
+/// Ticks in the kernel and outside of it, from proc_pid_stat(5).
+fn ticks(stat: &str) -> Result<u64> {
+    let (_, fields) = stat.rsplit_once(") ").context("an odd stat file")?;
+    let ticks = fields.split(' ').skip(11).take(2);
+    Ok(ticks.filter_map(|field| field.parse::<u64>().ok()).sum())
+}
+
+fn capture_ticks(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task")).context("listing threads")? {
+        let path = entry.context("listing threads")?.path();
+        // One that ended meanwhile counts for nothing.
+        if fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "capture") {
+            sum += ticks(&fs::read_to_string(path.join("stat")).context("reading a thread")?)?;
+        }
+    }
+    Ok(sum)
 }
 
 /// The sum of what descriptors of eBPF tables and programs are charged for.

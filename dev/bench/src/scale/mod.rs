@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             options.capture,
         );
         println!(
-            "  sandboxes  attach p50 ms  p99 ms  packet p50 ms  p99 ms  records/s  CPU %  CPU % each  heap KiB each  ring KiB each  kernel KiB each  threads  descriptors  written KiB/s  whole"
+            "  sandboxes  attach p50 ms  p99 ms  packet p50 ms  p99 ms  records/s  CPU %  of it capture  CPU % each  heap KiB each  ring KiB each  kernel KiB each  threads  descriptors  written KiB/s  whole"
         );
     }
     for &count in &options.sandboxes {
@@ -97,9 +97,10 @@ fn steady(options: &Options, host: &Host, count: usize) -> Result<()> {
     }
     let each = |bytes: u64| to_f64(bytes) / 1024.0 / to_f64(count);
     let cpu = after.cpu_since(&before.0) * 100.0;
+    let capture = after.capture_since(&before.0) * 100.0;
     let of = |times: &[f64], share| quantile(times.iter().copied(), share);
     println!(
-        "  {count:9} {:14.1} {:7.1} {:14.1} {:7.1} {:10.0} {cpu:6.1} {:11.3} {:14.0} {:14.0} {:16.0} {:8} {:12} {:14.0}  {whole} of {count}",
+        "  {count:9} {:14.1} {:7.1} {:14.1} {:7.1} {:10.0} {cpu:6.1} {capture:14.1} {:11.3} {:14.0} {:14.0} {:16.0} {:8} {:12} {:14.0}  {whole} of {count}",
         of(&attach, 0.5),
         of(&attach, 0.99),
         of(&packet, 0.5),
