@@ -6,10 +6,12 @@ use sandtrace_event::{Count, Coverage, DiskIdentity, Layer, TapIdentity};
 use sandtrace_sys::netdev;
 use sandtrace_sys::netns::within;
 use sandtrace_sys::process::{Access, Descriptor, DescriptorKind, FileId, Process};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What was found, and what was not.
 #[derive(Debug, Default)]
@@ -138,20 +140,44 @@ pub(crate) struct Place {
     pub(crate) path: Option<PathBuf>,
 }
 
-/// The named network namespaces of a host, listed once.
+/// The named network namespaces of a host, listed once at most.
 pub(crate) struct Namespaces<'a> {
     proc: &'a ProcRoot,
     own: io::Result<FileId>,
-    named: io::Result<Vec<(OsString, FileId)>>,
+    named: OnceLock<Vec<(OsString, FileId)>>,
 }
+
+/// Names that were found last, by namespace: to look at all names of a host
+/// takes milliseconds where there are a thousand.
+static NAMES: Mutex<BTreeMap<FileId, OsString>> = Mutex::new(BTreeMap::new());
 
 impl<'a> Namespaces<'a> {
     pub(crate) fn of(proc: &'a ProcRoot) -> Self {
         Self {
             proc,
             own: proc.own_net_namespace(),
-            named: proc.named_net_namespaces(),
+            named: OnceLock::new(),
         }
+    }
+
+    /// The name of a namespace. One that cannot be looked up is not known.
+    fn name(&self, id: FileId) -> Option<OsString> {
+        let names = || NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names().get(&id).cloned();
+        // Another one may have that name by now.
+        let holds = |name: &OsString| self.proc.named_net_namespace(name).is_ok_and(|it| it == id);
+        if let Some(name) = known.filter(holds) {
+            return Some(name);
+        }
+        let list = || self.proc.named_net_namespaces().unwrap_or_default();
+        let named = self.named.get_or_init(|| {
+            let named = list();
+            let by_id = named.iter().map(|(name, id)| (*id, name.clone()));
+            *names() = by_id.rev().collect();
+            named
+        });
+        let mut named = named.iter();
+        Some(named.find(|(_, other)| *other == id)?.0.clone())
     }
 
     pub(crate) fn proc(&self) -> &'a ProcRoot {
@@ -168,11 +194,9 @@ impl<'a> Namespaces<'a> {
             return Ok(Place { name, path });
         }
         let path = process.path("ns/net");
-        let mut named = self.named.iter().flatten();
-        let name = named.find(|(_, other)| *other == id);
-        let name = name.and_then(|(name, _)| name.to_str());
+        let name = self.name(id).and_then(|name| name.into_string().ok());
         Ok(Place {
-            name: Some(name.map_or_else(|| path.display().to_string(), str::to_owned)),
+            name: Some(name.unwrap_or_else(|| path.display().to_string())),
             path: Some(path),
         })
     }

@@ -15,7 +15,7 @@ pub use paths::connect_at_once;
 pub use pidfd::Pidfd;
 
 use rustix::fs::{Mode, OFlags, openat};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -114,6 +114,14 @@ impl ProcRoot {
         }
         named.sort();
         Ok(named)
+    }
+
+    /// The network namespace of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn named_net_namespace(&self, name: &OsStr) -> io::Result<FileId> {
+        FileId::of(&self.netns.join(name))
     }
 
     /// The file of a namespace: a path as it stands, a bare name among the named ones.

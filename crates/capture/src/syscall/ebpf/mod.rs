@@ -23,6 +23,8 @@ const LAST_READS: usize = 64;
 
 /// Time between two questions whether the tables fill up.
 const ROOM_EVERY: Duration = Duration::from_millis(50);
+/// Least time between two looks for sandboxes that were let go.
+const LOOKS_APART: Duration = Duration::from_millis(25);
 
 /// The programs, shared by any number of sandboxes.
 #[derive(Clone)]
@@ -44,6 +46,7 @@ impl EbpfHub {
             last_owner: 0,
             drain: Drain::default(),
             round: 0,
+            last_look: Instant::now(),
             looked: Instant::now(),
             begun: 0,
             most_begun: u64::from(config.threads / 8),
@@ -109,6 +112,9 @@ impl SyscallSource for EbpfSource {
     }
 
     fn counts(&mut self) -> Counts {
+        // One look serves all that were let go before it.
+        let rest = lock(&self.shared).rest_before_last_look(self.owner);
+        std::thread::sleep(rest);
         lock(&self.shared).counts(self.owner)
     }
 
@@ -135,8 +141,9 @@ struct Shared {
     owners: HashMap<u32, Owner>,
     last_owner: u32,
     drain: Drain,
-    /// How often the tables were looked at.
+    /// How often the tables were looked at, and when they were last.
     round: u64,
+    last_look: Instant,
     /// When it was last asked how many threads there were, and how many there
     /// were at the last look.
     looked: Instant,
@@ -226,8 +233,20 @@ impl Shared {
         counts
     }
 
+    /// How long one that was let go waits for its last counts, so that where
+    /// many end one soon after another not each has all tables looked at.
+    fn rest_before_last_look(&self, number: u32) -> Duration {
+        let waits = |owner: &Owner| owner.let_go && owner.taken >= self.round;
+        if self.owners.get(&number).is_some_and(waits) {
+            LOOKS_APART.saturating_sub(self.last_look.elapsed())
+        } else {
+            Duration::ZERO
+        }
+    }
+
     fn look(&mut self) {
         self.round = self.round.saturating_add(1);
+        self.last_look = Instant::now();
         self.begun = self.programs.threads_begun();
         let owners = &mut self.owners;
         let looked = self.drain.look(&mut self.programs, |added| {

@@ -93,6 +93,9 @@ pub(super) struct Capture {
 /// The key of the bell.
 const BELL: u64 = u64::MAX;
 
+/// With a sandbox's key: its VMM's pidfd, and not one of its rings.
+const VMM: u64 = 1 << 62;
+
 /// The key of the hub's ring.
 const HUB: u64 = u64::MAX - 1;
 
@@ -143,6 +146,7 @@ impl Capture {
                     BELL if self.obey() => return Ok(()),
                     BELL => {}
                     HUB => self.hear(),
+                    key if key & VMM != 0 => self.look_at_vmm(key & !VMM),
                     key => self.wake(key, flags),
                 }
             }
@@ -203,7 +207,7 @@ impl Capture {
             sandbox.judge_by(*number, reloaded);
         }
         let key = sandbox.key;
-        let watched = self.listen_to(key, sandbox.vmm.as_fd());
+        let watched = self.listen_to(key | VMM, sandbox.vmm.as_fd());
         let networks = std::mem::take(&mut sandbox.network);
         self.sandboxes.insert(key, sandbox);
         self.set_due(key, 0);
@@ -323,14 +327,15 @@ impl Capture {
         }
     }
 
-    /// Frames, an error of an interface, or the end of the VMM.
-    fn wake(&mut self, key: Key, flags: epoll::EventFlags) {
-        let Some(sandbox) = self.sandboxes.get_mut(&key) else {
-            return;
-        };
-        if sandbox.vmm.has_ended().unwrap_or(false) {
-            return self.let_go(key, Stop::VmmExited);
+    fn look_at_vmm(&mut self, key: Key) {
+        let sandbox = self.sandboxes.get(&key);
+        if sandbox.is_some_and(|sandbox| sandbox.vmm.has_ended().unwrap_or(false)) {
+            self.let_go(key, Stop::VmmExited);
         }
+    }
+
+    /// Frames, or an error of an interface.
+    fn wake(&mut self, key: Key, flags: epoll::EventFlags) {
         if flags.contains(epoll::EventFlags::ERR) {
             let gone =
                 |network: &mut NetworkCollector| network.look_at_interface() == Attached::Gone;
