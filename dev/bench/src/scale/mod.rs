@@ -67,8 +67,9 @@ fn steady(options: &Options, host: &Host, count: usize) -> Result<()> {
     let idle = watch.reading()?;
     let vmms = start(host, &starter, count)?;
     watch.await_attached(count)?;
-    // Baselines of the disks, and the first flows.
-    sleep(Duration::from_secs(5));
+    // Baselines of the disks and the first flows; looks at what is new are
+    // frequent for longer.
+    sleep(Duration::from_secs(if options.pace == 0 { 15 } else { 5 }));
     let before = (watch.reading()?, trails::records(&watch.trails)?);
     sleep(WINDOW);
     let after = watch.reading()?;
