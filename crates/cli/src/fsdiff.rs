@@ -7,7 +7,7 @@ use crate::args::{DiskFormat, FsdiffArgs};
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show::{escaped, grouped, tell};
 use anstyle::{AnsiColor, Style};
-use sandtrace_capture::filesystem::overlay::mount_for_upper;
+use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper};
 use sandtrace_capture::filesystem::{
     Baseline, FsCollector, FsConfig, FsError, ImageFormat, OverlayXattrs, Source,
 };
@@ -29,10 +29,12 @@ pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
         }
         (None, None) => pair(args)?,
     };
-    // Nobody holds a sandbox still for this.
-    let quiesce = match args.sandbox {
-        Some(_) => QuiesceMethod::Live,
-        None => QuiesceMethod::Detached,
+    // Nobody holds a sandbox still for this, or who uses a mounted overlay.
+    let mounted = args.overlay.as_deref().and_then(mounted);
+    let quiesce = if args.sandbox.is_some() || mounted.is_some() {
+        QuiesceMethod::Live
+    } else {
+        QuiesceMethod::Detached
     };
     let config = FsConfig {
         scan_secrets: args.scan_secrets,
@@ -54,6 +56,12 @@ pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
         0 => Exit::Success,
         _ => Exit::Malformed,
     })
+}
+
+/// The overlay that is mounted here with this upper dir.
+fn mounted(upper: &Path) -> Option<OverlayMount> {
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    mount_for_upper(&mounts, &upper.canonicalize().ok()?)
 }
 
 /// Two images, two directories, or one of each.
@@ -113,9 +121,7 @@ impl From<DiskFormat> for ImageFormat {
 /// An upper dir against its lower layers: those that were given, or those of
 /// the overlay that is mounted with it.
 fn overlay(upper: &Path, args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
-    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let mounted = upper.canonicalize().ok();
-    let mounted = mounted.and_then(|upper| mount_for_upper(&mounts, &upper));
+    let mounted = mounted(upper);
     let mut xattrs = mounted.as_ref().map(|mount| mount.xattrs);
     let (mut lowers, mut data_layers) = (args.lower.clone(), args.data.clone());
     if lowers.is_empty() {

@@ -127,8 +127,8 @@ pub(super) fn unknown_layers(target: &Target) -> Option<Coverage> {
         layer: Layer::Filesystem,
         missing: format!(
             "no overlay with the upper dir {} is mounted here or is the root of the sandbox's process \
-             (name it with --pid), by absolute paths: its lower layers are unknown, so a changed file is reported as created \
-             and its former size is not",
+             (name it with --pid), by absolute paths: its lower layers are unknown, so a changed file is reported as created, \
+             its former size is not, and nor is what was deleted",
             overlay.identity.path
         ),
     })
