@@ -207,7 +207,7 @@ pub enum GapCause {
     EventsLost,
     /// More changed than one scan may report.
     ScanBound,
-    /// A table in the kernel was full: calls or threads were not counted.
+    /// A table was full, or a bound met: calls, threads or processes were not counted.
     TableFull,
     /// More different calls than one interval reports one by one.
     CallBound,

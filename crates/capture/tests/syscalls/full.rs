@@ -7,11 +7,14 @@ use crate::records::now;
 use rustix::process::Signal;
 use sandtrace_capture::Observer;
 use sandtrace_capture::syscall::ebpf::{EbpfHub, EbpfSource};
+use sandtrace_capture::syscall::ptrace::PtraceSource;
 use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, SyscallSource};
 use sandtrace_event::{
     CaptureGap, GapCause, GapUnit, Limits, Observation, Payload, RareCall, SyscallActivity,
 };
 use sandtrace_sys::bpf::{BpfConfig, BpfQuota};
+use sandtrace_sys::tasks;
+use std::path::Path;
 
 /// Whatever is reported, kept.
 #[derive(Default)]
@@ -197,4 +200,44 @@ fn a_flood_is_a_gap_to_the_last_call_and_hides_no_alarm() {
         Box::new(EbpfSource::attach(pid, large).unwrap())
     });
     check_flood(ptrace, 20_000, trace);
+}
+
+/// Starts two children, and a third with a child of its own; SIGUSR1 ends them all.
+const FAMILY: &str = "trap 'kill $a $b $c; exit 0' USR1; sleep 60 & a=$!; sleep 60 & b=$!; \
+    sh -c 'trap \"kill \\$s; exit 0\" TERM; sleep 60 & s=$!; wait' & c=$!; wait";
+
+#[test]
+fn processes_beyond_the_bound_of_tracing_are_a_gap() {
+    if skipped("processes_beyond_the_bound_of_tracing_are_a_gap") {
+        return;
+    }
+    for (most, left_out) in [(5, 0), (3, 2), (1, 4)] {
+        let mut program = Running::start(Path::new("sh"), &["-c", FAMILY]);
+        until("all are there", || descendants(program.pid()) == 4);
+        let source = PtraceSource::attach_up_to(program.pid(), most).unwrap();
+        let mut all = All::default();
+        collector(program.pid(), Box::new(source)).finish(now(), &mut all);
+        assert_eq!(
+            all.lost(GapCause::TableFull, GapUnit::Threads),
+            left_out,
+            "{most}: {:?}",
+            all.gaps
+        );
+        program.signal(Signal::USR1);
+        program.wait();
+    }
+}
+
+/// How many processes one has started, and these, and so on.
+fn descendants(pid: u32) -> usize {
+    let children = tasks::by_parent();
+    let mut waiting = vec![pid];
+    let mut all = 0;
+    while let Some(parent) = waiting.pop() {
+        let own = children.get(&parent).into_iter().flatten();
+        let before = waiting.len();
+        waiting.extend(own);
+        all += waiting.len() - before;
+    }
+    all
 }

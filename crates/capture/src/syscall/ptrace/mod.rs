@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// Time between two attempts to wake the tracing thread.
 const WAKE_EVERY: Duration = Duration::from_millis(5);
 
+/// Processes that are traced at most when tracing begins, unless it is said.
+const MOST_PROCESSES: usize = 512;
+
 /// Why a process cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum PtraceError {
@@ -55,12 +58,21 @@ pub struct PtraceSource {
 }
 
 impl PtraceSource {
-    /// Attaches to every thread of a process.
+    /// Attaches to every thread of a process, and of those that it started before:
+    /// 512 processes with itself. How many are beyond that is among its losses.
     ///
     /// # Errors
     /// When it has ended, is traced by somebody else, or may not be traced.
     /// Nothing stays attached then.
     pub fn attach(pid: u32) -> Result<Self, PtraceError> {
+        Self::attach_up_to(pid, MOST_PROCESSES)
+    }
+
+    /// As [`Self::attach`], with another bound.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn attach_up_to(pid: u32, processes: usize) -> Result<Self, PtraceError> {
         let shared = Arc::new(Shared::default());
         let (tell, told) = sync_channel(1);
         let of_thread = Arc::clone(&shared);
@@ -69,7 +81,7 @@ impl PtraceSource {
             .spawn(move || {
                 let attached = Waker::for_this_thread()
                     .map_err(|source| PtraceError::Start { source })
-                    .and_then(|waker| Ok((waker, Session::attach(pid, &of_thread)?)));
+                    .and_then(|waker| Ok((waker, Session::attach(pid, processes, &of_thread)?)));
                 match attached {
                     Ok((waker, session)) => {
                         // Nobody waits any more: then nothing is to be traced.

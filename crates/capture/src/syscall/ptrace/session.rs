@@ -25,9 +25,6 @@ pub(super) const DETACH_WITHIN: Duration = Duration::from_secs(2);
 /// meanwhile are followed from those that are attached already.
 const ATTACH_PASSES: usize = 64;
 
-/// Processes that a VMM may have started before and that are traced too.
-const MOST_PROCESSES: usize = 512;
-
 /// `SIGSYS` on every architecture that matters here.
 const SIGSYS: i32 = 31;
 
@@ -52,8 +49,9 @@ struct Traced {
 }
 
 impl Session {
-    /// Seizes every thread of a process; it then takes each until its next stop to be traced.
-    pub(super) fn attach(pid: u32, shared: &Arc<Shared>) -> Result<Self, PtraceError> {
+    /// Seizes every thread of a process, and of those that it started as many as make
+    /// `most` processes; it then takes each until its next stop to be traced.
+    pub(super) fn attach(pid: u32, most: usize, shared: &Arc<Shared>) -> Result<Self, PtraceError> {
         let mut session = Self {
             tracer: Tracer::here(),
             shared: Arc::clone(shared),
@@ -75,21 +73,30 @@ impl Session {
         if session.threads.is_empty() {
             return Err(AttachError::Ended { tid: pid }.into());
         }
-        session.seize_descendants(pid)?;
+        session.seize_descendants(pid, most)?;
         Ok(session)
     }
 
-    /// Seizes what the process had started before, as far as parents live.
-    fn seize_descendants(&mut self, pid: u32) -> Result<(), PtraceError> {
+    /// Seizes what the process had started before, as far as parents live, and counts
+    /// what there is no room for.
+    fn seize_descendants(&mut self, pid: u32, most: usize) -> Result<(), PtraceError> {
         let mut seized = HashSet::from([pid]);
+        let mut beyond = HashSet::new();
         for _ in 0..ATTACH_PASSES {
             let children = tasks::by_parent();
             let mut waiting: Vec<u32> = seized.iter().copied().collect();
             let mut new = 0;
+            beyond.clear();
             while let Some(parent) = waiting.pop() {
                 for child in children.get(&parent).into_iter().flatten() {
-                    if seized.len() < MOST_PROCESSES && seized.insert(*child) {
+                    if seized.contains(child) {
+                        continue;
+                    }
+                    if seized.len() < most {
+                        seized.insert(*child);
                         new += self.seize_process(*child)?;
+                        waiting.push(*child);
+                    } else if beyond.insert(*child) {
                         waiting.push(*child);
                     }
                 }
@@ -98,6 +105,9 @@ impl Session {
                 break;
             }
         }
+        // What a seized one started a moment ago is traced without being seized.
+        beyond.retain(|pid| tasks::lives(*pid) && status(*pid, "TracerPid:") != own_tid());
+        self.seen().left_out = u64::try_from(beyond.len()).unwrap_or(u64::MAX);
         Ok(())
     }
 
@@ -375,10 +385,15 @@ fn is_exit_group(abi: SyscallAbi, number: u32) -> bool {
     crate::syscall::names::number(abi, "exit_group") == Some(number)
 }
 
-/// The process of a thread, as its status says.
+/// The process of a thread.
 fn process_of(tid: u32) -> Option<u32> {
+    status(tid, "Tgid:")
+}
+
+/// A number that a thread's status has.
+fn status(tid: u32, name: &str) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().parse().ok()
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Seen {
     pub(super) threads: HashMap<u32, ThreadInfo>,
     ended: HashSet<u32>,
     uncounted: u64,
+    /// Processes that were there when tracing began, and that there was no room for.
+    pub(super) left_out: u64,
     /// Threads that could not be traced.
     pub(super) untraced: u64,
     pub(super) trouble: Option<String>,
@@ -86,12 +88,19 @@ impl Seen {
             count: self.facts.take_dropped(),
             detail: "security-relevant calls came faster than they were taken".to_owned(),
         };
+        let left_out = Loss {
+            kind: LossKind::Threads,
+            count: std::mem::take(&mut self.left_out),
+            detail: "more processes than are traced: some that the VMM had started before \
+                     are not followed"
+                .to_owned(),
+        };
         let untraced = Loss {
             kind: LossKind::Tracing,
             count: std::mem::take(&mut self.untraced),
             detail: self.trouble.take().unwrap_or_default(),
         };
-        let losses = [uncounted, dropped, untraced];
+        let losses = [uncounted, dropped, left_out, untraced];
         losses.into_iter().filter(|loss| loss.count > 0).collect()
     }
 }
