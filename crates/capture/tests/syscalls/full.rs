@@ -119,6 +119,13 @@ fn what_a_full_table_does_not_count_is_a_gap_to_the_last_call() {
         ..BpfConfig::default()
     });
     check(&few_threads, 485);
+    // Of all 501, which end before anybody looks, 16 are known when it is too late
+    // to ask the others whose counts they are.
+    let few_ended = threads(BpfConfig {
+        ended: 16,
+        ..BpfConfig::default()
+    });
+    check(&few_ended, 485);
 }
 
 /// Threads that end at the same time leave their places to others: ten have room

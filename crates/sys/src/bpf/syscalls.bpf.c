@@ -165,13 +165,15 @@ struct tally {
 	u64 errors;
 	u64 interrupted;
 	u64 time_ns;
+	/* Whose it is, where nothing is known of its thread any more. */
+	u64 owner;
 };
 
 /* A tally in its own place; 0 for none. */
 struct quick {
 	u64 key;
 	struct tally tally;
-	u64 unused[3];
+	u64 unused[2];
 };
 
 #define LOST_COUNTS 0
@@ -785,9 +787,11 @@ INLINE struct tally *tally_of(const struct thread *thread)
 	struct tally *tally = map_lookup(&tallies, &key);
 	if (tally)
 		return tally;
-	if (quick && !quick->key && !__sync_val_compare_and_swap(&quick->key, 0, key))
+	if (quick && !quick->key && !__sync_val_compare_and_swap(&quick->key, 0, key)) {
+		quick->tally.owner = thread->owner;
 		return &quick->tally;
-	struct tally none = {};
+	}
+	struct tally none = {.owner = thread->owner};
 	map_update(&tallies, &key, &none, NOEXIST);
 	return map_lookup(&tallies, &key);
 }

@@ -9,7 +9,7 @@ pub(super) const THREAD_BYTES: usize = 96;
 /// `struct key` there.
 pub(super) const KEY_BYTES: usize = 8;
 /// `struct tally` there.
-pub(super) const TALLY_BYTES: usize = 32;
+pub(super) const TALLY_BYTES: usize = 40;
 /// `struct owner` there.
 pub(super) const OWNER_BYTES: usize = 64;
 
@@ -104,6 +104,8 @@ pub struct BpfTally {
     /// Nanoseconds between entry and return; of a thread that makes more than
     /// 16 calls within a tick of the kernel, an estimate from one call in eight.
     pub time_ns: u64,
+    /// Whose it is: the same as the thread's.
+    pub owner: u32,
 }
 
 impl BpfTally {
@@ -117,6 +119,7 @@ impl BpfTally {
             errors: long(value, 8)?,
             interrupted: long(value, 16)?,
             time_ns: long(value, 24)?,
+            owner: word(value, 32)?,
         })
     }
 
@@ -159,7 +162,7 @@ mod tests {
     fn a_tally_gives_its_key_back() {
         let mut key = (257_u32 | (1 << 30)).to_ne_bytes().to_vec();
         key.extend(7_u32.to_ne_bytes());
-        let value: Vec<u8> = [1_u64, 2, 3, 4]
+        let value: Vec<u8> = [1_u64, 2, 3, 4, 5]
             .into_iter()
             .flat_map(u64::to_ne_bytes)
             .collect();
@@ -172,6 +175,7 @@ mod tests {
             errors: 2,
             interrupted: 3,
             time_ns: 4,
+            owner: 5,
         };
         assert_eq!(tally, expected);
         assert_eq!(tally.key().as_slice(), key);

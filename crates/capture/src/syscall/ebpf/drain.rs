@@ -3,7 +3,7 @@
 use super::convert::abi;
 use crate::syscall::{CallKey, Tally, ThreadInfo};
 use sandtrace_sys::bpf::{BpfError, BpfSyscalls, BpfTally, BpfThread};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Longer than any program in the kernel runs, also where the host of this
@@ -16,8 +16,8 @@ pub(super) struct Drain {
     /// Totals by the thread's serial and the call.
     before: HashMap<(u32, u32, u32), Tally>,
     exits: HashMap<u32, u64>,
-    /// Threads that nothing was known of.
-    unknown: HashSet<u32>,
+    /// Threads that nothing was known of, and whose they are.
+    unknown: HashMap<u32, u32>,
     /// Threads that were let go while they live, and when.
     released: Vec<(Instant, BpfThread)>,
 }
@@ -52,12 +52,20 @@ impl Drain {
         self.released.extend(threads);
     }
 
-    /// Hands out the differences, and frees what ended threads took.
+    /// Whether threads of an owner were missing at the last look: the next one knows
+    /// them, or gives up what was counted for them.
+    pub(super) fn misses_any(&self, owner: u32) -> bool {
+        self.unknown.values().any(|own| *own == owner)
+    }
+
+    /// Hands out the differences, and frees what ended threads took. Answers how many
+    /// calls, by owner, were counted of threads that nothing is known of: those that
+    /// ended when the table of such was full.
     pub(super) fn look(
         &mut self,
         programs: &mut BpfSyscalls,
         mut each: impl FnMut(Added<'_>),
-    ) -> Result<(), BpfError> {
+    ) -> Result<HashMap<u32, u64>, BpfError> {
         // In this order: what ended before the counts are read has its last
         // counts among them, and a thread that made a call is found among
         // those that live or among those that ended after that.
@@ -72,15 +80,20 @@ impl Drain {
             by_serial(live.into_iter().chain(later).chain(released)).collect();
 
         let mut done = Vec::new();
-        let mut unknown = HashSet::new();
+        let mut unknown = HashMap::new();
+        let mut lost: HashMap<u32, u64> = HashMap::new();
         for tally in &tallies {
             let over = gone.get(&tally.serial);
             match over.or_else(|| known.get(&tally.serial)) {
                 Some(thread) => self.calls(tally, thread, &mut each),
                 // A thread that executes a program changes its place in the
                 // table; one that is missing twice is none.
-                None if self.unknown.contains(&tally.serial) => done.push(tally),
-                None => _ = unknown.insert(tally.serial),
+                None if self.unknown.contains_key(&tally.serial) => {
+                    let lost = lost.entry(tally.owner).or_default();
+                    *lost = lost.saturating_add(self.added(tally).count);
+                    done.push(tally);
+                }
+                None => _ = unknown.insert(tally.serial, tally.owner),
             }
             if over.is_some() {
                 done.push(tally);
@@ -98,7 +111,7 @@ impl Drain {
         }
         programs.forget_tallies(done.into_iter());
         programs.forget_threads(ended_serials.into_iter());
-        Ok(())
+        Ok(lost)
     }
 
     /// Threads that were let go: of those that may forget their tallies, and of
@@ -112,7 +125,8 @@ impl Drain {
         (threads(over).collect(), threads(fresh).collect())
     }
 
-    fn calls(&mut self, tally: &BpfTally, thread: &BpfThread, each: &mut impl FnMut(Added<'_>)) {
+    /// What was added to a tally since the last look.
+    fn added(&mut self, tally: &BpfTally) -> Tally {
         let now = Tally {
             count: tally.count,
             errors: tally.errors,
@@ -120,7 +134,11 @@ impl Drain {
             time_ns: tally.time_ns,
         };
         let before = self.before.insert(place(tally), now);
-        let since = difference(now, before.unwrap_or_default());
+        difference(now, before.unwrap_or_default())
+    }
+
+    fn calls(&mut self, tally: &BpfTally, thread: &BpfThread, each: &mut impl FnMut(Added<'_>)) {
+        let since = self.added(tally);
         if since.count > 0 {
             let key = CallKey {
                 tid: thread.tid,

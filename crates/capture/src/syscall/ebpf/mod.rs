@@ -161,6 +161,8 @@ struct Owner {
     /// The last look whose counts were taken.
     taken: u64,
     lost: BpfLosses,
+    /// Calls of threads that nothing is known of.
+    unowned: u64,
     let_go: bool,
 }
 
@@ -214,6 +216,11 @@ impl Shared {
         if self.owners.get(&number).is_none_or(stale) {
             self.look();
         }
+        // Nobody asks again: what is missing is lost at the second look, not later.
+        let last = self.owners.get(&number).is_some_and(|owner| owner.let_go);
+        if last && self.drain.misses_any(number) {
+            self.look();
+        }
         let lost = self.programs.losses(number);
         let Some(owner) = self.owners.get_mut(&number) else {
             return Counts::default();
@@ -222,6 +229,14 @@ impl Shared {
         let mut counts = std::mem::take(&mut owner.counts);
         counts.losses.extend(losses(owner.lost, lost));
         owner.lost = lost;
+        let unowned = std::mem::take(&mut owner.unowned);
+        if unowned > 0 {
+            counts.losses.push(Loss {
+                kind: LossKind::Counts,
+                count: unowned,
+                detail: "the table of threads that ended was full".to_owned(),
+            });
+        }
         let overrun = owner.facts.take_dropped();
         if overrun > 0 {
             counts.losses.push(Loss {
@@ -262,13 +277,22 @@ impl Shared {
                 }
             }
         });
-        if let Err(error) = looked {
-            for owner in self.owners.values_mut() {
-                owner.counts.losses.push(Loss {
-                    kind: LossKind::Tracing,
-                    count: 1,
-                    detail: error.to_string(),
-                });
+        match looked {
+            Ok(lost) => {
+                for (number, count) in lost {
+                    if let Some(owner) = self.owners.get_mut(&number) {
+                        owner.unowned = owner.unowned.saturating_add(count);
+                    }
+                }
+            }
+            Err(error) => {
+                for owner in self.owners.values_mut() {
+                    owner.counts.losses.push(Loss {
+                        kind: LossKind::Tracing,
+                        count: 1,
+                        detail: error.to_string(),
+                    });
+                }
             }
         }
     }
@@ -316,7 +340,7 @@ fn losses(before: BpfLosses, now: BpfLosses) -> Vec<Loss> {
             LossKind::Threads,
             now.threads,
             before.threads,
-            "the table of threads was full",
+            "the table of threads, or of those that ended, was full",
         ),
         loss(
             LossKind::Threads,
