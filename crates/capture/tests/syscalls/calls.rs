@@ -1,7 +1,7 @@
 //! Rare calls of real programs, with their arguments, by both backends.
 
 use crate::full::{All, collector};
-use crate::program::{Running, compiled, skipped, until};
+use crate::program::{Running, compiled, lacks, skipped, until};
 use crate::records::{Records, now};
 use rustix::process::Signal;
 use sandtrace_capture::Observer;
@@ -360,7 +360,7 @@ fn faults(test: &str) -> Option<std::path::PathBuf> {
     let mut probe = std::process::Command::new("timeout");
     let ended = probe.arg("1").arg(&program).status().unwrap();
     if ended.code() == Some(77) {
-        println!("skipped: {test}: userfaultfd is refused");
+        lacks(test, "userfaultfd for root");
         return None;
     }
     Some(program)

@@ -1,6 +1,6 @@
 //! Exits of a real guest on KVM.
 
-use crate::program::{Running, compiled, skipped, until};
+use crate::program::{Running, compiled, lacks, skipped, until};
 use crate::records::{Records, now};
 use rustix::process::Signal;
 use sandtrace_capture::syscall::ebpf::EbpfHub;
@@ -23,7 +23,7 @@ fn exits_of_a_guest_are_counted_beside_the_calls() {
     };
     let hub = EbpfHub::load(config, BpfQuota::EVERYTHING).unwrap();
     if !hub.sees_kvm() {
-        println!("skipped: {TEST}: the kernel has no tracepoints of KVM");
+        lacks(TEST, "tracepoints of KVM in the kernel");
         return;
     }
     let program = Running::start(&compiled("kvm.c"), &[&TIMES.to_string()]);
@@ -33,7 +33,7 @@ fn exits_of_a_guest_are_counted_beside_the_calls() {
         name == "fc_vcpu 0\n" || name.is_empty()
     });
     let Ok(source) = hub.watch(program.pid()) else {
-        println!("skipped: {TEST}: KVM runs no guest here");
+        lacks(TEST, "KVM that runs a guest");
         return;
     };
     let config = SyscallConfig {
@@ -45,7 +45,7 @@ fn exits_of_a_guest_are_counted_beside_the_calls() {
     let mut collector = SyscallCollector::new(config, Box::new(source), now());
     let mut records = Records::default();
     if !std::path::Path::new(&proc).exists() {
-        println!("skipped: {TEST}: KVM runs no guest here");
+        lacks(TEST, "KVM that runs a guest");
         return;
     }
     program.signal(Signal::USR1);

@@ -24,6 +24,13 @@ pub(crate) fn skipped(test: &str) -> bool {
     !root
 }
 
+/// Says that a test is skipped for something that this machine lacks; CI's has it.
+pub(crate) fn lacks(test: &str, what: &str) {
+    let ci = std::env::var_os("CI").is_some();
+    assert!(!ci, "CI must run {test}, which needs {what}");
+    println!("skipped: {test}: this machine lacks {what}");
+}
+
 /// Compiles a C program of this directory once for all tests of this process.
 pub(crate) fn compiled(source: &'static str) -> PathBuf {
     static DIRECTORY: OnceLock<tempfile::TempDir> = OnceLock::new();
