@@ -142,8 +142,13 @@ impl Engine {
         let mut worst: Option<(VerdictResult, Option<&str>)> = None;
         let mut names: Vec<String> = Vec::new();
         let mut allowed = None;
-        for call in &summary.calls {
-            let (result, rule) = match self.opinion(activity, call.abi, &call.name) {
+        let calls = summary.calls.iter();
+        let calls = calls.map(|call| (call.abi, call.name.as_str()));
+        // A guest that ran throughout is in a call that has not returned: KVM_RUN.
+        let inside = summary.calls.is_empty() && summary.kvm_exits.0 > 0;
+        let inside = inside.then_some((SyscallAbi::Native, "ioctl"));
+        for (abi, name) in calls.chain(inside) {
+            let (result, rule) = match self.opinion(activity, abi, name) {
                 Opinion::Named(rule) | Opinion::Profile(rule) => {
                     allowed = allowed.or(Some(rule));
                     continue;
@@ -158,7 +163,7 @@ impl Engine {
                 names.clear();
             }
             if worst.is_some_and(|(worst, _)| worst == result) {
-                names.push(named(call.abi, &call.name));
+                names.push(named(abi, name));
             }
         }
         let group = Shown(&activity.group);

@@ -122,6 +122,31 @@ fn the_profile_of_a_known_vmm_needs_no_rule() {
 }
 
 #[test]
+fn a_guest_that_ran_throughout_is_in_one_call() {
+    let engine = &mut engine(NO_RULES);
+    let running = |vmm: Option<&str>, group: &str| {
+        let mut activity = summary(vmm, group, &[]);
+        activity.summary.as_mut().unwrap().kvm_exits = Count(70);
+        activity
+    };
+    check(
+        engine,
+        running(Some("firecracker"), "vcpu"),
+        "allow builtin:vmm-profile: calls of vcpu threads are in their profile",
+    );
+    check(
+        engine,
+        running(Some("firecracker"), "child"),
+        "anomaly builtin:vmm-profile: calls outside the profile of child threads: ioctl",
+    );
+    check(
+        engine,
+        running(None, "main"),
+        "anomaly default:syscall: the policy has no rule for system calls of VMM process 7",
+    );
+}
+
+#[test]
 fn rare_calls() {
     let engine = &mut engine(NO_RULES);
     check(
