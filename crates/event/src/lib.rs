@@ -38,7 +38,7 @@ pub use record::{
 };
 pub use syscall::{
     CallCount, CallSummary, CallingProcess, RareCall, SyscallAbi, SyscallActivity, SyscallBackend,
-    SyscallFinding, SyscallFindingKind, SyscallSubject,
+    SyscallFinding, SyscallFindingKind, SyscallSubject, VcpuExits,
 };
 pub use text::Bytes64;
 pub use time::{ParseTimeError, Timestamp, WallTime};

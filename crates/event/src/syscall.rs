@@ -94,12 +94,28 @@ pub struct CallSummary {
     pub calls: Vec<CallCount>,
     /// Length of the interval in microseconds; it ends with the record's time.
     pub interval_us: Count,
-    /// How often KVM left the guest on these threads: the one number here that
+    /// How often KVM left the guest on all of these threads: the one number here that
     /// tells of the guest's own activity. Absent where it is 0 or not counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub kvm_exits: Count,
     /// Threads that made them.
     pub threads: Count,
+    /// The same for each of these threads, which are one for each vCPU, by id; at most
+    /// 128, those with the most. `kvm_exits` has the others' too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vcpu_exits: Vec<VcpuExits>,
+}
+
+/// How often KVM left the guest on one thread within an interval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VcpuExits {
+    /// How often.
+    pub exits: Count,
+    /// Name of the thread, which VMMs give their vCPU's number; lossy where it is not UTF-8.
+    pub name: String,
+    /// The thread.
+    pub tid: u32,
 }
 
 /// One security-relevant call, as it was asked for: whether it succeeded is
@@ -232,13 +248,18 @@ mod tests {
                     time_ns: Count(900),
                 }],
                 interval_us: Count(1_000_000),
-                kvm_exits: Count(0),
+                kvm_exits: Count(12),
                 threads: Count(1),
+                vcpu_exits: vec![VcpuExits {
+                    exits: Count(12),
+                    name: "fc_vcpu 0".to_owned(),
+                    tid: 9,
+                }],
             }),
             vmm: Some("firecracker".to_owned()),
         };
         let json = serde_json::to_string(&activity).unwrap();
-        let expected = r#"{"backend":"ebpf","group":"vcpu","process":{"name":"firecracker","pid":7,"started_by_vmm":false},"subject":"vmm","summary":{"calls":[{"count":3,"errors":1,"name":"ioctl","time_ns":900}],"interval_us":1000000,"threads":1},"vmm":"firecracker"}"#;
+        let expected = r#"{"backend":"ebpf","group":"vcpu","process":{"name":"firecracker","pid":7,"started_by_vmm":false},"subject":"vmm","summary":{"calls":[{"count":3,"errors":1,"name":"ioctl","time_ns":900}],"interval_us":1000000,"kvm_exits":12,"threads":1,"vcpu_exits":[{"exits":12,"name":"fc_vcpu 0","tid":9}]},"vmm":"firecracker"}"#;
         assert_eq!(json, expected);
         assert_eq!(
             serde_json::from_str::<SyscallActivity>(&json).unwrap(),

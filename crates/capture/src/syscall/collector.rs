@@ -10,12 +10,16 @@ use crate::Observer;
 use sandtrace_event::{
     CallCount, CallSummary, CallingProcess, CaptureGap, Count, EvidenceTier, GapCause, GapUnit,
     Layer, Observation, Payload, RareCall, SyscallAbi, SyscallActivity, SyscallBackend,
-    SyscallFinding, SyscallFindingKind, SyscallSubject, Timestamp,
+    SyscallFinding, SyscallFindingKind, SyscallSubject, Timestamp, VcpuExits,
 };
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Kinds of calls in one record.
 const CALLS_PER_RECORD: usize = 128;
+
+/// Threads on which guests ran that one record tells of, each for itself.
+const VCPUS_PER_RECORD: usize = 128;
 
 /// Different rare calls that one interval reports one by one.
 const RARE_PER_INTERVAL: usize = 256;
@@ -318,7 +322,12 @@ impl SyscallCollector {
         }
         for (tid, thread, exits) in counts.kvm_exits {
             let group = self.group(&mut groups, &thread, tid);
-            group.kvm_exits = group.kvm_exits.saturating_add(exits);
+            let vcpu = group.vcpus.entry(tid).or_insert_with(|| VcpuExits {
+                exits: Count(0),
+                name: String::from_utf8_lossy(&thread.name).into_owned(),
+                tid,
+            });
+            vcpu.exits.0 = vcpu.exits.0.saturating_add(exits);
         }
         let records = groups.into_values();
         records
@@ -378,7 +387,7 @@ type Groups = BTreeMap<(u32, String), Group>;
 struct Group {
     record: SyscallActivity,
     threads: BTreeSet<u32>,
-    kvm_exits: u64,
+    vcpus: BTreeMap<u32, VcpuExits>,
     calls: HashMap<(SyscallAbi, u32), Tally>,
 }
 
@@ -387,7 +396,7 @@ impl Group {
         Self {
             record,
             threads: BTreeSet::new(),
-            kvm_exits: 0,
+            vcpus: BTreeMap::new(),
             calls: HashMap::new(),
         }
     }
@@ -410,18 +419,35 @@ impl Group {
         // One thread that makes no calls at all may still run a guest.
         let chunks = calls.chunks(CALLS_PER_RECORD);
         let none = calls.is_empty().then_some(&[][..]);
-        let chunks = chunks.chain(none).enumerate();
-        let records = chunks.map(|(at, calls)| SyscallActivity {
+        let chunks = chunks.chain(none);
+        let records = chunks.map(|calls| SyscallActivity {
             summary: Some(CallSummary {
                 calls: calls.to_vec(),
                 interval_us: Count(interval_us),
-                kvm_exits: Count(if at == 0 { self.kvm_exits } else { 0 }),
+                kvm_exits: Count(0),
                 threads: Count(threads),
+                vcpu_exits: Vec::new(),
             }),
             ..self.record.clone()
         });
-        records.collect()
+        let mut records: Vec<_> = records.collect();
+        let first = records.first_mut().and_then(|it| it.summary.as_mut());
+        if let Some(first) = first {
+            let exits = self.vcpus.values().map(|vcpu| vcpu.exits.0);
+            first.kvm_exits = Count(exits.fold(0, u64::saturating_add));
+            first.vcpu_exits = busiest(self.vcpus);
+        }
+        records
     }
+}
+
+/// Those on which KVM left the guest most often, as many as one record has.
+fn busiest(vcpus: BTreeMap<u32, VcpuExits>) -> Vec<VcpuExits> {
+    let mut vcpus: Vec<_> = vcpus.into_values().collect();
+    vcpus.sort_by_key(|vcpu| Reverse(vcpu.exits));
+    vcpus.truncate(VCPUS_PER_RECORD);
+    vcpus.sort_by_key(|vcpu| vcpu.tid);
+    vcpus
 }
 
 fn called(call: ForbiddenKey) -> String {
@@ -451,5 +477,23 @@ fn moment(at_us: u64, now: Timestamp) -> Timestamp {
     Timestamp {
         mono_us: at_us.min(now.mono_us),
         wall: sandtrace_event::WallTime(wall),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_very_many_vcpus_the_busiest_are_told_one_by_one() {
+        let vcpu = |tid: u32| VcpuExits {
+            exits: Count(u64::from(tid % 1000)),
+            name: format!("CPU {tid}/KVM"),
+            tid,
+        };
+        let few: Vec<_> = busiest([1000, 1].map(|tid| (tid, vcpu(tid))).into());
+        assert_eq!(few, [vcpu(1), vcpu(1000)]);
+        let many = busiest((1..=300).map(|tid| (tid, vcpu(tid))).collect());
+        assert!(many.into_iter().eq((173..=300).map(vcpu)));
     }
 }

@@ -4,11 +4,11 @@ use crate::program::{Running, compiled, lacks, skipped, until};
 use crate::records::{Records, now};
 use rustix::process::Signal;
 use sandtrace_capture::syscall::ebpf::EbpfHub;
-use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig};
+use sandtrace_capture::syscall::{SyscallCollector, SyscallConfig, VmmKind};
 use sandtrace_sys::bpf::{BpfConfig, BpfQuota};
 
-/// Times that the guest writes to a port.
-const TIMES: u64 = 1000;
+/// Times that each of the guest's vCPUs writes to a port.
+const TIMES: [u64; 2] = [1000, 400];
 
 #[test]
 fn exits_of_a_guest_are_counted_beside_the_calls() {
@@ -26,7 +26,8 @@ fn exits_of_a_guest_are_counted_beside_the_calls() {
         lacks(TEST, "tracepoints of KVM in the kernel");
         return;
     }
-    let program = Running::start(&compiled("kvm.c"), &[&TIMES.to_string()]);
+    let times = TIMES.map(|times| times.to_string());
+    let program = Running::start(&compiled("kvm.c"), &[&times[0], &times[1]]);
     let proc = format!("/proc/{}", program.pid());
     until("its guest is ready, or KVM does not do", || {
         let name = std::fs::read_to_string(format!("{proc}/comm")).unwrap_or_default();
@@ -38,7 +39,7 @@ fn exits_of_a_guest_are_counted_beside_the_calls() {
     };
     let config = SyscallConfig {
         pid: program.pid(),
-        vmm: None,
+        vmm: Some(VmmKind::Firecracker),
         disks: Vec::new(),
         name: TEST.to_owned(),
     };
@@ -67,5 +68,15 @@ fn exits_of_a_guest_are_counted_beside_the_calls() {
         .sum();
     let exits: u64 = summaries.iter().map(|it| it.kvm_exits.0).sum();
     // One for each write to the port and one for the halt.
-    assert_eq!((ioctls, exits), (TIMES + 1, TIMES + 1));
+    let made = TIMES.map(|times| times + 1);
+    let all: u64 = made.iter().sum();
+    assert_eq!((ioctls, exits), (all, all));
+    let vcpus = summaries.iter().flat_map(|it| &it.vcpu_exits);
+    let mut vcpus: Vec<_> = vcpus.collect();
+    vcpus.sort_by_key(|it| &it.name);
+    let told: Vec<_> = vcpus.iter().map(|it| (&*it.name, it.exits.0)).collect();
+    assert_eq!(told, [("fc_vcpu 0", made[0]), ("fc_vcpu 1", made[1])]);
+    // The first thread has the process' id, the second its own.
+    assert_eq!(vcpus[0].tid, program.pid());
+    assert_ne!(vcpus[1].tid, program.pid());
 }

@@ -43,6 +43,7 @@ fn summary(vmm: Option<&str>, group: &str, calls: &[&str]) -> SyscallActivity {
             interval_us: Count(1),
             kvm_exits: Count(0),
             threads: Count(1),
+            vcpu_exits: Vec::new(),
         }),
         ..activity(vmm, group)
     }
