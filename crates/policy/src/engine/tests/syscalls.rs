@@ -270,3 +270,38 @@ fn records_that_say_nothing_are_never_allowed() {
     let empty = summary(Some("qemu"), "main", &[]);
     check(engine, empty, "deny -: the record counts no call");
 }
+
+/// What a ring does makes no calls: whoever does not need one must not have it.
+#[test]
+fn rings_are_for_threads_that_serve_disks() {
+    let engine = &mut engine(NO_RULES);
+    let mut check = |vmm, group, calls: &[&str], expected: &str| {
+        let verdict = judged(engine, summary(Some(vmm), group, calls));
+        assert!(verdict.starts_with(expected), "{vmm} {group}: {verdict}");
+    };
+    let (make, enter) = (&["io_uring_setup"], &["io_uring_enter"]);
+    for (vmm, group) in [
+        ("firecracker", "main"),
+        ("qemu", "main"),
+        ("qemu", "worker"),
+        ("cloud-hypervisor", "main"),
+        ("cloud-hypervisor", "vmm"),
+    ] {
+        check(vmm, group, make, "allow builtin:vmm-profile");
+        check(vmm, group, enter, "allow builtin:vmm-profile");
+    }
+    for (vmm, group) in [("qemu", "vcpu"), ("cloud-hypervisor", "worker")] {
+        check(vmm, group, make, "anomaly builtin:vmm-profile");
+        check(vmm, group, enter, "allow builtin:vmm-profile");
+    }
+    for (vmm, group) in [
+        ("firecracker", "api"),
+        ("firecracker", "vcpu"),
+        ("cloud-hypervisor", "api"),
+        ("cloud-hypervisor", "vcpu"),
+        ("firecracker", "child"),
+    ] {
+        check(vmm, group, make, "anomaly builtin:vmm-profile");
+        check(vmm, group, enter, "anomaly builtin:vmm-profile");
+    }
+}
