@@ -197,7 +197,7 @@ fn ebpf() -> Finding {
     let (works, why) = match BpfSyscalls::load(BpfConfig::default(), &[]) {
         Ok(programs) => {
             let kvm = if programs.sees_kvm() {
-                "exits from guests are counted too"
+                "exits from guests are counted too, where this host's KVM passes its tracepoint"
             } else {
                 "exits from guests are not counted: no tracepoint kvm:kvm_exit (is KVM loaded?)"
             };

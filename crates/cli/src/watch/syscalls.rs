@@ -141,7 +141,7 @@ impl Chosen {
     fn counted(vmm: &VmmIdentity, programs: &EbpfHub, why: &str) -> Result<Self, BpfError> {
         let source = programs.watch(vmm.pid)?;
         let kvm = if programs.sees_kvm() {
-            "KVM exits are counted too"
+            "KVM exits are counted too, where this host's KVM passes its tracepoint"
         } else {
             "KVM exits are not counted: the kernel has no tracepoint kvm:kvm_exit"
         };
