@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 pub(super) struct Told {
     /// Trails that it has; more than one is one too many.
     pub(super) trails: usize,
+    /// When it was attached first.
     pub(super) attached: Option<SystemTime>,
     /// When the first packet's record was made.
     pub(super) packet: Option<SystemTime>,
@@ -73,11 +74,15 @@ impl Told {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_nanos(event.wall_time.0);
         self.records += 1;
         match &event.payload {
-            Payload::SandboxAttached(_) => self.attached = Some(wall),
+            Payload::SandboxAttached(_) => {
+                self.attached.get_or_insert(wall);
+            }
             Payload::CaptureGap(_) => self.gaps += 1,
             Payload::TrailEnd(end) => {
                 self.ended = true;
-                self.reconciled = end.reconciliation.iter().all(|it| it.matches);
+                // Where nothing was compared nothing agrees.
+                let sums = &end.reconciliation;
+                self.reconciled = !sums.is_empty() && sums.iter().all(|it| it.matches);
             }
             Payload::NetworkEgress(flow) => {
                 self.packet.get_or_insert(wall);
@@ -87,5 +92,54 @@ impl Told {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandtrace_event::SCHEMA_VERSION;
+    use serde_json::{Value, json};
+
+    fn record(seconds: u64, kind: &str, payload: &Value) -> String {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let record = json!({
+            "agent_id": "box", "event_id": "evt_0", "event_type": kind,
+            "evidence_tier": "hypervisor", "mono_us": seconds * 1_000_000,
+            "payload": payload, "prev_hash": digest, "record_hash": digest,
+            "sandbox_id": "box", "schema_version": SCHEMA_VERSION, "seq": 2, "trace_id": "box",
+            "verdict": null, "wall_time": format!("2026-01-01T00:00:0{seconds}.000000000Z"),
+        });
+        format!("{record}\n")
+    }
+
+    fn attached(seconds: u64) -> String {
+        let payload = json!({"provider": "firecracker"});
+        record(seconds, "sandbox_attached", &payload)
+    }
+
+    fn ended() -> String {
+        let payload = json!({"events": {}, "reason": "sandbox_ended", "verdicts": {}});
+        record(9, "trail_end", &payload)
+    }
+
+    fn told(lines: &[String]) -> Told {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("box.1-2.3.jsonl"), lines.concat()).unwrap();
+        read(dir.path()).unwrap().remove("box").unwrap()
+    }
+
+    #[test]
+    fn what_is_told_again_is_attached_since_the_first_time() {
+        let (once, again) = (told(&[attached(1)]), told(&[attached(1), attached(2)]));
+        assert_eq!((once.records, again.records), (1, 2));
+        assert!(once.attached.is_some());
+        assert_eq!(again.attached, once.attached);
+    }
+
+    #[test]
+    fn nothing_agrees_where_nothing_was_compared() {
+        let told = told(&[ended()]);
+        assert!(told.ended && !told.reconciled);
     }
 }
