@@ -37,9 +37,9 @@ impl Subject {
         }
     }
 
-    /// Its process.
-    pub(super) fn pid(&self) -> u32 {
-        self.vmm.pid
+    /// Its process, by pid and start time: a pid is used again.
+    pub(super) fn name(&self) -> (u32, u64) {
+        (self.vmm.pid, self.vmm.start_ticks.0)
     }
 
     /// Looks once. False once the process is gone.

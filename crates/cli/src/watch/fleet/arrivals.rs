@@ -133,8 +133,8 @@ impl Arrivals {
                     looks.waiting.push(Waiting::new(Box::new(sighting)));
                 }
             }
-            for pid in heard.frozen {
-                state.states.hurry(pid);
+            for name in heard.frozen {
+                state.states.hurry(name);
             }
             for news in news.try_iter() {
                 match news {
@@ -149,8 +149,8 @@ impl Arrivals {
             }
             looks.hurry(&std::mem::take(&mut *lock(&state.shared.losers)));
             let now = Instant::now();
-            for pid in looks.look(now, jobs) {
-                senses.forget(pid);
+            for name in looks.look(now, jobs) {
+                senses.forget(name);
             }
             senses.sleep(looks.next(), now);
         }
@@ -187,7 +187,7 @@ impl Looks {
     }
 
     /// Nobody attaches any more where handing on fails. Answers whose watch is over.
-    fn look(&mut self, now: Instant, jobs: &Sender<Job>) -> Vec<u32> {
+    fn look(&mut self, now: Instant, jobs: &Sender<Job>) -> Vec<Name> {
         let mut over = Vec::new();
         for waiter in std::mem::take(&mut self.waiting) {
             match waiter.look(now) {
@@ -199,7 +199,8 @@ impl Looks {
         let later = self.followed.split_off(&(now, Key::MAX));
         for mut following in std::mem::replace(&mut self.followed, later).into_values() {
             if following.is_over() {
-                over.push(following.sighting().pid());
+                let sighting = following.sighting();
+                over.push((sighting.pid(), sighting.start_ticks()));
             } else if following.looks_different(now) {
                 _ = jobs.send(Job::Describe(Box::new(following)));
             } else {

@@ -57,7 +57,8 @@ fn take(state: &State, config: &DiscoverConfig, event: &ContainerEvent, jobs: &S
         return;
     };
     if !event.started {
-        state.states.hurry(sighting.pid());
+        let name = (sighting.pid(), sighting.start_ticks());
+        state.states.hurry(name);
     } else if state.arrivals.is_due(&sighting) {
         // Where nobody attaches any more the watch is over.
         let _over = jobs.send(Job::Attach(Box::new(sighting)));

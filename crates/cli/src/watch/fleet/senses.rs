@@ -3,6 +3,7 @@
 //! directories in which sandboxes show. None of them is relied on: the look at
 //! everything is the net.
 
+use super::known::Name;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 use sandtrace_provider::{ProcRoot, Sighting, USUAL_FOLDERS};
@@ -38,7 +39,7 @@ pub(super) struct Heard {
     /// Processes that may be VMMs.
     pub(super) processes: Vec<u32>,
     /// Watched ones whose cgroup was frozen or thawed.
-    pub(super) frozen: Vec<u32>,
+    pub(super) frozen: Vec<Name>,
 }
 
 pub(super) struct Senses {
@@ -93,7 +94,7 @@ impl Senses {
     pub(super) fn follow(&mut self, sighting: &Sighting) {
         let Some(files) = &mut self.files else { return };
         if let Some(events) = sighting.cgroup_events() {
-            files.follow(&events, sighting.pid());
+            files.follow(&events, (sighting.pid(), sighting.start_ticks()));
         }
         if self.events.is_none() {
             for folder in sighting.folders() {
@@ -102,9 +103,10 @@ impl Senses {
         }
     }
 
-    pub(super) fn forget(&mut self, pid: u32) {
+    /// One whose pid another process has by now is followed further.
+    pub(super) fn forget(&mut self, name: Name) {
         if let Some(files) = &mut self.files {
-            files.forget(pid);
+            files.forget(name);
         }
     }
 
@@ -137,7 +139,7 @@ struct Files {
     inotify: OwnedFd,
     folders: BTreeMap<i32, PathBuf>,
     /// Who is in a cgroup.
-    cgroups: BTreeMap<i32, Vec<u32>>,
+    cgroups: BTreeMap<i32, Vec<Name>>,
 }
 
 impl Files {
@@ -161,21 +163,21 @@ impl Files {
         }
     }
 
-    fn follow(&mut self, events: &Path, pid: u32) {
+    fn follow(&mut self, events: &Path, name: Name) {
         if let Ok(watch) = add_watch(&self.inotify, events, WatchFlags::MODIFY) {
-            self.cgroups.entry(watch).or_default().push(pid);
+            self.cgroups.entry(watch).or_default().push(name);
         }
     }
 
     /// The kernel drops the watch of a cgroup that goes.
-    fn forget(&mut self, pid: u32) {
-        for pids in self.cgroups.values_mut() {
-            pids.retain(|other| *other != pid);
+    fn forget(&mut self, name: Name) {
+        for names in self.cgroups.values_mut() {
+            names.retain(|other| *other != name);
         }
     }
 
     /// Whether something showed in a directory.
-    fn read(&mut self, frozen: &mut Vec<u32>) -> bool {
+    fn read(&mut self, frozen: &mut Vec<Name>) -> bool {
         let mut stirred = false;
         let mut buffer = [MaybeUninit::uninit(); 8192];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
@@ -188,8 +190,8 @@ impl Files {
             } else if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 stirred = true;
                 frozen.extend(self.cgroups.values().flatten());
-            } else if let Some(pids) = self.cgroups.get(&watch) {
-                frozen.extend(pids);
+            } else if let Some(names) = self.cgroups.get(&watch) {
+                frozen.extend(names);
             } else {
                 stirred |= self.folders.contains_key(&watch);
             }
@@ -236,7 +238,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn frozen(files: &mut Files) -> (bool, Vec<u32>) {
+    fn frozen(files: &mut Files) -> (bool, Vec<Name>) {
         let mut frozen = Vec::new();
         let stirred = files.read(&mut frozen);
         frozen.sort_unstable();
@@ -253,16 +255,19 @@ mod tests {
         let mut files = Files::open().unwrap();
         files.watch(&sockets);
         files.watch(&dir.path().join("none"));
-        files.follow(&events, 7);
-        files.follow(&events, 8);
+        let (old, new, other) = ((7, 100), (7, 900), (8, 100));
+        files.follow(&events, old);
+        files.follow(&events, other);
         assert_eq!(frozen(&mut files), (false, vec![]));
         fs::write(&events, "frozen 1").unwrap();
-        assert_eq!(frozen(&mut files), (false, vec![7, 8]));
+        assert_eq!(frozen(&mut files), (false, vec![old, other]));
         fs::write(sockets.join("fc-ibox-x1.sock"), "").unwrap();
         assert_eq!(frozen(&mut files), (true, vec![]));
-        files.forget(7);
+        // Its pid is another's before the end of it is noticed.
+        files.follow(&events, new);
+        files.forget(old);
         fs::write(&events, "frozen 0").unwrap();
-        assert_eq!(frozen(&mut files), (false, vec![8]));
+        assert_eq!(frozen(&mut files), (false, vec![new, other]));
         // What is gone tells nothing more, and leaves nothing behind.
         fs::remove_file(&events).unwrap();
         fs::remove_dir_all(&sockets).unwrap();

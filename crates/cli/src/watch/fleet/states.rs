@@ -1,5 +1,6 @@
 //! The thread that asks, in turns, whether sandboxes are paused.
 
+use super::known::Name;
 use super::sandbox::lock;
 use crate::watch::states::Subject;
 use std::collections::BTreeMap;
@@ -47,10 +48,10 @@ impl States {
     }
 
     /// Has the sandbox of this process looked at now.
-    pub(super) fn hurry(&self, pid: u32) {
+    pub(super) fn hurry(&self, name: Name) {
         let now = Instant::now();
         let mut asked = lock(&self.asked);
-        let of_it = |_: &_, subject: &mut Subject| subject.pid() == pid;
+        let of_it = |_: &_, subject: &mut Subject| subject.name() == name;
         let hurried: Vec<_> = asked.subjects.extract_if(.., of_it).collect();
         for (_, subject) in hurried {
             asked.add(now, subject);
@@ -95,5 +96,37 @@ impl States {
             let waited = self.changed.wait_timeout(asked, wait);
             asked = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::law::Law;
+    use crate::watch::outlet::Outlet;
+    use sandtrace_event::{Count, VmmIdentity};
+    use std::sync::Arc;
+    use std::sync::mpsc::sync_channel;
+
+    fn subject((pid, start_ticks): Name) -> Subject {
+        let vmm = VmmIdentity {
+            name: "firecracker".to_owned(),
+            pid,
+            start_ticks: Count(start_ticks),
+        };
+        let queue = Outlet::Own(sync_channel(1).0, Arc::default());
+        Subject::new(vmm, Arc::new(Law::new(None, Vec::new())), queue)
+    }
+
+    #[test]
+    fn only_the_process_that_is_meant_is_hurried() {
+        let (old, new) = ((7, 100), (7, 900));
+        let states = States::new(Some(Duration::from_secs(3600)));
+        states.add(subject(old));
+        states.add(subject(new));
+        states.hurry(new);
+        let due = states.next().unwrap();
+        let due: Vec<Name> = due.iter().map(Subject::name).collect();
+        assert_eq!(due, [new]);
     }
 }
