@@ -174,4 +174,51 @@ mod tests {
         assert_eq!((request.path.as_str(), length), ("/mmds", whole.len() - 3));
         assert_eq!(request.body, json!({"a": 1}));
     }
+
+    const SERVER: &str = "Firecracker API";
+
+    #[test]
+    fn a_connection_takes_one_request_after_the_other() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let patience = std::time::Duration::from_secs(10);
+        client.set_read_timeout(Some(patience)).unwrap();
+        let told = |path: &str| Answer::json(&json!({ "path": path }));
+        let served = std::thread::spawn(move || {
+            converse(server, SERVER, &|request: &Request| told(&request.path))
+        });
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        // The third one before the second has its answer.
+        for paths in [&["/one"][..], &["/two", "/three"]] {
+            let asked: String = paths.iter().map(|path| request(path)).collect();
+            client.write_all(asked.as_bytes()).unwrap();
+            for path in paths {
+                let expected = told(path).bytes(SERVER);
+                let mut answer = vec![0; expected.len()];
+                client.read_exact(&mut answer).unwrap();
+                assert_eq!(answer, expected, "{path}");
+            }
+        }
+        drop(client);
+        served.join().unwrap().unwrap();
+    }
+
+    /// No refusal and no answer without a body was recorded with its head.
+    #[test]
+    fn other_heads_follow_the_recorded_one() {
+        const RAW: &str =
+            include_str!("../../../../crates/provider/tests/fixtures/firecracker/raw_response.txt");
+        let (head, body) = RAW.split_once("\r\n\r\n").unwrap();
+        let length = |body: &str| format!("Content-Length: {}", body.len());
+        let fault = Answer::fault("Invalid request method and/or path: GET network-interfaces.");
+        let why = fault.body.clone().unwrap();
+        let expected = head
+            .replace(" 200 ", " 400 ")
+            .replace(&length(body), &length(&why));
+        let expected = format!("{expected}\r\n\r\n{why}");
+        assert_eq!(fault.bytes(SERVER), expected.as_bytes());
+        let lines = head.split("\r\n");
+        let bare: Vec<_> = lines.filter(|line| !line.starts_with("Content-")).collect();
+        let expected = bare.join("\r\n").replace(" 200 ", " 204 ") + "\r\n\r\n";
+        assert_eq!(Answer::done(Ok(())).bytes(SERVER), expected.as_bytes());
+    }
 }
