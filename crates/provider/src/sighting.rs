@@ -61,9 +61,11 @@ impl Sighting {
         let Some((form, claimed)) = recognise(&process, &name, rest) else {
             return Ok(None);
         };
+        let of_kata = || claimed.as_deref().and_then(kata::sandbox);
         let alias = match &form {
             Form::E2b(instance, _) => Some(instance.alias()),
-            _ => claimed.as_deref().and_then(kata::sandbox),
+            Form::Firecracker(arguments) => arguments.alias().or_else(of_kata),
+            _ => of_kata(),
         };
         Ok(Some(Self::new(process, name, form, claimed, alias)))
     }

@@ -142,6 +142,34 @@ fn check_runs_of_one_id(lab: &Lab, config: &StandInConfig) {
     assert_ne!(run(&new), run(&old));
 }
 
+#[test]
+fn one_id_in_two_of_containerds_namespaces() {
+    let Some(lab) = lab("one_id_in_two_of_containerds_namespaces") else {
+        return;
+    };
+    let id = format!("i{}shim", lab.id());
+    let config = config(&lab, StandInForm::Containerd, &id);
+    let vmms = ["one", "two"].map(|namespace| {
+        let namespace = namespace.to_owned();
+        let config = StandInConfig {
+            namespace: namespace.clone(),
+            ..config.clone()
+        };
+        (namespace, started(&lab, &config))
+    });
+    let found = find_in(&ProcRoot::host(), &id, &DiscoverConfig::default());
+    let Err(FindError::Ambiguous { pids, .. }) = found else {
+        panic!("{found:?}")
+    };
+    assert_eq!(pids.len(), 2);
+    for (namespace, vmm) in &vmms {
+        let target = find(&format!("{namespace}#{id}"));
+        assert_eq!(target.vmm.as_ref().unwrap().pid, vmm.pid());
+        assert_eq!(target.sandbox_id, id);
+        assert_eq!(target.labels["containerd.namespace"], *namespace);
+    }
+}
+
 /// What the orchestrators' own cgroups say: E2B's, and the jailer's.
 #[test]
 fn a_frozen_cgroup_is_a_pause() {

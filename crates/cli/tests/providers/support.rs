@@ -49,6 +49,7 @@ pub(crate) fn config(lab: &Lab, form: StandInForm, id: &str) -> StandInConfig {
     StandInConfig {
         form,
         sandbox_id: id.to_owned(),
+        namespace: "default".to_owned(),
         disk,
         tap: "tap0".to_owned(),
         metadata: json!({

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the API is without `--api-sock`; in a jail, below its root.
 const DEFAULT_SOCKET: &str = "/run/firecracker.socket";
@@ -29,13 +29,33 @@ const WITH_VALUE: [&[u8]; 13] = [
     b"--start-time-us",
 ];
 
+/// Where firecracker-containerd keeps a VM (its internal/vm/dir.go): VMs of two
+/// namespaces may have the same id.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    namespace: String,
+    vm: String,
+}
+
+impl Place {
+    /// `…/shim-base/<namespace>#<vm id>`; containerd's identifiers hold no `#`.
+    fn of(directory: &Path) -> Option<Self> {
+        let base = directory.parent()?.file_name()?;
+        let (namespace, vm) = directory.file_name()?.to_str()?.split_once('#')?;
+        (base == "shim-base").then(|| Self {
+            namespace: namespace.to_owned(),
+            vm: vm.to_owned(),
+        })
+    }
+}
+
 /// What the command line says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     /// `--id`. Lossy where it is not UTF-8, and then no valid id.
     pub(crate) claimed_id: Option<String>,
     /// What it is called by its working directory, without an id.
-    place: Option<String>,
+    place: Option<Place>,
     /// `None` with `--no-api`.
     pub(crate) api_socket: Option<PathBuf>,
     pub(crate) config_file: Option<PathBuf>,
@@ -89,11 +109,24 @@ impl Arguments {
 
     /// What it is called here.
     pub(crate) fn id(&self) -> &str {
-        self.place.as_deref().unwrap_or(self.instance_id())
+        let place = self.place.as_ref().map(|place| place.vm.as_str());
+        place.unwrap_or(self.instance_id())
+    }
+
+    /// The name that no VM of another of containerd's namespaces has, where it
+    /// is called by its directory.
+    pub(crate) fn alias(&self) -> Option<String> {
+        let place = self.place.as_ref()?;
+        Some(format!("{}#{}", place.namespace, place.vm))
+    }
+
+    /// That namespace.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.place.as_ref().map(|place| place.namespace.as_str())
     }
 
     /// Without an id, firecracker-containerd's VMs are called by the
-    /// directory they run in, `…/shim-base/<namespace>#<vm id>`.
+    /// directory they run in.
     pub(crate) fn name_by(&mut self, working_directory: impl FnOnce() -> Option<PathBuf>) {
         let relative = self
             .api_socket
@@ -102,12 +135,7 @@ impl Arguments {
         if self.claimed_id.is_some() || !relative {
             return;
         }
-        let id = working_directory().and_then(|path| {
-            let base = path.parent()?.file_name()?;
-            let (_, id) = path.file_name()?.to_str()?.split_once('#')?;
-            (base == "shim-base").then(|| id.to_owned())
-        });
-        self.place = id;
+        self.place = working_directory().and_then(|path| Place::of(&path));
     }
 }
 
@@ -118,7 +146,6 @@ fn path(bytes: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[track_caller]
     fn check(line: &str, id: &str, socket: Option<&str>, config: Option<&str>) {
@@ -178,11 +205,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_place(line: &str, directory: &str, id: &str) {
+    fn check_place(line: &str, directory: &str, id: &str, alias: Option<&str>) {
         let words = line.split_whitespace().map(|word| word.as_bytes().to_vec());
         let mut parsed = Arguments::parse(&words.collect::<Vec<_>>());
         parsed.name_by(|| Some(directory.into()));
         assert_eq!(parsed.id(), id, "{line} in {directory}");
+        assert_eq!(parsed.alias().as_deref(), alias, "{line} in {directory}");
         let anonymous = parsed.claimed_id.is_none();
         assert_eq!(parsed.instance_id() == DEFAULT_ID, anonymous);
     }
@@ -190,9 +218,11 @@ mod tests {
     #[test]
     fn containerds_vms_are_called_by_their_directory() {
         let directory = "/var/lib/firecracker-containerd/shim-base/default#vm7";
-        check_place("--api-sock firecracker.sock", directory, "vm7");
-        check_place("--api-sock firecracker.sock --id own", directory, "own");
-        check_place("--api-sock /run/f.sock", directory, DEFAULT_ID);
-        check_place("--api-sock firecracker.sock", "/home/me#x", DEFAULT_ID);
+        let here = "--api-sock firecracker.sock";
+        check_place(here, directory, "vm7", Some("default#vm7"));
+        let named = "--api-sock firecracker.sock --id own";
+        check_place(named, directory, "own", None);
+        check_place("--api-sock /run/f.sock", directory, DEFAULT_ID, None);
+        check_place(here, "/home/me#x", DEFAULT_ID, None);
     }
 }

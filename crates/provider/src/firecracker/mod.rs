@@ -7,12 +7,15 @@ mod config;
 pub(crate) use arguments::Arguments;
 
 use crate::DiskFormat;
-use crate::claims::Claims;
+use crate::claims::{Claims, nameable};
 use crate::http::place_of;
 use sandtrace_event::Layer;
 use sandtrace_sys::process::Process;
 use std::path::Path;
 use std::time::Instant;
+
+/// The namespace in which firecracker-containerd keeps a VM.
+const NAMESPACE: &str = "containerd.namespace";
 
 /// Largest configuration file that is read.
 const MAX_DOCUMENT: u64 = 1 << 20;
@@ -47,6 +50,11 @@ pub(crate) fn claims(
     });
     // Whatever the file of a disk is called.
     claims.only_format = Some(DiskFormat::Raw);
+    let namespace = arguments.namespace().filter(|name| nameable(name));
+    if let Some(namespace) = namespace {
+        let namespace = namespace.to_owned();
+        claims.labels.insert(NAMESPACE.to_owned(), namespace);
+    }
     (claims, metadata)
 }
 

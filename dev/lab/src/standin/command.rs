@@ -63,7 +63,7 @@ impl Plan {
             StandInForm::Jailed if config.real => plan.real_jail(&dir, id)?,
             StandInForm::Jailed => plan.jail(&dir, id)?,
             StandInForm::ConfigFile => plan.config_file(&dir, config)?,
-            StandInForm::Containerd => plan.containerd(&dir, id)?,
+            StandInForm::Containerd => plan.containerd(&dir, config)?,
             StandInForm::E2b => {
                 plan.socket = dir.join(format!("fc-{id}-x{}.sock", lab.name("r")));
                 plan.argv0 = dir.join("fc-versions/v1.10.1/firecracker").into();
@@ -183,8 +183,9 @@ impl Plan {
         Ok(())
     }
 
-    fn containerd(&mut self, dir: &Path, id: &str) -> Result<(), LabError> {
-        let shim = dir.join("shim-base").join(format!("default#{id}"));
+    fn containerd(&mut self, dir: &Path, config: &StandInConfig) -> Result<(), LabError> {
+        let name = format!("{}#{}", config.namespace, config.sandbox_id);
+        let shim = dir.join("shim-base").join(name);
         fs::create_dir_all(&shim).map_err(doing(format!("create {}", shim.display())))?;
         self.arguments = ["--api-sock", "firecracker.sock"]
             .map(OsString::from)

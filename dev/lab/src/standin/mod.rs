@@ -97,6 +97,9 @@ pub struct StandInConfig {
     pub form: StandInForm,
     /// Its id, as its orchestrator would give it.
     pub sandbox_id: String,
+    /// That of containerd's namespaces which keeps it, where
+    /// firecracker-containerd starts it.
+    pub namespace: String,
     /// Its writable drive.
     pub disk: PathBuf,
     /// Its tap, which is made in a namespace of its own.
@@ -141,6 +144,7 @@ impl Lab {
     pub fn stand_in_unconfigured(&self, config: &StandInConfig) -> Result<StandIn, LabError> {
         if config.form.names_files() {
             check_id(&config.sandbox_id)?;
+            check_id(&config.namespace)?;
         }
         let lab = Arc::clone(&self.inner);
         let netns = lab.add_netns(&lab.name("vmm"))?;
