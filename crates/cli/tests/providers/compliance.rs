@@ -1,7 +1,7 @@
 //! Each provider finds identity, interface, disk and process, says what it
 //! cannot see, and records no secret.
 
-use crate::support::{CANARY, config, lab, started};
+use crate::support::{CANARY, config, lab, skipped, started};
 use sandtrace_event::RunState;
 use sandtrace_lab::world::World;
 use sandtrace_lab::{
@@ -194,7 +194,7 @@ fn a_frozen_cgroup_is_a_pause() {
         };
         await_state(RunState::Running, "firecracker_api");
         if !vmm.freeze(true).unwrap() {
-            println!("skipped: {form:?}: no cgroup of its own on this host");
+            skipped(&format!("{form:?}"), &"no cgroup of its own on this host");
             continue;
         }
         await_state(RunState::Paused, "cgroup");

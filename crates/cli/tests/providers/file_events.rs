@@ -3,7 +3,7 @@
 
 use crate::containers::{contained, watched};
 use crate::fleet::{Watch, of_type, records};
-use crate::support::lab;
+use crate::support::{lab, skipped};
 use rustix::process::Signal;
 use sandtrace_lab::NamespaceSandbox;
 use sandtrace_lab::world::World;
@@ -42,8 +42,7 @@ fn writes_bring_scans_forward_and_a_full_queue_is_its_own_containers_loss() {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let limit: usize = limit.trim().parse().unwrap();
     if limit > 1 << 20 {
-        println!("skipped: {name}: the kernel's queue of events is very long");
-        return;
+        return skipped(name, &"the kernel's queue of events is very long");
     }
     let world = World::start(lab.netns()).unwrap();
     let docker = lab.docker().unwrap();

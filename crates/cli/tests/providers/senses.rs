@@ -2,7 +2,7 @@
 //! events and without.
 
 use crate::fleet::{Watch, of_type, records};
-use crate::support::{Alone, config, lab, started};
+use crate::support::{Alone, config, lab, skipped, started};
 use sandtrace_event::WallTime;
 use sandtrace_lab::{StandIn, StandInForm};
 use sandtrace_sys::proc_events::ProcEvents;
@@ -85,8 +85,7 @@ fn attached_at_once_by_process_events() {
         return;
     };
     if let Err(error) = ProcEvents::open() {
-        println!("skipped: attached_at_once_by_process_events: {error}");
-        return;
+        return skipped("attached_at_once_by_process_events", &error);
     }
     // The events are those of the first network namespace, wherever the watch is.
     let mut command = Command::new("ip");
@@ -116,7 +115,7 @@ fn an_event_of_a_cgroup_is_a_look() {
         // It is listened to from a moment after that on.
         std::thread::sleep(Duration::from_millis(300));
         if !vmm.freeze(true).unwrap() {
-            println!("skipped: {form:?}: no cgroup of its own on this host");
+            skipped(&format!("{form:?}"), &"no cgroup of its own on this host");
             continue;
         }
         watch.await_trail(&id, "\"paused\"");

@@ -4,6 +4,7 @@
 pub(crate) use sandtrace_lab::CANARY;
 use sandtrace_lab::{Lab, LabConfig, StandIn, StandInConfig, StandInForm, TreeEntry, make_image};
 use serde_json::json;
+use std::fmt::Display;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -35,11 +36,16 @@ pub(crate) fn lab(test: &str) -> Option<Alone> {
     match Lab::new(&LabConfig::default()) {
         Ok(lab) => Some(Alone { lab, _lock: lock }),
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "{test}: {error}");
-            println!("skipped: {test}: {error}");
+            skipped(test, &error);
             None
         }
     }
+}
+
+/// Says what is not tested here, and why. In CI everything is.
+pub(crate) fn skipped(what: &str, why: &dyn Display) {
+    assert!(std::env::var_os("CI").is_none(), "{what}: {why}");
+    println!("skipped: {what}: {why}");
 }
 
 pub(crate) fn config(lab: &Lab, form: StandInForm, id: &str) -> StandInConfig {
