@@ -147,7 +147,8 @@ fn vmms_that_answer_slowly_or_with_garbage() {
     assert!(!said.contains('\u{1b}'), "{said}");
 }
 
-/// Wherever in its attachment a VMM ends: it has no trail, or a whole one.
+/// Wherever in its attachment a VMM ends: it has no trail, or a whole one. The
+/// last of them live long enough to have one.
 #[test]
 fn vmms_that_end_while_they_are_attached() {
     let Some(lab) = lab("vmms_that_end_while_they_are_attached") else {
@@ -155,7 +156,7 @@ fn vmms_that_end_while_they_are_attached() {
     };
     let watch = Watch::start(&lab, &[]);
     let mut short = Vec::new();
-    for after in (0..60).step_by(4) {
+    for after in (0..60).step_by(4).chain([250, 1000]) {
         let id = format!("i{}after{after}", lab.id());
         let mut vmm = lab
             .stand_in_unconfigured(&config(&lab, StandInForm::Firecracker, &id))
@@ -177,25 +178,38 @@ fn vmms_that_end_while_they_are_attached() {
     check_trail(&watch.await_trail(&id, "trail_end"), &id, 5);
     let trails = watch.trails.clone();
     watch.interrupt();
-    let mut watched = 0;
-    for (id, pid) in &short {
-        for trail in trails_of(&trails, id) {
-            let records = records(&trail);
-            assert!(records.iter().all(|it| it["sandbox_id"] == **id));
-            let attached = &of_type(&records, "sandbox_attached")[0]["payload"];
-            assert_eq!(attached["vmm"]["pid"], *pid);
-            let end = of_type(&records, "trail_end")[0];
-            assert_eq!(end["payload"]["reason"], "sandbox_ended", "{id}");
-            let mut verify = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
-            let verified = verify.arg("verify").arg(&trail).output().unwrap();
-            assert!(verified.status.success(), "{id}: {verified:?}");
-            watched += 1;
-        }
-    }
-    println!(
-        "{watched} of {} were attached before they ended",
-        short.len()
-    );
+    let watched: Vec<_> = short
+        .iter()
+        .filter(|(id, pid)| check_short(&trails, id, *pid))
+        .map(|(id, _)| id)
+        .collect();
+    println!("attached before they ended: {watched:?}");
+    let (last, _) = short.last().unwrap();
+    assert!(watched.contains(&last), "{last} was never attached");
+}
+
+/// Whether it was attached; then its trail is whole.
+#[track_caller]
+fn check_short(trails: &Path, id: &str, pid: u32) -> bool {
+    let found = trails_of(trails, id);
+    let [trail] = found.as_slice() else {
+        assert!(found.is_empty(), "{found:?}");
+        return false;
+    };
+    let records = records(trail);
+    assert!(records.iter().all(|it| it["sandbox_id"] == *id));
+    let attached = &of_type(&records, "sandbox_attached")[0]["payload"];
+    assert_eq!(attached["vmm"]["pid"], pid);
+    let [end] = of_type(&records, "trail_end")[..] else {
+        panic!("{id}: {records:?}")
+    };
+    assert_eq!(end["payload"]["reason"], "sandbox_ended", "{id}");
+    // Sealed: nothing was cut off after it.
+    assert_eq!(records.last().unwrap()["event_type"], "checkpoint", "{id}");
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
+    let verified = verify.arg("verify").arg(trail).output().unwrap();
+    assert!(verified.status.success(), "{id}: {verified:?}");
+    true
 }
 
 /// A client of a VMM's API that was served and stays.
