@@ -31,4 +31,5 @@ mod reloaded;
 mod senses;
 mod side_by_side;
 mod snapshots;
+mod suite;
 mod support;
