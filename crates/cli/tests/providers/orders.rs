@@ -2,6 +2,7 @@
 //! one output for all of them.
 
 use crate::fleet::{Watch, of_type, records};
+use crate::suite::frames_from;
 use crate::support::{Alone, config, ended, lab, started};
 use rustix::process::{Pid, Signal, kill_process};
 use sandtrace_lab::{StandIn, StandInConfig, StandInForm};
@@ -225,11 +226,17 @@ fn a_pause_is_recorded() {
         let paused = nth(&trail, "sandbox_state", 1);
         assert_eq!(paused["payload"]["state"], "paused", "{paused}");
         assert_eq!(paused["payload"]["source"], paused_by, "{paused}");
+        let frames = || frames_from(vmm.netns(), "tap0");
+        let sent = frames();
+        // It would send one each 10 ms.
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(frames(), sent, "{form:?} sends while it is paused");
         pause(&vmm, false);
         let running = nth(&trail, "sandbox_state", 2);
         assert_eq!(running["payload"]["state"], "running", "{running}");
         assert_eq!(running["payload"]["source"], running_by, "{running}");
         assert!(running["payload"]["after"].as_str() >= paused["wall_time"].as_str());
+        assert!(frames() > sent, "{form:?} goes on");
     }
     watch.interrupt();
 }

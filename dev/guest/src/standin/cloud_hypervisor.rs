@@ -59,16 +59,18 @@ impl Vm {
 
     fn become_(&mut self, state: &'static str) -> Answer {
         self.state = state;
+        self.machine.pause(state == "Paused");
         Answer::done(Ok(()))
     }
 
     fn boot(&mut self) -> Result<(), String> {
         let config = self.config.clone().ok_or("VM is not created")?;
         let list = |name: &str| config.get(name).and_then(Value::as_array).cloned();
-        for disk in list("disks").unwrap_or_default() {
+        for (number, disk) in list("disks").unwrap_or_default().iter().enumerate() {
             let path = disk.get("path").and_then(Value::as_str).ok_or("no path")?;
             let read_only = disk.get("readonly") == Some(&Value::Bool(true));
-            self.machine.open_drive(path, read_only)?;
+            let id = format!("_disk{number}");
+            self.machine.open_drive(&id, path, read_only)?;
         }
         for net in list("net").unwrap_or_default() {
             let tap = net.get("tap").and_then(Value::as_str).ok_or("no tap")?;

@@ -30,7 +30,7 @@ pub(super) struct VmConfig {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Drive {
-    drive_id: String,
+    pub(super) drive_id: String,
     #[serde(default)]
     partuuid: Option<String>,
     is_root_device: bool,

@@ -142,10 +142,16 @@ impl Vm {
         }
     }
 
+    /// One of an id that there is already takes its place.
     fn add_drive(&mut self, drive: Drive) -> Result<(), String> {
         let read_only = drive.is_read_only == Some(true);
-        self.machine.open_drive(&drive.path_on_host, read_only)?;
-        self.config.drives.push(drive);
+        let (id, path) = (&drive.drive_id, &drive.path_on_host);
+        self.machine.open_drive(id, path, read_only)?;
+        let mut drives = self.config.drives.iter_mut();
+        match drives.find(|other| other.drive_id == drive.drive_id) {
+            Some(place) => *place = drive,
+            None => self.config.drives.push(drive),
+        }
         Ok(())
     }
 
@@ -202,6 +208,7 @@ impl Vm {
             Some("Resumed") => "Running",
             _ => return Err("unknown state".to_owned()),
         };
+        self.machine.pause(self.state == "Paused");
         Ok(())
     }
 }
@@ -251,6 +258,32 @@ mod tests {
         let no_route = ask(&mut vm, "GET", "/network-interfaces", Value::Null);
         let fault = "Invalid request method and/or path: GET network-interfaces.";
         assert_eq!(no_route, Answer::fault(fault));
+    }
+
+    #[test]
+    fn a_drive_that_is_given_again_takes_the_place_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut vm = Vm::new("vm-001");
+        let mut drives = |id: &str, file: &str| {
+            let path = dir.path().join(file);
+            std::fs::write(&path, "").unwrap();
+            let drive = json!({
+                "drive_id": id, "path_on_host": path, "is_root_device": id == "rootfs",
+            });
+            let answer = ask(&mut vm, "PUT", &format!("/drives/{id}"), drive);
+            assert_eq!(answer.status, 204, "{answer:?}");
+            let config = ask(&mut vm, "GET", "/vm/config", Value::Null).body.unwrap();
+            let config: Value = serde_json::from_str(&config).unwrap();
+            let drives = config["drives"].as_array().unwrap().iter();
+            let name = |drive: &Value| {
+                let path = drive["path_on_host"].as_str().unwrap();
+                path.rsplit('/').next().unwrap().to_owned()
+            };
+            drives.map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(drives("rootfs", "old"), ["old"]);
+        assert_eq!(drives("data", "data"), ["old", "data"]);
+        assert_eq!(drives("rootfs", "new"), ["new", "data"]);
     }
 
     /// JSON without what people put between its parts, its members in order.

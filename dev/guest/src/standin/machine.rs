@@ -2,26 +2,62 @@
 
 use sandtrace_sys::seccomp;
 use sandtrace_sys::tap::Tap;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Taps and drives of one VM.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     taps: Vec<Tap>,
-    drives: Vec<File>,
+    /// By their ids: a drive that is given again takes the place of the first.
+    drives: BTreeMap<String, File>,
     pub(super) boot_args: String,
+    brake: Arc<Brake>,
+}
+
+/// What holds the guest up while its VM is paused.
+#[derive(Debug, Default)]
+struct Brake {
+    paused: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Brake {
+    /// Returns when the guest is at rest: it sends with the lock in its hands.
+    fn set(&self, paused: bool) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = paused;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the guest may run. It is not paused while this is held.
+    fn pass(&self) -> MutexGuard<'_, bool> {
+        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = self.changed.wait_while(paused, |paused| *paused);
+        passed.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Machine {
-    pub(super) fn open_drive(&mut self, path: &str, read_only: bool) -> Result<(), String> {
+    pub(super) fn open_drive(
+        &mut self,
+        id: &str,
+        path: &str,
+        read_only: bool,
+    ) -> Result<(), String> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(!read_only).open(path);
-        self.drives
-            .push(file.map_err(|error| format!("drive {path}: {error}"))?);
+        let file = file.map_err(|error| format!("drive {path}: {error}"))?;
+        self.drives.insert(id.to_owned(), file);
         Ok(())
+    }
+
+    /// Pauses the guest, or lets it go on.
+    pub(super) fn pause(&self, paused: bool) {
+        self.brake.set(paused);
     }
 
     pub(super) fn open_tap(&mut self, name: &str) -> Result<(), String> {
@@ -54,13 +90,16 @@ impl Machine {
         let gap = Duration::from_millis(number("standin.gap_ms").unwrap_or(1000));
         let frames = number("standin.frames").unwrap_or(0);
         let vcpu = std::thread::Builder::new().name(vcpu.to_owned());
+        let brake = Arc::clone(&self.brake);
         let guest = vcpu.spawn(move || {
             std::thread::sleep(delay);
             for number in 0..frames {
+                let running = brake.pass();
                 for tap in &taps {
                     // A tap that is down takes nothing, as a wire would.
                     let _ = std::io::Write::write(&mut &*tap, &frame(number));
                 }
+                drop(running);
                 std::thread::sleep(gap);
             }
             // A vCPU lasts as long as its VM.
@@ -155,5 +194,22 @@ mod tests {
         // A header with its checksum in it sums to zero.
         assert_eq!(checksum(&frame[14..34]), 0);
         assert_eq!(&frame[36..38], &9001_u16.to_be_bytes());
+    }
+
+    #[test]
+    fn a_guest_that_is_paused_does_nothing() {
+        let brake = Arc::new(Brake::default());
+        drop(brake.pass());
+        brake.set(true);
+        let (sender, sent) = std::sync::mpsc::channel();
+        let guest = Arc::clone(&brake);
+        let guest = std::thread::spawn(move || {
+            drop(guest.pass());
+            sender.send(()).unwrap();
+        });
+        assert!(sent.recv_timeout(Duration::from_millis(50)).is_err());
+        brake.set(false);
+        sent.recv_timeout(Duration::from_secs(10)).unwrap();
+        guest.join().unwrap();
     }
 }
