@@ -5,6 +5,7 @@
 //! resolved outside its layer: `openat2` with RESOLVE_IN_ROOT, no symbolic
 //! link, no other mount.
 
+mod links;
 #[cfg(test)]
 mod tests;
 

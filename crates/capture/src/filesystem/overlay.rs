@@ -329,6 +329,14 @@ impl<'a> Walk<'a, '_> {
             return Ok(());
         }
         self.tree.insert(view.clone(), Some(file));
+        let lower = (below.as_slice(), entry.name);
+        let others = self.layers.names_below_alone(&entry.at, &stat, lower)?;
+        if others > 0 {
+            self.problems.bounded(|| {
+                let view = shown(view);
+                format!("{view}: it has {others} more names in the lower layers that show the same")
+            });
+        }
         self.hide_lower_directory(visit, entry.name, view)
     }
 

@@ -204,6 +204,53 @@ fn a_vast_sparse_file_of_an_overlay_takes_little_time() {
     assert_eq!(vast.sha256_scope, Some(HashScope::HeadTail));
 }
 
+/// With an index all names of a file of a lower layer show what is written to
+/// one of them, but only that one is in the upper dir.
+#[test]
+fn names_that_only_the_lower_layers_have_are_a_gap() {
+    if !is_root("names_that_only_the_lower_layers_have_are_a_gap") {
+        return;
+    }
+    let linked = |root: &Path| {
+        fs::write(root.join("h1"), "one").unwrap();
+        fs::hard_link(root.join("h1"), root.join("h2")).unwrap();
+        fs::hard_link(root.join("h1"), root.join("h3")).unwrap();
+    };
+    for (options, gaps) in [(",index=on", 1), (",index=off", 0)] {
+        let mounted = Mounted::new(options, &[&linked]);
+        let mut collector = mounted.attach(Baseline::AtAttach);
+        let root = mounted.path("merged");
+        fs::write(root.join("h1"), "another").unwrap();
+        let shows = fs::read(root.join("h2")).unwrap() == b"another";
+        assert_eq!(shows, gaps == 1, "{options}");
+        let report = Report::of(&mut collector, QuiesceMethod::Live);
+        assert_eq!(report.lines(), ["Modified File /h1"], "{options}");
+        assert_eq!(report.gaps.len(), gaps, "{options}: {:?}", report.gaps);
+        assert!(
+            report
+                .gaps
+                .iter()
+                .all(|gap| gap.detail.contains("/h1: it has 2 more names"))
+        );
+        // Once each has its name in the upper dir nothing is left out.
+        for name in ["h2", "h3"] {
+            fs::write(root.join(name), "each by itself").unwrap();
+        }
+        let report = Report::of(&mut collector, QuiesceMethod::Live);
+        assert_eq!(report.gaps, [], "{options}");
+        let told: Vec<_> = ["/h1", "/h2", "/h3"]
+            .into_iter()
+            .filter(|path| report.lines().contains(&format!("Modified File {path}")))
+            .collect();
+        let expected: &[&str] = if gaps == 1 {
+            &["/h1", "/h2", "/h3"]
+        } else {
+            &["/h2", "/h3"]
+        };
+        assert_eq!(told, expected, "{options}");
+    }
+}
+
 /// Without the capability the kernel shows no marks, which is not to be taken
 /// for there being none.
 #[test]
