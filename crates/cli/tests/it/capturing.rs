@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use sandtrace_event::{BackendInForce, Layer, Payload};
 
-use crate::support::{Dir, Link, Ran, Running, assert_sealed, finish, privileged};
+use crate::support::{Dir, Link, Ran, Running, assert_sealed, finish, privileged, state_dir};
 
 /// The program as root without some capabilities, in the link's namespace: to
 /// enter it from outside takes one of those.
@@ -15,6 +15,7 @@ fn without(link: &Link, capabilities: &str, args: &[String]) -> Command {
     command.args(["netns", "exec", link.lab.netns(), "setpriv"]);
     command.arg(format!("--bounding-set={capabilities}"));
     command.arg(env!("CARGO_BIN_EXE_sandtrace")).args(args);
+    command.env("SANDTRACE_STATE_DIR", state_dir());
     command
 }
 
