@@ -20,21 +20,21 @@ use std::path::Path;
 
 /// Compares and prints.
 pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
+    let mounted = args.overlay.as_deref().and_then(mounted);
+    // Nobody holds a sandbox still for this, or who uses a mounted overlay.
+    let quiesce = if args.sandbox.is_some() || mounted.is_some() {
+        QuiesceMethod::Live
+    } else {
+        QuiesceMethod::Detached
+    };
     let (source, config) = match (&args.overlay, &args.sandbox) {
-        (Some(upper), _) => overlay(upper, args)?,
+        (Some(upper), _) => overlay(upper, mounted, args)?,
         (None, Some(id)) => {
             let before = args.before.as_deref();
             let base = before.map(|before| source(before, args.before_format));
             live::source(id, args, base)?
         }
         (None, None) => pair(args)?,
-    };
-    // Nobody holds a sandbox still for this, or who uses a mounted overlay.
-    let mounted = args.overlay.as_deref().and_then(mounted);
-    let quiesce = if args.sandbox.is_some() || mounted.is_some() {
-        QuiesceMethod::Live
-    } else {
-        QuiesceMethod::Detached
     };
     let config = FsConfig {
         scan_secrets: args.scan_secrets,
@@ -120,8 +120,11 @@ impl From<DiskFormat> for ImageFormat {
 
 /// An upper dir against its lower layers: those that were given, or those of
 /// the overlay that is mounted with it.
-fn overlay(upper: &Path, args: &FsdiffArgs) -> Result<(Source, FsConfig), Failure> {
-    let mounted = mounted(upper);
+fn overlay(
+    upper: &Path,
+    mounted: Option<OverlayMount>,
+    args: &FsdiffArgs,
+) -> Result<(Source, FsConfig), Failure> {
     let mut xattrs = mounted.as_ref().map(|mount| mount.xattrs);
     let (mut lowers, mut data_layers) = (args.lower.clone(), args.data.clone());
     if lowers.is_empty() {

@@ -169,9 +169,8 @@ impl<'a> Namespaces<'a> {
         if let Some(name) = known.filter(holds) {
             return Some(name);
         }
-        let list = || self.proc.named_net_namespaces().unwrap_or_default();
         let named = self.named.get_or_init(|| {
-            let named = list();
+            let named = self.proc.named_net_namespaces().unwrap_or_default();
             let by_id = named.iter().map(|(name, id)| (*id, name.clone()));
             *names() = by_id.rev().collect();
             named

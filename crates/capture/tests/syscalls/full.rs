@@ -77,7 +77,11 @@ fn ready(program: &Running) {
 
 /// All that 500 threads did, with tables of this size.
 fn threads(tables: BpfConfig) -> All {
-    let mut program = Running::start(&compiled("many.c"), &[]);
+    all_of(Running::start(&compiled("many.c"), &[]), tables)
+}
+
+/// All that a program did from its signal to its end, with tables of this size.
+fn all_of(mut program: Running, tables: BpfConfig) -> All {
     ready(&program);
     let source = EbpfSource::attach(program.pid(), tables).unwrap();
     let mut collector = collector(program.pid(), Box::new(source));
@@ -135,22 +139,11 @@ fn threads_that_end_side_by_side_leave_their_room() {
     if skipped("threads_that_end_side_by_side_leave_their_room") {
         return;
     }
-    let mut program = Running::start(&compiled("group.c"), &["3000"]);
-    ready(&program);
     let tables = BpfConfig {
         threads: 10,
         ..BpfConfig::default()
     };
-    let source = EbpfSource::attach(program.pid(), tables).unwrap();
-    let mut collector = collector(program.pid(), Box::new(source));
-    let mut all = All::default();
-    program.signal(Signal::USR1);
-    until("it ends", || {
-        collector.poll(now(), &mut all);
-        collector.has_ended()
-    });
-    program.wait();
-    collector.finish(now(), &mut all);
+    let all = all_of(Running::start(&compiled("group.c"), &["3000"]), tables);
     let lost = all.gaps.iter().find(|gap| gap.cause == GapCause::TableFull);
     assert_eq!(lost, None);
 }

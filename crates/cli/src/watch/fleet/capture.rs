@@ -304,7 +304,9 @@ impl Capture {
         let Some(hub) = &mut self.hub else {
             return;
         };
-        hub.empty(&mut self.sandboxes);
+        for other in hub.empty(&mut self.sandboxes) {
+            self.expect(other);
+        }
         let Some(sandbox) = self.sandboxes.get_mut(&key) else {
             return;
         };

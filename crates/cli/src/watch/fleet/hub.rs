@@ -86,13 +86,15 @@ impl Hub {
         told
     }
 
-    /// Tells them all that there is by now.
-    pub(super) fn empty(&mut self, sandboxes: &mut Sandboxes) {
+    /// Tells them all that there is by now. Answers who was told anything.
+    pub(super) fn empty(&mut self, sandboxes: &mut Sandboxes) -> BTreeSet<Key> {
+        let mut told = BTreeSet::new();
         for _ in 0..GOES {
-            if self.frames(sandboxes, &mut BTreeSet::new()) < FRAMES_AT_ONCE {
-                return;
+            if self.frames(sandboxes, &mut told) < FRAMES_AT_ONCE {
+                break;
             }
         }
+        told
     }
 
     fn frames(&mut self, sandboxes: &mut Sandboxes, told: &mut BTreeSet<Key>) -> usize {
