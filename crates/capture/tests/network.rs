@@ -115,6 +115,22 @@ impl Observer for Seen {
     }
 }
 
+/// An observer whose queue may be full.
+struct Full {
+    seen: Seen,
+    is_full: bool,
+}
+
+impl Observer for Full {
+    fn observe(&mut self, observation: Observation) -> Limits {
+        self.seen.observe(observation)
+    }
+
+    fn room(&self) -> usize {
+        if self.is_full { 0 } else { usize::MAX }
+    }
+}
+
 impl Seen {
     fn closed(&self, protocol: Protocol) -> impl Iterator<Item = &Flow> {
         self.0.iter().filter_map(move |payload| match payload {
@@ -140,6 +156,41 @@ fn drain(collector: &mut NetworkCollector, seen: &mut Seen) {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+#[test]
+fn a_full_queue_is_not_asked_without_a_pause() {
+    BACKENDS.into_iter().for_each(pauses_before_a_full_queue);
+}
+
+fn pauses_before_a_full_queue(backend: Backend) {
+    let Some(pair) = Pair::new("full") else {
+        return;
+    };
+    let mut collector = pair.attach(backend);
+    let mut observer = Full {
+        seen: Seen::default(),
+        is_full: true,
+    };
+    netns::within(Some(&pair.path()), || {
+        let socket = UdpSocket::bind(("10.9.0.2", 20_000)).unwrap();
+        socket.send_to(b"x", ("10.9.0.1", 9)).unwrap();
+    })
+    .unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(200) {
+        collector.read(&mut observer);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let now_us = sandtrace_sys::clock::boot_us();
+    let (next_us, _) = collector.tick(&mut observer);
+    assert!(next_us > now_us, "due {} us ago", now_us - next_us);
+    assert!(collector.due_us(now_us) > now_us);
+    assert!(observer.seen.0.is_empty(), "{:?}", observer.seen.0);
+
+    observer.is_full = false;
+    collector.tick(&mut observer);
+    assert!(!observer.seen.0.is_empty(), "room was made");
 }
 
 #[test]

@@ -36,6 +36,10 @@ const IDLE_CHECK_INTERVAL_US: u64 = 5_000_000;
 /// a ring that fits a sandbox among many is full in that time.
 const REPORTS_AT_ONCE: usize = 256;
 
+/// Between two looks whether an observer that had no room has some: its thread
+/// makes room faster where nobody takes the processor from it to ask.
+const ROOM_INTERVAL_US: u64 = 1_000;
+
 /// Which interface to watch, and how.
 #[derive(Clone)]
 pub struct NetworkTarget {
@@ -135,6 +139,8 @@ pub struct NetworkCollector {
     /// What was compared so far.
     standing: Standing,
     next_check_us: u64,
+    /// Until when reports that are due wait for the observer.
+    full_until_us: u64,
     last_check: Timestamp,
     /// What had been counted by then.
     counted: Totals,
@@ -192,6 +198,7 @@ impl NetworkCollector {
             drops: 0,
             standing: Standing::default(),
             next_check_us: now.mono_us,
+            full_until_us: 0,
             last_check: timestamp(now),
             counted: Totals::default(),
         })
@@ -230,6 +237,13 @@ impl NetworkCollector {
             left: Some(REPORTS_AT_ONCE),
         };
         let next = self.flows.tick(now, &mut reporter);
+        let is_full = reporter.left.is_some() && reporter.observer.room() == 0;
+        self.full_until_us = if is_full {
+            now.mono_us.saturating_add(ROOM_INTERVAL_US)
+        } else {
+            0
+        };
+        let next = next.map(|next_us| next_us.max(self.full_until_us));
         let mut attached = Attached::Yes;
         if now.mono_us >= self.next_check_us {
             self.report_drops(timestamp(now), observer);
@@ -250,6 +264,7 @@ impl NetworkCollector {
         let soon = now_us.saturating_add(CHECK_INTERVAL_US);
         self.next_check_us = self.next_check_us.min(soon);
         let due = self.flows.due_us().into_iter();
+        let due = due.map(|due_us| due_us.max(self.full_until_us));
         due.chain([self.next_check_us]).min().unwrap_or(soon)
     }
 

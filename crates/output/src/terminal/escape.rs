@@ -14,9 +14,16 @@ pub enum Charset {
     Printable,
 }
 
-/// Text from a hostile source, split into pieces that are safe to print.
+/// Text from a hostile source, made of what is safe to print.
 #[derive(Clone, Debug)]
-pub struct Text(Vec<Piece>);
+pub struct Text<'a>(Form<'a>);
+
+#[derive(Clone, Debug)]
+enum Form<'a> {
+    /// Every character is ASCII and passes as it is, as nearly all text does.
+    Plain(&'a str),
+    Pieces(Vec<Piece>),
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Piece {
@@ -32,47 +39,82 @@ enum Piece {
 
 const ELLIPSIS: &str = "…";
 
-impl Text {
+impl<'a> Text<'a> {
     /// Reads `bytes`, which need not be UTF-8.
     #[must_use]
-    pub fn new(bytes: &[u8], charset: Charset) -> Self {
-        let chunks = bytes.utf8_chunks().flat_map(|chunk| {
-            let chars = chunk.valid().chars().map(|c| Piece::of(c, charset));
-            chars.chain(chunk.invalid().iter().copied().map(Piece::Byte))
-        });
-        Self(chunks.collect())
+    pub fn new(bytes: &'a [u8], charset: Charset) -> Self {
+        let plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+        if bytes.iter().all(plain)
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return Self(Form::Plain(text));
+        }
+        Self(Form::Pieces(pieces(bytes, charset)))
     }
 
     /// The whole text.
     #[must_use]
     pub fn whole(&self) -> String {
-        render(&self.0)
+        match &self.0 {
+            Form::Plain(text) => (*text).to_owned(),
+            Form::Pieces(pieces) => render(pieces),
+        }
     }
 
     /// At most `columns` characters, with an ellipsis in place of the middle:
     /// both ends of a path matter.
     #[must_use]
     pub fn middle(&self, columns: usize) -> String {
-        if width(&self.0) <= columns {
+        if self.width() <= columns {
             return self.whole();
         }
         let room = columns.saturating_sub(1);
-        let (head, rest) = self.0.split_at(fitting(self.0.iter(), room / 2));
-        let used = width(head);
-        let tail = fitting(rest.iter().rev(), room.saturating_sub(used));
-        let tail = rest.split_at(rest.len().saturating_sub(tail)).1;
-        format!("{}{ELLIPSIS}{}", render(head), render(tail))
+        match &self.0 {
+            Form::Plain(text) => {
+                let (head, rest) = text.split_at(room / 2);
+                let tail = rest.len().saturating_sub(room - head.len());
+                format!("{head}{ELLIPSIS}{}", rest.split_at(tail).1)
+            }
+            Form::Pieces(pieces) => {
+                let (head, rest) = pieces.split_at(fitting(pieces.iter(), room / 2));
+                let used = width(head);
+                let tail = fitting(rest.iter().rev(), room.saturating_sub(used));
+                let tail = rest.split_at(rest.len().saturating_sub(tail)).1;
+                format!("{}{ELLIPSIS}{}", render(head), render(tail))
+            }
+        }
     }
 
     /// At most `columns` characters, with an ellipsis in place of the end.
     #[must_use]
     pub fn start(&self, columns: usize) -> String {
-        if width(&self.0) <= columns {
+        if self.width() <= columns {
             return self.whole();
         }
-        let head = fitting(self.0.iter(), columns.saturating_sub(1));
-        format!("{}{ELLIPSIS}", render(self.0.split_at(head).0))
+        let room = columns.saturating_sub(1);
+        match &self.0 {
+            Form::Plain(text) => format!("{}{ELLIPSIS}", text.split_at(room).0),
+            Form::Pieces(pieces) => {
+                let head = fitting(pieces.iter(), room);
+                format!("{}{ELLIPSIS}", render(pieces.split_at(head).0))
+            }
+        }
     }
+
+    fn width(&self) -> usize {
+        match &self.0 {
+            Form::Plain(text) => text.len(),
+            Form::Pieces(pieces) => width(pieces),
+        }
+    }
+}
+
+fn pieces(bytes: &[u8], charset: Charset) -> Vec<Piece> {
+    let chunks = bytes.utf8_chunks().flat_map(|chunk| {
+        let chars = chunk.valid().chars().map(|c| Piece::of(c, charset));
+        chars.chain(chunk.invalid().iter().copied().map(Piece::Byte))
+    });
+    chunks.collect()
 }
 
 impl Piece {
@@ -139,7 +181,12 @@ fn fitting<'a>(pieces: impl Iterator<Item = &'a Piece>, room: usize) -> usize {
 }
 
 fn render(pieces: &[Piece]) -> String {
-    pieces.iter().map(Piece::to_string).collect()
+    let mut text = String::with_capacity(pieces.len());
+    for piece in pieces {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{piece}");
+    }
+    text
 }
 
 /// JSON text with everything that is not printable ASCII escaped (RFC 8259
@@ -224,6 +271,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn plain_text_is_cut_as_pieces_are(text in "[ -~&&[^\\\\]]{0,40}", columns in 0_usize..50) {
+            let text = text.as_bytes();
+            let plain = Text::new(text, Charset::Ascii);
+            let cut = Text(Form::Pieces(pieces(text, Charset::Ascii)));
+            prop_assert!(matches!(plain.0, Form::Plain(_)));
+            prop_assert_eq!(plain.whole(), cut.whole());
+            prop_assert_eq!(plain.middle(columns), cut.middle(columns));
+            prop_assert_eq!(plain.start(columns), cut.start(columns));
+        }
+
         #[test]
         fn any_bytes_print_safely(bytes: Vec<u8>, columns in 1_usize..60) {
             for charset in [Charset::Ascii, Charset::Printable] {
