@@ -127,7 +127,9 @@ pub fn reseal(events: &mut [AuditEvent], how: Reseal<'_>) -> Result<Vec<Vec<u8>>
         if let Some(signer) = how.signer.filter(|_| place >= how.from) {
             forge.fit(event, signer)?;
         }
-        lines.push(seal(event)?);
+        let mut line = Vec::new();
+        seal(event, &mut line)?;
+        lines.push(line);
         forge.add(event);
     }
     Ok(lines)

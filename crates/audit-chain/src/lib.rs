@@ -33,6 +33,6 @@ pub use line::MAX_LINE;
 pub use reader::{Line, ReadError, TrailReader};
 pub use verify::{Outcome, Report, VerifyOptions, verify};
 pub use writer::{
-    CHECKPOINT_RECORDS, Existing, Head, Resumed, Sealed, SegmentLimits, SignError, TrailIdentity,
-    TrailSigner, TrailWriter, WriteError,
+    Batch, CHECKPOINT_RECORDS, Existing, Head, Resumed, Sealed, SegmentLimits, SignError,
+    TrailIdentity, TrailSigner, TrailWriter, WriteError,
 };

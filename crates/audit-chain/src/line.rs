@@ -28,15 +28,17 @@ pub enum EncodeError {
     },
 }
 
-/// Sets the event's `record_hash` and gives its line, line feed included.
+/// Sets the event's `record_hash` and appends its line, line feed included.
+/// After an error `out` holds a part of it.
 ///
 /// The line is written once, with room left for the hash; what is hashed are
 /// the bytes around that room.
-pub(crate) fn seal(event: &mut AuditEvent) -> Result<Vec<u8>, EncodeError> {
-    let mut line = Vec::with_capacity(2048);
+pub(crate) fn seal(event: &mut AuditEvent, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let start = out.len();
     let event_type = event.event_type;
-    let split =
-        write(&mut line, event).map_err(|source| EncodeError::Jcs { event_type, source })?;
+    let split = write(out, event).map_err(|source| EncodeError::Jcs { event_type, source })?;
+    let line = out.get_mut(start..).unwrap_or_default();
+    let split = split.saturating_sub(start);
     let bytes = line.len();
     if bytes > MAX_LINE {
         return Err(EncodeError::TooLong { event_type, bytes });
@@ -51,8 +53,8 @@ pub(crate) fn seal(event: &mut AuditEvent) -> Result<Vec<u8>, EncodeError> {
     if let Some(text) = text {
         text.copy_from_slice(&event.record_hash.to_text());
     }
-    line.push(b'\n');
-    Ok(line)
+    out.push(b'\n');
+    Ok(())
 }
 
 /// SHA-256 over the canonical line without its `record_hash` member, followed

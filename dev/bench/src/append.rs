@@ -7,7 +7,7 @@ use crate::verify::{ORIGIN, control, end, event, identity, moment, start, to_f64
 use anyhow::{Context as _, Result};
 use rustix::time::{ClockId, clock_gettime};
 use sandtrace_audit_chain::note::{Algorithm, SigningKey};
-use sandtrace_audit_chain::{Sealed, TrailSigner, TrailWriter};
+use sandtrace_audit_chain::{Batch, TrailSigner, TrailWriter};
 use sandtrace_event::Judged;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -84,28 +84,28 @@ fn append(path: &Path, events: &[Judged]) -> Result<Took> {
         writes: Vec::new(),
     };
     let mut appended = Vec::new();
-    let acknowledge = |took: &mut Took, appended: &mut Vec<u64>, records: Vec<Sealed>| {
+    let acknowledge = |took: &mut Took, appended: &mut Vec<u64>, records: &Batch| {
         let now = now_us();
         took.writes
             .push(records.iter().map(|sealed| sealed.line.len()).sum());
         let waited = |at: u64| to_f64(now.saturating_sub(at)) / 1000.0;
         took.waits_ms.extend(appended.drain(..).map(waited));
     };
-    writer.append(&control(0, start().into()), now_us())?;
+    writer.append(control(0, start().into()), now_us())?;
     for event in events.iter().cycle().take(usize::try_from(RECORDS)?) {
         let now = now_us();
-        writer.append(event, now)?;
+        writer.append(event.clone(), now)?;
         appended.push(now);
         if writer.commit_overdue(now) {
             let records = writer.commit()?;
-            acknowledge(&mut took, &mut appended, records);
+            acknowledge(&mut took, &mut appended, &records);
             writer.upkeep(moment(1), now_us())?;
         }
     }
     let end = end(&writer);
-    writer.append(&control(1, end.into()), now_us())?;
+    writer.append(control(1, end.into()), now_us())?;
     let records = writer.seal(moment(1), now_us())?;
-    acknowledge(&mut took, &mut appended, records);
+    acknowledge(&mut took, &mut appended, &records);
     took.wall = began.elapsed();
     took.cpu = cpu_time().saturating_sub(cpu);
     Ok(took)

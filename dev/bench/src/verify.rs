@@ -96,13 +96,13 @@ pub(crate) fn write(path: &Path, records: u64) -> Result<()> {
     let host = SigningKey::new("sandtrace/bench", Algorithm::Ed25519, &[1; 32])?;
     let signer = TrailSigner::new(ORIGIN, &host)?;
     let mut writer = TrailWriter::create_signed(path, identity(), signer)?;
-    append(&mut writer, &control(0, start().into()))?;
+    append(&mut writer, control(0, start().into()))?;
     for number in 1..=events {
-        append(&mut writer, &event(number))?;
+        append(&mut writer, event(number))?;
     }
     writer.commit()?;
     let end = end(&writer);
-    append(&mut writer, &control(events + 1, end.into()))?;
+    append(&mut writer, control(events + 1, end.into()))?;
     let at = moment(events + 1);
     writer.seal(at, at.mono_us).context("sealing the trail")?;
     Ok(())
@@ -161,7 +161,7 @@ pub(crate) fn end(writer: &TrailWriter) -> TrailEnd {
     }
 }
 
-fn append(writer: &mut TrailWriter, judged: &Judged) -> Result<()> {
+fn append(writer: &mut TrailWriter, judged: Judged) -> Result<()> {
     let at = judged.observation.at;
     writer.append(judged, at.mono_us)?;
     if writer.commit_due(at.mono_us) {

@@ -1,6 +1,7 @@
 //! Appends to a trail: one writer, whole lines, acknowledged once on disk,
 //! signed once durable.
 
+mod batch;
 mod error;
 mod oversize;
 mod progress;
@@ -20,7 +21,8 @@ pub use signer::{CHECKPOINT_RECORDS, TrailSigner};
 pub(crate) use store::sync_directory_of;
 
 use crate::Counts;
-use crate::line::{EncodeError, seal};
+use crate::line::EncodeError;
+pub use batch::Batch;
 use progress::Progress;
 use sandtrace_event::{
     AuditEvent, Count, Digest, EventId, EventType, Judged, Observation, Payload, SCHEMA_VERSION,
@@ -60,12 +62,12 @@ pub struct Head {
 }
 
 /// A record in its final form. Sinks may have it once it is committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed<'a> {
     /// The record.
-    pub event: AuditEvent,
+    pub event: &'a AuditEvent,
     /// Its line, line feed included.
-    pub line: Vec<u8>,
+    pub line: &'a [u8],
 }
 
 /// Writes a trail.
@@ -88,20 +90,13 @@ pub struct TrailWriter {
     limits: SegmentLimits,
     checkpoint_file: upkeep::CheckpointFile,
     batch: Batch,
+    /// Clock of the first record in it.
+    batch_since_us: Option<u64>,
     /// With everything in the batch.
     appended: Progress,
     /// Without it.
     durable: Progress,
     failed: bool,
-}
-
-/// Records that wait for their commit.
-#[derive(Default)]
-struct Batch {
-    lines: Vec<u8>,
-    records: Vec<Sealed>,
-    /// Clock of the first of them.
-    since_us: Option<u64>,
 }
 
 impl TrailWriter {
@@ -144,6 +139,7 @@ impl TrailWriter {
             limits: SegmentLimits::default(),
             checkpoint_file: upkeep::CheckpointFile::default(),
             batch: Batch::default(),
+            batch_since_us: None,
             appended: Progress::default(),
             durable: Progress::default(),
             failed: false,
@@ -164,7 +160,7 @@ impl TrailWriter {
     /// # Errors
     /// The event has no line, stands at the wrong place, or an earlier commit
     /// failed; the trail is unchanged then.
-    pub fn append(&mut self, judged: &Judged, now_us: u64) -> Result<&Sealed, WriteError> {
+    pub fn append(&mut self, judged: Judged, now_us: u64) -> Result<Sealed<'_>, WriteError> {
         self.check_usable()?;
         let seq = self.appended.next_seq();
         let event_type = judged.observation.payload.event_type();
@@ -176,9 +172,8 @@ impl TrailWriter {
             });
         }
         let mut event = self.event(judged, seq);
-        let line = self.line(&mut event)?;
-        self.batch.lines.extend_from_slice(&line);
-        self.batch.since_us.get_or_insert(now_us);
+        self.line(&mut event)?;
+        self.batch_since_us.get_or_insert(now_us);
         self.segment.opened_us.get_or_insert(now_us);
         self.appended.add(&event);
         if let Payload::TrailStart(start) = &event.payload {
@@ -188,18 +183,17 @@ impl TrailWriter {
             let verdict = event.verdict.as_ref().map(|verdict| verdict.result);
             signer.note_record(event.event_type, verdict, now_us);
         }
-        let records = &mut self.batch.records;
-        Ok(records.push_mut(Sealed { event, line }))
+        Ok(self.batch.push(event))
     }
 
-    /// The event's line; one that is too long becomes a gap.
-    fn line(&self, event: &mut AuditEvent) -> Result<Vec<u8>, WriteError> {
-        let mut sealed = seal(event);
+    /// Buffers the event's line; one that is too long becomes a gap.
+    fn line(&mut self, event: &mut AuditEvent) -> Result<(), WriteError> {
+        let mut sealed = self.batch.write(event);
         if let Err(EncodeError::TooLong { bytes, .. }) = sealed
             && let Some(gap) = oversize::gap(event, bytes)
         {
             *event = gap;
-            sealed = seal(event);
+            sealed = self.batch.write(event);
         }
         sealed.map_err(|source| WriteError::Encode {
             path: self.path.clone(),
@@ -216,10 +210,13 @@ impl TrailWriter {
         Ok(())
     }
 
-    fn event(&self, judged: &Judged, seq: u64) -> AuditEvent {
-        let Observation { at, payload, tier } = &judged.observation;
+    fn event(&self, judged: Judged, seq: u64) -> AuditEvent {
+        let Observation {
+            at,
+            mut payload,
+            tier,
+        } = judged.observation;
         let identity = &self.identity;
-        let mut payload = payload.clone();
         if let Some(signer) = &self.signer {
             declare(&mut payload, signer);
         }
@@ -227,7 +224,7 @@ impl TrailWriter {
             agent_id: identity.agent_id.clone(),
             event_id: EventId::new(at.wall.as_millis(), identity.nonce, seq),
             event_type: payload.event_type(),
-            evidence_tier: *tier,
+            evidence_tier: tier,
             mono_us: Count(at.mono_us),
             payload,
             prev_hash: self.appended.head.map(|head| head.record_hash),
@@ -236,7 +233,7 @@ impl TrailWriter {
             schema_version: SCHEMA_VERSION.to_owned(),
             seq: Count(seq),
             trace_id: identity.trace_id.clone(),
-            verdict: judged.verdict.clone(),
+            verdict: judged.verdict,
             wall_time: at.wall,
         }
     }
@@ -245,7 +242,7 @@ impl TrailWriter {
     /// appended at once.
     #[must_use]
     pub fn commit_due(&self, now_us: u64) -> bool {
-        self.batch.lines.len() >= GROUP_BYTES || self.commit_overdue(now_us)
+        self.batch.lines().len() >= GROUP_BYTES || self.commit_overdue(now_us)
     }
 
     /// Whether the waiting lines must not wait any longer, not even for events
@@ -253,18 +250,18 @@ impl TrailWriter {
     #[must_use]
     pub fn commit_overdue(&self, now_us: u64) -> bool {
         let unsigned = self.signer.as_ref().is_some_and(TrailSigner::is_full);
-        let waits = !self.batch.records.is_empty();
+        let waits = !self.batch.is_empty();
         let late = self
             .commit_deadline_us()
             .is_some_and(|deadline| now_us >= deadline);
-        late || waits && (unsigned || self.batch.lines.len() >= BACKLOG_BYTES)
+        late || waits && (unsigned || self.batch.lines().len() >= BACKLOG_BYTES)
     }
 
     /// When [`commit`](Self::commit) is due at the latest; `None` while no
     /// line waits.
     #[must_use]
     pub fn commit_deadline_us(&self) -> Option<u64> {
-        let since = self.batch.since_us;
+        let since = self.batch_since_us;
         since.map(|since| since.saturating_add(GROUP_TIME_US))
     }
 
@@ -278,18 +275,17 @@ impl TrailWriter {
     /// [`WriteError::Full`] or [`WriteError::Io`]. The trail then ends with
     /// the last acknowledged line, or with whole lines of which nobody knows
     /// whether they are durable. Nothing more can be written to it.
-    pub fn commit(&mut self) -> Result<Vec<Sealed>, WriteError> {
+    pub fn commit(&mut self) -> Result<Batch, WriteError> {
         self.check_usable()?;
-        if self.batch.records.is_empty() {
-            return Ok(Vec::new());
+        if self.batch.is_empty() {
+            return Ok(Batch::default());
         }
         self.write_batch().inspect_err(|_| self.failed = true)?;
-        let length = u64::try_from(self.batch.lines.len()).unwrap_or(u64::MAX);
+        let length = u64::try_from(self.batch.lines().len()).unwrap_or(u64::MAX);
         self.segment.bytes = self.segment.bytes.saturating_add(length);
-        self.batch.lines.clear();
-        let since = self.batch.since_us.take();
+        let since = self.batch_since_us.take();
         self.durable = self.appended.clone();
-        let records = std::mem::take(&mut self.batch.records);
+        let records = std::mem::take(&mut self.batch);
         if let Some(signer) = &mut self.signer {
             signer.hand_over(since.unwrap_or(0));
         }
@@ -309,7 +305,7 @@ impl TrailWriter {
     }
 
     fn write_lines(&mut self) -> Result<(), WriteError> {
-        let mut rest = self.batch.lines.as_slice();
+        let mut rest = self.batch.lines();
         while !rest.is_empty() {
             let written = match self.store.write(rest) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -344,7 +340,7 @@ impl TrailWriter {
         if is_full(&source) {
             WriteError::Full {
                 path,
-                bytes: self.batch.lines.len(),
+                bytes: self.batch.lines().len(),
                 acknowledged: self.segment.bytes,
                 source,
             }

@@ -1,6 +1,6 @@
 //! From one file of a trail to the next.
 
-use super::{Sealed, TrailWriter, WriteError, control, is_of_the_writer};
+use super::{Batch, TrailWriter, WriteError, control, is_of_the_writer};
 use crate::segments;
 use sandtrace_event::{Count, Judged, Payload, SegmentCause, SegmentEnd, SegmentStart, Timestamp};
 use std::io;
@@ -55,9 +55,9 @@ impl TrailWriter {
         &mut self,
         at: Timestamp,
         now_us: u64,
-    ) -> Result<Vec<Sealed>, WriteError> {
+    ) -> Result<Batch, WriteError> {
         let Some(cause) = self.segment.cause_to_end(self.limits, now_us) else {
-            return Ok(Vec::new());
+            return Ok(Batch::default());
         };
         let number = self.segment.number;
         let (size, root) = self.appended.tree_head();
@@ -67,7 +67,7 @@ impl TrailWriter {
             root,
             size: Count(size),
         };
-        self.append(&control(at, end), now_us)?;
+        self.append(control(at, end), now_us)?;
         let acknowledged = self.commit()?;
         // A commit that failed to become durable has begun the next one itself.
         if self.segment.number == number {
@@ -102,7 +102,7 @@ impl TrailWriter {
             root,
             size: Count(size),
         };
-        self.append(&control(at, start), now_us)?;
+        self.append(control(at, start), now_us)?;
         Ok(())
     }
 
@@ -129,16 +129,13 @@ impl TrailWriter {
     /// batch goes into a new file.
     pub(super) fn start_over(&mut self, source: io::Error) -> Result<(), WriteError> {
         let batch = std::mem::take(&mut self.batch);
-        let first = batch
-            .records
-            .first()
-            .map(|sealed| sealed.event.observation().at);
+        let first = batch.first().map(|event| event.observation().at);
         let goes_on = self.durable.head.is_some() && !self.durable.has_ended();
         let Some(at) = first.filter(|_| goes_on) else {
             // There is no trail yet that could go on, or none any more.
             return Err(self.failure("fdatasync of", source));
         };
-        let cause = match batch.records.first().map(|sealed| &sealed.event.payload) {
+        let cause = match batch.first().map(|event| &event.payload) {
             // The file before ended in order, and still does.
             Some(Payload::SegmentStart(start)) => start.cause,
             _ => SegmentCause::SyncFailed,
@@ -148,9 +145,9 @@ impl TrailWriter {
         if let Some(signer) = &mut self.signer {
             signer.sign_again();
         }
-        let now_us = batch.since_us.unwrap_or(0);
+        let now_us = self.batch_since_us.take().unwrap_or(0);
         self.open_next(cause, at, now_us)?;
-        for Sealed { event, .. } in batch.records {
+        for event in batch.into_events() {
             if is_of_the_writer(event.event_type) {
                 continue;
             }
@@ -163,7 +160,7 @@ impl TrailWriter {
                 observation,
                 verdict: event.verdict,
             };
-            self.append(&judged, now_us)?;
+            self.append(judged, now_us)?;
         }
         self.write_lines()?;
         self.store

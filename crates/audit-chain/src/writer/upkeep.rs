@@ -1,7 +1,7 @@
 //! What a signed trail needs beside its events: checkpoints, the file that
 //! holds the newest one, the next key, the next file.
 
-use super::{Sealed, SignError, TrailSigner, TrailWriter, WriteError, control};
+use super::{Batch, SignError, TrailSigner, TrailWriter, WriteError, control};
 use crate::segments;
 use sandtrace_event::{Checkpoint, KeyRotate, Timestamp};
 
@@ -54,10 +54,10 @@ impl TrailWriter {
     ///
     /// # Errors
     /// As [`commit`](Self::commit), or nothing can be signed.
-    pub fn upkeep(&mut self, at: Timestamp, now_us: u64) -> Result<Vec<Sealed>, WriteError> {
+    pub fn upkeep(&mut self, at: Timestamp, now_us: u64) -> Result<Batch, WriteError> {
         self.check_usable()?;
-        if !self.batch.records.is_empty() || self.appended.has_ended() {
-            return Ok(Vec::new());
+        if !self.batch.is_empty() || self.appended.has_ended() {
+            return Ok(Batch::default());
         }
         if self.is_checkpoint_due(now_us) {
             self.checkpoint(at, now_us)?;
@@ -76,11 +76,11 @@ impl TrailWriter {
     ///
     /// # Errors
     /// As [`upkeep`](Self::upkeep).
-    pub fn seal(&mut self, at: Timestamp, now_us: u64) -> Result<Vec<Sealed>, WriteError> {
+    pub fn seal(&mut self, at: Timestamp, now_us: u64) -> Result<Batch, WriteError> {
         let mut acknowledged = self.commit()?;
         if self.signer.is_some() {
             self.checkpoint(at, now_us)?;
-            acknowledged.extend(self.commit()?);
+            acknowledged.append(self.commit()?);
             self.replace_checkpoint_file(now_us)?;
         }
         Ok(acknowledged)
@@ -109,7 +109,7 @@ impl TrailWriter {
         })?;
         signer.signed(now_us);
         self.checkpoint_file.waiting = Some(note.clone());
-        self.append(&control(at, Checkpoint { note }), now_us)?;
+        self.append(control(at, Checkpoint { note }), now_us)?;
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl TrailWriter {
             source,
         };
         let (certificate, key) = signer.prepare_next().map_err(sign)?;
-        self.append(&control(at, KeyRotate { certificate, key }), now_us)?;
+        self.append(control(at, KeyRotate { certificate, key }), now_us)?;
         Ok(())
     }
 

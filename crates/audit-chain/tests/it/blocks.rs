@@ -18,12 +18,12 @@ static LINES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace.jsonl");
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
-    writer.append(&judged(1, start(), None), 0).unwrap();
+    writer.append(judged(1, start(), None), 0).unwrap();
     for at in 2..RECORDS {
-        writer.append(&judged(at, dns(), None), 0).unwrap();
+        writer.append(judged(at, dns(), None), 0).unwrap();
     }
     let end = end(&writer);
-    writer.append(&judged(RECORDS, end, None), 0).unwrap();
+    writer.append(judged(RECORDS, end, None), 0).unwrap();
     writer.commit().unwrap();
     lines(&std::fs::read(path).unwrap())
 });
@@ -166,10 +166,10 @@ fn totals_of_another_trail_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace.jsonl");
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
-    writer.append(&judged(1, start(), None), 0).unwrap();
+    writer.append(judged(1, start(), None), 0).unwrap();
     let end = end(&writer);
-    writer.append(&judged(2, dns(), None), 0).unwrap();
-    writer.append(&judged(3, end, None), 0).unwrap();
+    writer.append(judged(2, dns(), None), 0).unwrap();
+    writer.append(judged(3, end, None), 0).unwrap();
     writer.commit().unwrap();
     let Outcome::Tampered(fault) = report(&std::fs::read(path).unwrap()).outcome else {
         panic!("not found");

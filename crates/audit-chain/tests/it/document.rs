@@ -45,12 +45,12 @@ fn example() -> String {
     let path = dir.path().join("trace.jsonl");
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
     let deny = verdict(VerdictResult::Deny, None, "no rule allows this name");
-    writer.append(&judged(10, start(), None), 0).unwrap();
+    writer.append(judged(10, start(), None), 0).unwrap();
     writer
-        .append(&judged(2_500_000, dns(), Some(deny)), 0)
+        .append(judged(2_500_000, dns(), Some(deny)), 0)
         .unwrap();
     let end = end(&writer);
-    writer.append(&judged(3_000_000, end, None), 0).unwrap();
+    writer.append(judged(3_000_000, end, None), 0).unwrap();
     writer.commit().unwrap();
     sign(&fs::read(path).unwrap())
 }

@@ -44,12 +44,12 @@ fn a_full_disk_leaves_whole_lines_and_says_so() {
 
 fn fill(path: &std::path::Path) {
     let mut writer = TrailWriter::create(path, identity("trace-001")).unwrap();
-    writer.append(&judged(0, start(), None), 0).unwrap();
+    writer.append(judged(0, start(), None), 0).unwrap();
     writer.commit().unwrap();
     let mut good = 0;
     let error = loop {
         while !writer.commit_due(0) {
-            writer.append(&judged(1, dns(), None), 0).unwrap();
+            writer.append(judged(1, dns(), None), 0).unwrap();
         }
         match writer.commit() {
             Ok(_) => good = fs::metadata(path).unwrap().len(),

@@ -23,17 +23,17 @@ fn trail(count: u64, cosigned: bool) -> (tempfile::TempDir, Vec<PathBuf>) {
     let path = dir.path().join("trace.jsonl");
     let signer = TrailSigner::new(&start().origin, &host()).unwrap();
     let mut writer = TrailWriter::create_signed(&path, identity("trace-001"), signer).unwrap();
-    writer.append(&judged(10, start(), None), 0).unwrap();
+    writer.append(judged(10, start(), None), 0).unwrap();
     for number in 0..count {
         let deny = verdict(VerdictResult::Deny, None, "no");
         let verdict = number.is_multiple_of(3).then_some(deny);
-        writer.append(&judged(20, dns(), verdict), 0).unwrap();
+        writer.append(judged(20, dns(), verdict), 0).unwrap();
     }
     let last = end(&writer);
-    writer.append(&judged(30, last, None), 0).unwrap();
+    writer.append(judged(30, last, None), 0).unwrap();
     let sealed = writer.seal(crate::sample::at(40), 0).unwrap();
     if cosigned {
-        let Payload::Checkpoint(checkpoint) = &sealed.last().unwrap().event.payload else {
+        let Payload::Checkpoint(checkpoint) = &sealed.iter().last().unwrap().event.payload else {
             panic!("the trail has no seal");
         };
         let mut note =
@@ -43,7 +43,7 @@ fn trail(count: u64, cosigned: bool) -> (tempfile::TempDir, Vec<PathBuf>) {
             note: note.to_string(),
             witness: "http://w.example:80".to_owned(),
         };
-        writer.append(&judged(50, cosignature, None), 0).unwrap();
+        writer.append(judged(50, cosignature, None), 0).unwrap();
         writer.commit().unwrap();
     }
     (dir, vec![path])

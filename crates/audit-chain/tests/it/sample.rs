@@ -234,10 +234,11 @@ pub(crate) fn events() -> Vec<Judged> {
 pub(crate) fn write_trail(path: &Path, trace_id: &str) {
     let mut writer = TrailWriter::create(path, identity(trace_id)).unwrap();
     for event in events() {
-        writer.append(&event, event.observation.at.mono_us).unwrap();
+        let at_us = event.observation.at.mono_us;
+        writer.append(event, at_us).unwrap();
     }
     let end = end(&writer);
-    writer.append(&judged(110, end, None), 110).unwrap();
+    writer.append(judged(110, end, None), 110).unwrap();
     writer.commit().unwrap();
 }
 
@@ -247,14 +248,14 @@ pub(crate) fn short_trail() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("trace.jsonl");
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
-    writer.append(&judged(10, start(), None), 0).unwrap();
+    writer.append(judged(10, start(), None), 0).unwrap();
     let deny = verdict(VerdictResult::Deny, None, "no rule matches \"path\"");
-    writer.append(&judged(20, file(), Some(deny)), 0).unwrap();
+    writer.append(judged(20, file(), Some(deny)), 0).unwrap();
     writer
-        .append(&judged(30, gap(GapUnit::Packets, 3), None), 0)
+        .append(judged(30, gap(GapUnit::Packets, 3), None), 0)
         .unwrap();
     let end = end(&writer);
-    writer.append(&judged(40, end, None), 0).unwrap();
+    writer.append(judged(40, end, None), 0).unwrap();
     writer.commit().unwrap();
     std::fs::read(path).unwrap()
 }

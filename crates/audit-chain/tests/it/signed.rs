@@ -78,7 +78,7 @@ fn ended() -> Payload {
 fn model() -> AuditEvent {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = TrailWriter::create(&dir.path().join("t"), identity("trace-001")).unwrap();
-    let sealed = writer.append(&judged(10, start(), None), 0).unwrap();
+    let sealed = writer.append(judged(10, start(), None), 0).unwrap();
     sealed.event.clone()
 }
 
@@ -361,7 +361,7 @@ fn trails_of_the_writer_reach_the_seal() {
     let key = SigningKey::new("sandtrace/host-7", Algorithm::Ed25519, &[9; 32]).unwrap();
     let signer = TrailSigner::new(ORIGIN, &key).unwrap();
     let mut writer = TrailWriter::create_signed(&path, identity("trace-001"), signer).unwrap();
-    writer.append(&judged(1, start(), None), 1).unwrap();
+    writer.append(judged(1, start(), None), 1).unwrap();
     for number in 2..5000_u64 {
         let result = if number % 1000 == 0 {
             VerdictResult::Deny
@@ -371,12 +371,12 @@ fn trails_of_the_writer_reach_the_seal() {
         let event = judged(number, dns(), Some(verdict(result, None, "as asked")));
         // Two seconds between records: keys grow old, too.
         let now = number * 2_000_000;
-        writer.append(&event, now).unwrap();
+        writer.append(event.clone(), now).unwrap();
         writer.commit().unwrap();
         writer.upkeep(at(number), now).unwrap();
     }
     let end = end(&writer);
-    writer.append(&judged(5000, end, None), 5000).unwrap();
+    writer.append(judged(5000, end, None), 5000).unwrap();
     writer.seal(at(5000), 10_000_000_000).unwrap();
     let options = VerifyOptions {
         pins: vec![key.verifier().clone()],

@@ -64,7 +64,7 @@ fn best(mut work: impl FnMut()) -> (Duration, Duration) {
 fn write(path: &Path, records: u64) {
     let begin = Instant::now();
     let mut writer = TrailWriter::create(path, identity("trace-001")).unwrap();
-    writer.append(&judged(0, start(), None), 0).unwrap();
+    writer.append(judged(0, start(), None), 0).unwrap();
     let allow = verdict(
         VerdictResult::Allow,
         Some("tool:stripe_charge"),
@@ -74,13 +74,13 @@ fn write(path: &Path, records: u64) {
     for id in 2..records {
         event.observation.at = at(id);
         let now = u64::try_from(begin.elapsed().as_micros()).unwrap();
-        writer.append(&event, now).unwrap();
+        writer.append(event.clone(), now).unwrap();
         if writer.commit_due(now) {
             writer.commit().unwrap();
         }
     }
     let end = end(&writer);
-    writer.append(&judged(records, end, None), 0).unwrap();
+    writer.append(judged(records, end, None), 0).unwrap();
     writer.commit().unwrap();
 }
 

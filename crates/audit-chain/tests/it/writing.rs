@@ -21,20 +21,21 @@ fn every_line_is_the_canonical_form_of_its_event() {
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
     let mut expected = Vec::new();
     for event in events() {
-        let sealed = writer.append(&event, 0).unwrap().clone();
-        let mut canonical = to_vec(&sealed.event).unwrap();
+        let sealed = writer.append(event.clone(), 0).unwrap();
+        let mut canonical = to_vec(sealed.event).unwrap();
         canonical.push(b'\n');
         assert_eq!(sealed.line, canonical);
         assert_eq!(sealed.event.observation(), event.observation);
+        let sealed = sealed.event.clone();
         let head = writer.head().unwrap();
-        assert_eq!(Count(head.seq), sealed.event.seq);
-        assert_eq!(head.record_hash, sealed.event.record_hash);
+        assert_eq!(Count(head.seq), sealed.seq);
+        assert_eq!(head.record_hash, sealed.record_hash);
         expected.push(sealed);
     }
     writer.commit().unwrap();
     let mut reader = TrailReader::new(File::open(&path).unwrap());
-    for sealed in expected {
-        assert_eq!(reader.next_event().unwrap(), Some(sealed.event));
+    for event in expected {
+        assert_eq!(reader.next_event().unwrap(), Some(event));
     }
     assert_eq!(reader.next_event().unwrap(), None);
 }
@@ -43,16 +44,14 @@ fn every_line_is_the_canonical_form_of_its_event() {
 fn nothing_is_written_before_a_commit() {
     let (_dir, path) = place();
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
-    let sealed = writer
-        .append(&judged(10, start(), None), 0)
-        .unwrap()
-        .clone();
+    let sealed = writer.append(judged(10, start(), None), 0).unwrap();
+    let line = sealed.line.to_vec();
     assert_eq!(fs::read(&path).unwrap(), b"");
     writer.commit().unwrap();
-    assert_eq!(fs::read(&path).unwrap(), sealed.line);
-    writer.append(&judged(20, dns(), None), 0).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), line);
+    writer.append(judged(20, dns(), None), 0).unwrap();
     drop(writer);
-    assert_eq!(fs::read(&path).unwrap(), sealed.line);
+    assert_eq!(fs::read(&path).unwrap(), line);
 }
 
 #[test]
@@ -121,8 +120,8 @@ fn groups_wait_ten_milliseconds_or_64_kib() {
     let (_dir, path) = place();
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
     assert_eq!(writer.commit_deadline_us(), None);
-    writer.append(&judged(10, start(), None), 1_000).unwrap();
-    writer.append(&judged(20, dns(), None), 5_000).unwrap();
+    writer.append(judged(10, start(), None), 1_000).unwrap();
+    writer.append(judged(20, dns(), None), 5_000).unwrap();
     assert_eq!(writer.commit_deadline_us(), Some(11_000));
     assert!(!writer.commit_due(10_999));
     assert!(writer.commit_due(11_000));
@@ -132,7 +131,7 @@ fn groups_wait_ten_milliseconds_or_64_kib() {
     let mut waiting = 0;
     while !writer.commit_due(20_000) {
         waiting += writer
-            .append(&judged(30, dns(), None), 20_000)
+            .append(judged(30, dns(), None), 20_000)
             .unwrap()
             .line
             .len();
@@ -147,15 +146,15 @@ fn records_come_in_order() {
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
     let refused = |writer: &mut TrailWriter, event| {
         let before = writer.head();
-        let error = writer.append(&event, 0).unwrap_err();
+        let error = writer.append(event, 0).unwrap_err();
         assert!(matches!(error, WriteError::OutOfOrder { .. }), "{error}");
         assert_eq!(writer.head(), before);
     };
     refused(&mut writer, judged(10, dns(), None));
-    writer.append(&judged(10, start(), None), 0).unwrap();
+    writer.append(judged(10, start(), None), 0).unwrap();
     refused(&mut writer, judged(20, start(), None));
     let end = end(&writer);
-    writer.append(&judged(20, end.clone(), None), 0).unwrap();
+    writer.append(judged(20, end.clone(), None), 0).unwrap();
     refused(&mut writer, judged(30, dns(), None));
     refused(&mut writer, judged(30, end, None));
 }
@@ -164,27 +163,27 @@ fn records_come_in_order() {
 fn an_event_that_has_no_line_is_a_gap_and_the_chain_goes_on() {
     let (_dir, path) = place();
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
-    writer.append(&judged(10, start(), None), 0).unwrap();
+    writer.append(judged(10, start(), None), 0).unwrap();
     let empty = judged(20, flow_named(""), None);
     let base = {
         let dir = tempfile::tempdir().unwrap();
         let mut other = TrailWriter::create(&dir.path().join("t"), identity("trace-001")).unwrap();
-        other.append(&judged(10, start(), None), 0).unwrap();
-        other.append(&empty, 0).unwrap().line.len() - 1
+        other.append(judged(10, start(), None), 0).unwrap();
+        other.append(empty, 0).unwrap().line.len() - 1
     };
     let room = MAX_LINE - base;
     let too_long = judged(20, flow_named(&"x".repeat(room + 1)), None);
     let longest = judged(20, flow_named(&"x".repeat(room)), None);
-    let sealed = writer.append(&longest, 0).unwrap().clone();
+    let sealed = writer.append(longest, 0).unwrap();
     assert_eq!(sealed.line.len(), MAX_LINE + 1);
-    let gap = writer.append(&too_long, 0).unwrap();
+    let gap = writer.append(too_long, 0).unwrap();
     assert!(gap.line.len() <= MAX_LINE + 1);
     assert!(matches!(
         gap.event.payload,
         sandtrace_event::Payload::CaptureGap(_)
     ));
     let end = end(&writer);
-    writer.append(&judged(30, end, None), 0).unwrap();
+    writer.append(judged(30, end, None), 0).unwrap();
     writer.commit().unwrap();
     let outcome = crate::attacks::outcome(&fs::read(&path).unwrap());
     assert_eq!(
@@ -198,7 +197,7 @@ fn counts_are_those_of_the_records() {
     let (_dir, path) = place();
     let mut writer = TrailWriter::create(&path, identity("trace-001")).unwrap();
     for event in events() {
-        writer.append(&event, 0).unwrap();
+        writer.append(event, 0).unwrap();
     }
     let counts = writer.counts();
     assert_eq!(counts.of_type(EventType::CaptureGap), 3);

@@ -4,7 +4,7 @@ use super::moment::{control, now};
 use super::outlet::{Load, Outlet};
 use crate::show;
 use crate::witness::{TrailHandle, Witnesses};
-use sandtrace_audit_chain::{Head, Sealed, TrailWriter, WriteError};
+use sandtrace_audit_chain::{Batch, Head, TrailWriter, WriteError};
 use sandtrace_event::{
     Cosignature, EndReason, EvidenceTier, Judged, Observation, Reconciliation, Timestamp, TrailEnd,
 };
@@ -157,7 +157,7 @@ impl Appender {
         while let Some(entry) = next {
             load.taken();
             match entry {
-                Entry::Event(judged) => self.append(&judged)?,
+                Entry::Event(judged) => self.append(*judged)?,
                 Entry::End(end) => return Ok(Some(end)),
             }
             if self.writer.commit_overdue(clock::boot_us()) {
@@ -197,7 +197,7 @@ impl Appender {
 
     fn append_all(&mut self, cosignatures: Vec<Cosignature>) -> Result<(), WriteError> {
         for cosignature in cosignatures {
-            self.append(&Judged {
+            self.append(Judged {
                 observation: control(now(), cosignature.into()),
                 verdict: None,
             })?;
@@ -212,7 +212,7 @@ impl Appender {
         })
     }
 
-    pub(crate) fn append(&mut self, judged: &Judged) -> Result<(), WriteError> {
+    pub(crate) fn append(&mut self, judged: Judged) -> Result<(), WriteError> {
         self.writer.append(judged, clock::boot_us()).map(drop)
     }
 
@@ -229,17 +229,17 @@ impl Appender {
     }
 
     /// Sinks see a record once it is durable.
-    fn deliver(&mut self, acknowledged: &[Sealed]) {
+    fn deliver(&mut self, acknowledged: &Batch) {
         if let Some(witnesses) = &mut self.witnesses {
-            for sealed in acknowledged {
-                witnesses.observe(&sealed.event);
+            for sealed in acknowledged.iter() {
+                witnesses.observe(sealed.event);
             }
         }
         let problems = self.sinks.with(|sinks| {
-            for sealed in acknowledged {
+            for sealed in acknowledged.iter() {
                 sinks.write(&Record {
-                    event: &sealed.event,
-                    line: &sealed.line,
+                    event: sealed.event,
+                    line: sealed.line,
                 });
             }
             sinks.flush();
@@ -257,7 +257,7 @@ impl Appender {
             payload: payload.clone().into(),
             tier: EvidenceTier::Hypervisor,
         };
-        self.append(&Judged {
+        self.append(Judged {
             observation,
             verdict: None,
         })?;

@@ -86,19 +86,19 @@ fn work(
 ) -> Result<(), WriteError> {
     let mut now_us = 0;
     let mut commit = |writer: &mut TrailWriter, now_us| -> Result<(), WriteError> {
-        for sealed in writer.commit()? {
-            acknowledge(sealed.line);
+        for sealed in writer.commit()?.iter() {
+            acknowledge(sealed.line.to_vec());
         }
-        for sealed in writer.upkeep(moment(now_us), now_us)? {
-            acknowledge(sealed.line);
+        for sealed in writer.upkeep(moment(now_us), now_us)?.iter() {
+            acknowledge(sealed.line.to_vec());
         }
         Ok(())
     };
     for step in steps {
         now_us += 1_000;
         match step {
-            Step::Allow => writer.append(&allow(), now_us).map(drop)?,
-            Step::Deny => writer.append(&deny(), now_us).map(drop)?,
+            Step::Allow => writer.append(allow(), now_us).map(drop)?,
+            Step::Deny => writer.append(deny(), now_us).map(drop)?,
             Step::Commit => commit(writer, now_us)?,
             Step::Later => {
                 now_us += 4_000_000_000;
@@ -127,9 +127,9 @@ fn recover(path: &Path, acknowledged: &[u8]) {
     let (mut writer, session) = resumed
         .resume(identity, Some(signer()), limits, (moment(1), 1))
         .unwrap();
-    writer.append(&control(moment(1), session), 1).unwrap();
+    writer.append(control(moment(1), session), 1).unwrap();
     let end = trail_end(&writer);
-    writer.append(&control(moment(2), end), 2).unwrap();
+    writer.append(control(moment(2), end), 2).unwrap();
     writer.seal(moment(3), 3).unwrap();
     drop(writer);
     let files = segments::existing(path).unwrap();
@@ -271,7 +271,7 @@ proptest! {
         let writer = TrailWriter::over(Box::new(store.clone()), path, identity(), Some(signer()));
         let mut writer = writer.with_segments(limits);
         let mut acknowledged = Vec::new();
-        writer.append(&trail_start(), 0).unwrap();
+        writer.append(trail_start(), 0).unwrap();
         // Where the power fails this ends early, as it should.
         let _ = work(&mut writer, &steps, |line| acknowledged.extend(line));
         drop(writer);
@@ -377,7 +377,7 @@ fn child_of_kill_9() {
     };
     let writer = TrailWriter::over(Box::new(store), &path, identity(), Some(signer()));
     let mut writer = writer.with_segments(limits);
-    writer.append(&trail_start(), 0).unwrap();
+    writer.append(trail_start(), 0).unwrap();
     let steps = [
         Step::Allow,
         Step::Deny,
@@ -394,9 +394,9 @@ fn child_of_kill_9() {
     };
     work(&mut writer, &steps, &mut tell).unwrap();
     let end = trail_end(&writer);
-    writer.append(&control(moment(5), end), 5).unwrap();
-    for sealed in writer.seal(moment(6), 6).unwrap() {
-        tell(sealed.line);
+    writer.append(control(moment(5), end), 5).unwrap();
+    for sealed in writer.seal(moment(6), 6).unwrap().iter() {
+        tell(sealed.line.to_vec());
     }
 }
 

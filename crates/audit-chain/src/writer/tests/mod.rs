@@ -130,7 +130,7 @@ fn writer() -> (TrailWriter, FakeStore, Vec<u8>) {
     let store = FakeStore::default();
     let path = Path::new("trace.jsonl");
     let mut writer = TrailWriter::over(Box::new(store.clone()), path, identity(), None);
-    let line = writer.append(&start(), 0).unwrap().line.clone();
+    let line = writer.append(start(), 0).unwrap().line.to_vec();
     writer.commit().unwrap();
     (writer, store, line)
 }
@@ -157,7 +157,7 @@ fn a_record_that_fits_no_line_becomes_a_gap_with_its_verdict() {
         reason: "\u{1}".repeat(100_000),
         result: VerdictResult::Deny,
     });
-    let sealed = writer.append(&long, 0).unwrap();
+    let sealed = writer.append(long, 0).unwrap();
     assert!(sealed.line.len() <= MAX_LINE);
     let Payload::CaptureGap(gap) = &sealed.event.payload else {
         panic!("{:?}", sealed.event.payload)
@@ -170,7 +170,7 @@ fn a_record_that_fits_no_line_becomes_a_gap_with_its_verdict() {
     let verdict = sealed.event.verdict.as_ref().unwrap();
     assert_eq!(verdict.result, VerdictResult::Deny);
     // What follows is chained to it.
-    writer.append(&second(), 0).unwrap();
+    writer.append(second(), 0).unwrap();
     assert_eq!(writer.commit().unwrap().len(), 2);
 }
 
@@ -182,7 +182,7 @@ fn short_writes_and_interruptions_are_no_failures() {
         disk.chunk = Some(7);
         disk.interruptions = 3;
     }
-    let second = writer.append(&second(), 0).unwrap().line.clone();
+    let second = writer.append(second(), 0).unwrap().line.to_vec();
     writer.commit().unwrap();
     let disk = store.0.lock().unwrap();
     assert_eq!(disk.bytes, [first, second].concat());
@@ -193,12 +193,12 @@ fn short_writes_and_interruptions_are_no_failures() {
 fn a_full_disk_leaves_the_acknowledged_lines_wherever_it_strikes() {
     let length = {
         let (mut writer, ..) = writer();
-        writer.append(&second(), 0).unwrap().line.len()
+        writer.append(second(), 0).unwrap().line.len()
     };
     for room in 0..length {
         let (mut writer, store, first) = writer();
         store.0.lock().unwrap().room = Some(first.len() + room);
-        writer.append(&second(), 0).unwrap();
+        writer.append(second(), 0).unwrap();
         let error = writer.commit().unwrap_err();
         let expected = u64::try_from(first.len()).unwrap();
         assert!(
@@ -215,11 +215,11 @@ fn a_full_disk_leaves_the_acknowledged_lines_wherever_it_strikes() {
 fn nothing_is_written_after_a_failure() {
     let (mut writer, store, first) = writer();
     store.0.lock().unwrap().room = Some(first.len());
-    writer.append(&second(), 0).unwrap();
+    writer.append(second(), 0).unwrap();
     writer.commit().unwrap_err();
     store.0.lock().unwrap().room = None;
     assert!(matches!(writer.commit(), Err(WriteError::Failed { .. })));
-    let error = writer.append(&second(), 0).unwrap_err();
+    let error = writer.append(second(), 0).unwrap_err();
     assert!(matches!(error, WriteError::Failed { .. }));
     assert_eq!(store.0.lock().unwrap().bytes, first);
 }
@@ -233,16 +233,17 @@ fn a_file_that_cannot_be_synced_is_left_for_the_next_segment() {
             disk.sync_fails = Some(io::ErrorKind::Other);
             disk.truncate_fails = truncate_fails;
         }
-        writer.append(&second(), 0).unwrap();
+        writer.append(second(), 0).unwrap();
         let acknowledged = writer.commit().unwrap();
         let types: Vec<_> = acknowledged.iter().map(|it| it.event.event_type).collect();
         assert_eq!(types, [EventType::SegmentStart, EventType::SandboxDetached]);
-        let lines: Vec<_> = acknowledged.iter().map(|it| it.line.clone()).collect();
-        writer.append(&second(), 0).unwrap();
-        let last = writer.commit().unwrap().remove(0);
+        let lines: Vec<_> = acknowledged.iter().map(|it| it.line).collect();
+        writer.append(second(), 0).unwrap();
+        let next = writer.commit().unwrap();
+        let last = next.iter().next().unwrap();
         assert_eq!(last.event.seq.0, 4);
         let disk = store.0.lock().unwrap();
-        assert_eq!(disk.bytes, [lines.concat(), last.line].concat());
+        assert_eq!(disk.bytes, [&lines.concat(), last.line].concat());
         assert_eq!(disk.synced, disk.bytes.len());
         let left = disk.earlier.concat();
         if truncate_fails {
@@ -259,7 +260,7 @@ fn a_trail_that_was_never_durable_cannot_go_on() {
     store.0.lock().unwrap().sync_fails = Some(io::ErrorKind::Other);
     let path = Path::new("trace.jsonl");
     let mut writer = TrailWriter::over(Box::new(store), path, identity(), None);
-    writer.append(&start(), 0).unwrap();
+    writer.append(start(), 0).unwrap();
     let error = writer.commit().unwrap_err();
     assert!(matches!(
         error,
@@ -275,7 +276,7 @@ fn a_trail_that_was_never_durable_cannot_go_on() {
 fn a_disk_that_is_full_only_at_the_sync_is_full() {
     let (mut writer, store, first) = writer();
     store.0.lock().unwrap().sync_fails = Some(io::ErrorKind::QuotaExceeded);
-    writer.append(&second(), 0).unwrap();
+    writer.append(second(), 0).unwrap();
     let error = writer.commit().unwrap_err();
     assert!(matches!(error, WriteError::Full { .. }), "{error}");
     assert_eq!(store.0.lock().unwrap().bytes, first);
@@ -289,7 +290,7 @@ fn a_partial_write_that_cannot_be_taken_back_is_told() {
         disk.room = Some(first.len() + 5);
         disk.truncate_fails = true;
     }
-    writer.append(&second(), 0).unwrap();
+    writer.append(second(), 0).unwrap();
     let WriteError::Io { doing, .. } = writer.commit().unwrap_err() else {
         panic!();
     };

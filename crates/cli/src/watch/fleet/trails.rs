@@ -74,7 +74,7 @@ impl Trails {
                 open.load.taken();
                 let done = open
                     .appender
-                    .append(&judged)
+                    .append(*judged)
                     .and_then(|()| open.appender.tend());
                 self.schedule(key, done);
             }
