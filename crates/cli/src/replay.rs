@@ -180,9 +180,14 @@ impl Settings {
             origin: format!("{host}/{trace_id}"),
             binary_digest: (!args.deterministic).then(own_digest).flatten(),
             identity: TrailIdentity {
-                agent_id: args.agent_id.clone().unwrap_or(args.sandbox_id.clone()),
-                sandbox_id: args.sandbox_id.clone(),
-                trace_id,
+                agent_id: args
+                    .agent_id
+                    .as_ref()
+                    .unwrap_or(&args.sandbox_id)
+                    .as_str()
+                    .into(),
+                sandbox_id: args.sandbox_id.as_str().into(),
+                trace_id: trace_id.into(),
                 nonce,
             },
             policy,

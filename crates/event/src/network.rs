@@ -2,7 +2,9 @@
 
 use crate::{Count, Digest, WallTime};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Protocol of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,7 +78,7 @@ pub struct NameEvidence {
     /// very address, or such an answer by the client's claim.
     pub agrees: bool,
     /// The name in lower case without a trailing dot.
-    pub name: String,
+    pub name: Arc<str>,
     /// When the claim was seen.
     pub observed_at: WallTime,
     /// The resolver that answered, for [`NameSource::Dns`].
@@ -219,7 +221,7 @@ pub struct Flow {
     pub ether_type: Option<u16>,
     /// What is odd about this conversation, in words of a closed list (docs/events.md).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub findings: Vec<String>,
+    pub findings: Vec<Cow<'static, str>>,
     /// Number of this conversation within the trail, from 1.
     pub flow_id: Count,
     /// Client bytes of a TLS handshake; part of `bytes_sent`, not of a call.
@@ -277,7 +279,7 @@ pub struct Flow {
     pub started_at: WallTime,
     /// Connection state in Zeek's words (S0, S1, SF, REJ, …); TCP only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
+    pub state: Option<Cow<'static, str>>,
     /// TLS handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFacts>,
@@ -307,7 +309,7 @@ pub struct DnsQuery {
     pub answers_left_out: Option<Count>,
     /// What is odd about the question, in words of a closed list (docs/events.md).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub findings: Vec<String>,
+    pub findings: Vec<Cow<'static, str>>,
     /// Microseconds from question to answer; absent where no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Count>,

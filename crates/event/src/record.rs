@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Version of the schema that this crate writes and reads.
 pub const SCHEMA_VERSION: &str = "1.0";
@@ -189,7 +190,7 @@ pub struct Judged {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditEvent {
     /// The agent, or the sandbox's id where nothing names the agent.
-    pub agent_id: String,
+    pub agent_id: Arc<str>,
     /// Unique, ordered by time.
     pub event_id: EventId,
     /// What kind of fact this is.
@@ -205,13 +206,13 @@ pub struct AuditEvent {
     /// SHA-256 of this line without this member, followed by `prev_hash`.
     pub record_hash: Digest,
     /// The sandbox.
-    pub sandbox_id: String,
+    pub sandbox_id: Arc<str>,
     /// Always [`SCHEMA_VERSION`].
-    pub schema_version: String,
+    pub schema_version: &'static str,
     /// From 1, without a gap.
     pub seq: crate::Count,
     /// The trail.
-    pub trace_id: String,
+    pub trace_id: Arc<str>,
     /// The policy's answer; null for control records.
     pub verdict: Option<Verdict>,
     /// The wall clock when it was seen.
@@ -266,7 +267,7 @@ impl<'de> Deserialize<'de> for AuditEvent {
         let payload =
             Payload::parse(raw.event_type, raw.payload.get()).map_err(D::Error::custom)?;
         Ok(Self {
-            agent_id: raw.agent_id,
+            agent_id: raw.agent_id.into(),
             event_id: raw.event_id,
             event_type: raw.event_type,
             evidence_tier: raw.evidence_tier,
@@ -274,10 +275,10 @@ impl<'de> Deserialize<'de> for AuditEvent {
             payload,
             prev_hash: raw.prev_hash,
             record_hash: raw.record_hash,
-            sandbox_id: raw.sandbox_id,
-            schema_version: raw.schema_version,
+            sandbox_id: raw.sandbox_id.into(),
+            schema_version: SCHEMA_VERSION,
             seq: raw.seq,
-            trace_id: raw.trace_id,
+            trace_id: raw.trace_id.into(),
             verdict: raw.verdict,
             wall_time: raw.wall_time,
         })

@@ -125,7 +125,7 @@ pub(crate) fn flow(port: u16) -> Flow {
 pub(crate) fn named(source: NameSource, name: &str, resolver: Option<&str>) -> NameEvidence {
     NameEvidence {
         agrees: false,
-        name: name.to_owned(),
+        name: name.into(),
         observed_at: WallTime(0),
         resolver: resolver.map(address),
         resolver_accepted: resolver.map(|resolver| resolver == RESOLVER),

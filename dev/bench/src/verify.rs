@@ -119,9 +119,9 @@ pub(crate) fn moment(number: u64) -> Timestamp {
 
 pub(crate) fn identity() -> TrailIdentity {
     TrailIdentity {
-        agent_id: "agent-bench".to_owned(),
-        sandbox_id: "bench".to_owned(),
-        trace_id: "trace-bench".to_owned(),
+        agent_id: "agent-bench".into(),
+        sandbox_id: "bench".into(),
+        trace_id: "trace-bench".into(),
         nonce: 1,
     }
 }
@@ -208,7 +208,7 @@ fn flow(number: u64) -> Flow {
     let name = "api.stripe.com".to_owned();
     let evidence = |source, resolver| NameEvidence {
         agrees: true,
-        name: name.clone(),
+        name: name.as_str().into(),
         observed_at: BEGIN,
         resolver,
         resolver_accepted: resolver.map(|_| true),
@@ -253,7 +253,7 @@ fn flow(number: u64) -> Flow {
         segments_received: None,
         segments_sent: None,
         started_at: BEGIN,
-        state: Some("SF".to_owned()),
+        state: Some("SF".into()),
         tls: Some(TlsFacts {
             alpn: vec!["http/1.1".to_owned()],
             certificate: None,

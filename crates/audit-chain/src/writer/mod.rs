@@ -29,6 +29,7 @@ use sandtrace_event::{
 };
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use store::{FileStore, Store};
 
 /// Longest time that a record waits for its group commit, in microseconds.
@@ -43,11 +44,11 @@ const BACKLOG_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrailIdentity {
     /// The agent, or the sandbox's id where nothing names the agent.
-    pub agent_id: String,
+    pub agent_id: Arc<str>,
     /// The sandbox.
-    pub sandbox_id: String,
+    pub sandbox_id: Arc<str>,
     /// The trail.
-    pub trace_id: String,
+    pub trace_id: Arc<str>,
     /// Random number that sets this trail apart from all others.
     pub nonce: u64,
 }
@@ -221,7 +222,7 @@ impl TrailWriter {
             declare(&mut payload, signer);
         }
         AuditEvent {
-            agent_id: identity.agent_id.clone(),
+            agent_id: Arc::clone(&identity.agent_id),
             event_id: EventId::new(at.wall.as_millis(), identity.nonce, seq),
             event_type: payload.event_type(),
             evidence_tier: tier,
@@ -229,10 +230,10 @@ impl TrailWriter {
             payload,
             prev_hash: self.appended.head.map(|head| head.record_hash),
             record_hash: Digest([0; 32]),
-            sandbox_id: identity.sandbox_id.clone(),
-            schema_version: SCHEMA_VERSION.to_owned(),
+            sandbox_id: Arc::clone(&identity.sandbox_id),
+            schema_version: SCHEMA_VERSION,
             seq: Count(seq),
-            trace_id: identity.trace_id.clone(),
+            trace_id: Arc::clone(&identity.trace_id),
             verdict: judged.verdict,
             wall_time: at.wall,
         }

@@ -39,7 +39,7 @@ pub(super) fn gap(event: &AuditEvent, bytes: usize) -> Option<AuditEvent> {
         first_at: event.wall_time,
         last_at: event.wall_time,
         layer,
-        source: event.sandbox_id.clone(),
+        source: event.sandbox_id.to_string(),
         unit: GapUnit::Records,
     };
     let verdict = event.verdict.as_ref().map(|verdict| Verdict {

@@ -128,9 +128,9 @@ impl Resumed {
     pub fn identity(&self) -> Option<TrailIdentity> {
         let identity = self.report.identity.as_ref()?;
         Some(TrailIdentity {
-            agent_id: identity.agent_id.clone(),
-            sandbox_id: identity.sandbox_id.clone(),
-            trace_id: identity.trace_id.clone(),
+            agent_id: identity.agent_id.as_str().into(),
+            sandbox_id: identity.sandbox_id.as_str().into(),
+            trace_id: identity.trace_id.as_str().into(),
             nonce: u64::from_str_radix(&self.start.nonce, 16).ok()?,
         })
     }

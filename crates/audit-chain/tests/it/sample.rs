@@ -16,9 +16,9 @@ const BEGIN_NS: u64 = 1_742_904_000_000_000_000;
 
 pub(crate) fn identity(trace_id: &str) -> TrailIdentity {
     TrailIdentity {
-        agent_id: "agent-xyz".to_owned(),
-        sandbox_id: "vm-é".to_owned(),
-        trace_id: trace_id.to_owned(),
+        agent_id: "agent-xyz".into(),
+        sandbox_id: "vm-é".into(),
+        trace_id: trace_id.into(),
         nonce: 0x00c0_ffee_1234,
     }
 }
@@ -129,7 +129,7 @@ fn closed_flow() -> Flow {
             "source": "dns",
         }))],
         phase: FlowPhase::Close,
-        state: Some("SF".to_owned()),
+        state: Some("SF".into()),
         tls: Some(payload(json!({
             "alpn": ["h2"],
             "ech": false,

@@ -7,6 +7,7 @@ use sandtrace_event::{
 };
 use sandtrace_wire as wire;
 use sandtrace_wire::{Bounds, DnsTransaction, FlowSink, FlowView, Initiator, Moment, Phase};
+use std::sync::Arc;
 
 /// Hands what the flow table reports to an observer.
 pub(super) struct Reporter<'a> {
@@ -74,7 +75,7 @@ impl FlowSink for Reporter<'_> {
             answers_left_out: (query.left_out > 0).then(|| Count(query.left_out.into())),
             findings: query
                 .tunnelling
-                .then(|| wire::Finding::DnsTunnelling.to_string())
+                .then(|| wire::Finding::DnsTunnelling.as_str().into())
                 .into_iter()
                 .collect(),
             latency_us: query.latency_us.map(Count),
@@ -109,16 +110,15 @@ pub(super) fn timestamp(at: Moment) -> Timestamp {
 
 fn flow(phase: Phase, view: &FlowView<'_>, interface: Option<&str>) -> event::Flow {
     let (protocol, ip_protocol, ether_type) = protocol(view.protocol);
-    let address = view.peer.ip.map(|ip| ip.to_string());
     let aggregate = view.aggregate.as_ref().map(|it| event::Aggregate {
         flows: Count(it.flows),
         network: it.network.clone(),
     });
-    let address = aggregate
-        .as_ref()
-        .map(|it| it.network.clone().unwrap_or_else(|| "many".to_owned()))
-        .or(address);
-    let host = view.host.as_deref().map(ToOwned::to_owned).or(address);
+    let host = view.host.as_deref().map(ToOwned::to_owned);
+    let many = |it: &event::Aggregate| it.network.clone().unwrap_or_else(|| "many".to_owned());
+    let host = host
+        .or_else(|| aggregate.as_ref().map(many))
+        .or_else(|| view.peer.ip.map(|ip| ip.to_string()));
     event::Flow {
         aggregate,
         bytes_received: Count(view.received.payload_bytes),
@@ -135,7 +135,7 @@ fn flow(phase: Phase, view: &FlowView<'_>, interface: Option<&str>) -> event::Fl
         findings: view
             .findings
             .iter()
-            .map(|finding| finding.to_string())
+            .map(|finding| finding.as_str().into())
             .collect(),
         flow_id: Count(view.flow_id),
         handshake_bytes: Count(view.handshake_bytes),
@@ -167,7 +167,7 @@ fn flow(phase: Phase, view: &FlowView<'_>, interface: Option<&str>) -> event::Fl
         src_ip: view.sandbox.ip,
         src_port: view.sandbox.port,
         started_at: WallTime(view.started.wall_ns),
-        state: view.state.map(|state| state.as_str().to_owned()),
+        state: view.state.map(|state| state.as_str().into()),
         tls: tls(view),
         tunnel: view.tunnel.map(|it| event::Tunnel {
             kind: it.kind.as_str().to_owned(),
@@ -208,7 +208,7 @@ fn end(end: wire::End) -> event::FlowEnd {
 fn name(evidence: &wire::NameEvidence) -> NameEvidence {
     NameEvidence {
         agrees: evidence.agrees,
-        name: evidence.name.to_string(),
+        name: Arc::clone(&evidence.name),
         observed_at: WallTime(evidence.observed_wall_ns),
         resolver: evidence.resolver,
         resolver_accepted: evidence.resolver_accepted,

@@ -146,9 +146,9 @@ impl Settings {
             duration: request.duration,
             origin: format!("{}/{trace_id}", keys::host_name()),
             identity: TrailIdentity {
-                agent_id,
-                sandbox_id: target.sandbox_id.clone(),
-                trace_id,
+                agent_id: agent_id.into(),
+                sandbox_id: target.sandbox_id.as_str().into(),
+                trace_id: trace_id.into(),
                 nonce,
             },
             policy: request.policy,

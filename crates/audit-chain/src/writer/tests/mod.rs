@@ -118,9 +118,9 @@ fn judged(payload: impl Into<Payload>) -> Judged {
 
 fn identity() -> TrailIdentity {
     TrailIdentity {
-        agent_id: "a".to_owned(),
-        sandbox_id: "s".to_owned(),
-        trace_id: "t".to_owned(),
+        agent_id: "a".into(),
+        sandbox_id: "s".into(),
+        trace_id: "t".into(),
         nonce: 1,
     }
 }

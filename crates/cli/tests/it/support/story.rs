@@ -60,7 +60,7 @@ fn assert_names(flow: &Flow) {
     for source in [NameSource::Dns, claim] {
         let name = flow.names.iter().find(|name| name.source == source);
         let name = name.unwrap_or_else(|| panic!("no {source:?} in {:?}", flow.names));
-        assert!(name.agrees && name.name == flow.dst_host, "{name:?}");
+        assert!(name.agrees && *name.name == *flow.dst_host, "{name:?}");
     }
     // The lab's servers are addresses of the host, where the sandbox's tap is.
     assert_eq!(flow.findings, ["host_address"]);

@@ -6,6 +6,7 @@ use sandtrace_event::{
     Bytes64, Count, FileKind, FileOp, Flow, FlowPhase, IngressFlow, NameEvidence, NameSource,
     Payload, Protocol, VerdictResult,
 };
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 const RULES: &str = r#"
@@ -75,7 +76,8 @@ fn any_flow() -> impl Strategy<Value = Flow> {
         prop_oneof![Just(0), any::<u64>()],
         0..6_u64,
     );
-    let findings = prop::collection::vec("[a-z_]{0,20}", 0..2);
+    let finding = "[a-z_]{0,20}".prop_map(Cow::Owned);
+    let findings = prop::collection::vec(finding, 0..2);
     let phase = prop::sample::select(vec![FlowPhase::Open, FlowPhase::Update, FlowPhase::Close]);
     let names = prop::collection::vec(evidence(), 0..5);
     (

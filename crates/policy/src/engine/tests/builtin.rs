@@ -40,7 +40,7 @@ fn accepted_resolvers_may_be_reached() {
     );
 
     let mut tunnel = udp.clone();
-    tunnel.findings = vec!["dns_malformed".to_owned()];
+    tunnel.findings = vec!["dns_malformed".into()];
     check(
         tunnel,
         "anomaly builtin:accepted-resolver: what was sent to the DNS port is not DNS",

@@ -193,7 +193,7 @@ fn what_is_no_name_is_matched_by_no_pattern() {
 fn findings_stand_against_a_rule() {
     let with = |word: &str| {
         let mut flow = https("a.example");
-        flow.findings.push(word.to_owned());
+        flow.findings.push(word.to_owned().into());
         flow
     };
     check(
@@ -222,9 +222,7 @@ fn findings_stand_against_a_rule() {
         "allow a: a.example:443, named by the client and by DNS",
     );
     let mut flow = names(&[("sni", "a.example")]);
-    flow.findings = ["sni_not_in_dns", "host_not_in_dns"]
-        .map(str::to_owned)
-        .into();
+    flow.findings = vec!["sni_not_in_dns".into(), "host_not_in_dns".into()];
     check(
         "claimed",
         flow,
@@ -236,7 +234,7 @@ fn findings_stand_against_a_rule() {
          - {id: range, type: network_egress, destinations: [{cidr: 169.254.0.0/16}]}\n",
     );
     let mut metadata = with("metadata_address");
-    metadata.findings.push("sni_differs_from_host".to_owned());
+    metadata.findings.push("sni_differs_from_host".into());
     metadata.dst_ip = Some(address("169.254.169.254"));
     assert_eq!(
         judged(&mut by_address, metadata.clone()),

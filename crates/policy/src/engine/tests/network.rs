@@ -170,7 +170,7 @@ fn names_lead_to_private_addresses_unless_the_manifest_says_no() {
         let mut flow = https("api.stripe.com");
         flow.dst_ip = Some(address(to));
         flow.dst_port = Some(port);
-        flow.findings = vec![finding.to_owned()];
+        flow.findings = vec![finding.to_owned().into()];
         flow
     };
     let findings = ["private_address", "host_address"];
