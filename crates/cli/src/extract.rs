@@ -114,7 +114,10 @@ impl Trail {
     fn files_of(&self, flow: &Flow) -> Vec<EvidenceFile> {
         let interface = flow.interface.as_ref().or(self.first_interface.as_ref());
         let files = self.files.iter();
-        let on = |file: &&EvidenceFile| interface.is_none_or(|it| *it == file.interface);
+        let on = |file: &&EvidenceFile| match (interface, &file.interface) {
+            (Some(wanted), Some(of)) => wanted == of,
+            _ => true,
+        };
         files.filter(on).cloned().collect()
     }
 
@@ -154,8 +157,8 @@ fn copy(
     out: File,
 ) -> Result<Extracted, Failure> {
     let wanted = Wanted::of(flow);
-    let interface = files.first().map_or("", |file| file.interface.as_str());
-    let mut writer = PcapNgWriter::new(BufWriter::new(out), interface)
+    let interface = files.first().and_then(|file| file.interface.as_deref());
+    let mut writer = PcapNgWriter::new(BufWriter::new(out), interface.unwrap_or_default())
         .context("write the extract")
         .or_exit(Exit::Io)?;
     let mut sum = Extracted::default();
@@ -289,7 +292,7 @@ mod tests {
         };
         let of = |trail: &Trail, interface| -> Vec<String> {
             let files = trail.files_of(&flow(interface)).into_iter();
-            files.map(|file| file.interface).collect()
+            files.filter_map(|file| file.interface).collect()
         };
         assert_eq!(of(&trail, Some("tap1")), ["tap1"]);
         assert_eq!(of(&trail, None), ["tap0"], "from before there were several");

@@ -3,6 +3,8 @@
 //! The only clock is the file's: wall times are its timestamps, monotonic
 //! times count from its first frame.
 
+mod source;
+
 use crate::args::ReplayArgs;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::keys;
@@ -21,15 +23,14 @@ use sandtrace_audit_chain::{SegmentLimits, TrailIdentity};
 use sandtrace_capture::Observer as _;
 use sandtrace_capture::network::{FileError, Progress, Replay, ReplayConfig, first_moment};
 use sandtrace_event::{
-    BackendInForce, Coverage, DetachReason, Digest, EndReason, EvidenceTier, Layer, Observation,
-    Payload, SandboxAttached, SandboxDetached, Timestamp, TrailStart,
+    BackendInForce, Count, Coverage, DetachReason, Digest, EndReason, EvidenceFile, EvidenceTier,
+    Layer, Observation, Payload, SandboxAttached, SandboxDetached, Timestamp, TrailStart,
 };
 use sandtrace_output::WhenBusy;
 use sandtrace_wire::FlowConfig;
-use sha2::{Digest as _, Sha256};
+use source::Source;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, pipe};
+use std::io::{self, BufReader, pipe};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ const TIER: EvidenceTier = EvidenceTier::Hypervisor;
 
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let settings = Settings::from_args(args)?;
-    let replay = Replay::open(source(args)?, settings.config()).or_unreadable(args)?;
+    let source = Source::open(&args.file).or_unreadable(args)?;
+    let replay = Replay::open(buffered(source.clone()), settings.config()).or_unreadable(args)?;
     let interrupted = interruptions()?;
     let sinks = show::sinks(&args.show, WhenBusy::Wait)?;
     let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
@@ -52,7 +54,12 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let trail = TrailThread::start(opened.writer, sinks, failed);
     let judge = Judge::new(&settings.law(), trail.queue.clone());
     let wakes = [&interrupted, &trail_ended].map(std::os::fd::AsFd::as_fd);
-    let failed = Run { replay, judge }.through(&settings, wakes)?;
+    let run = Run {
+        replay,
+        judge,
+        source,
+    };
+    let failed = run.through(&settings, wakes)?;
     let finished: Finished = match trail.join() {
         Some(result) => result.or_exit(Exit::Io)?,
         None => {
@@ -68,8 +75,9 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
 
 /// A replay and where its events go.
 struct Run {
-    replay: Replay<BufReader<File>>,
+    replay: Replay<BufReader<Source>>,
     judge: Judge,
+    source: Source,
 }
 
 impl Run {
@@ -91,8 +99,14 @@ impl Run {
             interrupted = any_readable(wakes).or_exit(Exit::Internal)?;
         }
         let failed = progress.err();
-        let at = self.replay.now();
+        let (at, frames) = (self.replay.now(), self.replay.frames());
         self.replay.finish(failed.as_ref(), &mut self.judge);
+        if !interrupted {
+            // Where it cannot be read the record is of what was, as its length says.
+            let _says_its_length = self.source.drain();
+        }
+        let file = settings.evidence(&self.source, frames, at);
+        self.judge.observe(control(at, file.into()));
         let (detached, ended) = match (&failed, interrupted) {
             (Some(_), _) => (DetachReason::EndOfFile, EndReason::CaptureFailed),
             (None, true) => (DetachReason::Interrupted, EndReason::Interrupted),
@@ -136,7 +150,6 @@ struct Settings {
     resolvers: Vec<IpAddr>,
     sandbox_addresses: Vec<IpAddr>,
     call_pause: Option<Duration>,
-    capture: Digest,
     name: String,
     /// The first frame's moment, which the first records bear.
     first: Timestamp,
@@ -158,14 +171,10 @@ impl Settings {
         }
         resolvers.sort_unstable();
         resolvers.dedup();
-        let capture = digest_of(args)?;
         // The capture itself names a deterministic trail: other captures get other ids.
         let nonce = if args.deterministic {
-            capture
-                .0
-                .first_chunk()
-                .copied()
-                .map_or(0, u64::from_be_bytes)
+            let digest = digest_of(args)?.0;
+            digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
         } else {
             random_nonce()?
         };
@@ -194,8 +203,8 @@ impl Settings {
             resolvers,
             sandbox_addresses: args.sandbox_ip.clone(),
             call_pause: args.call_pause.filter(|pause| !pause.is_zero()),
-            capture,
-            first: first_moment(source(args)?).or_unreadable(args)?,
+            first: first_moment(buffered(Source::open(&args.file).or_unreadable(args)?))
+                .or_unreadable(args)?,
             name: show::escaped(&name.to_string_lossy()),
         })
     }
@@ -290,39 +299,40 @@ impl Settings {
                 coverage(Layer::Syscall, FRAMES_ONLY),
             ],
             disks: Vec::new(),
-            labels: BTreeMap::from([
-                ("capture_file".to_owned(), self.name.clone()),
-                ("capture_digest".to_owned(), self.capture.to_string()),
-            ]),
+            labels: BTreeMap::from([("capture_file".to_owned(), self.name.clone())]),
             provider: "replay".to_owned(),
             taps: Vec::new(),
             template: None,
             vmm: None,
         }
     }
+
+    /// The capture as it was read, up to its last frame at this moment.
+    fn evidence(&self, source: &Source, frames: u64, last: Timestamp) -> EvidenceFile {
+        let (bytes, sha256) = source.digest();
+        EvidenceFile {
+            bytes: Count(bytes),
+            file: self.name.clone(),
+            first_at: self.first.wall,
+            frames: Count(frames),
+            interface: None,
+            last_at: last.wall,
+            sha256,
+        }
+    }
 }
 
 const FRAMES_ONLY: &str = "a capture file holds frames only";
 
-/// The file, buffered.
-fn source(args: &ReplayArgs) -> Result<BufReader<File>, Failure> {
-    let file = File::open(&args.file).or_unreadable(args)?;
-    Ok(BufReader::with_capacity(BUFFER, file))
+fn buffered(source: Source) -> BufReader<Source> {
+    BufReader::with_capacity(BUFFER, source)
 }
 
-/// Digest of the file as it stands on disk, so that the trail says what it was made from.
+/// Digest of the file as it stands on disk.
 fn digest_of(args: &ReplayArgs) -> Result<Digest, Failure> {
-    let mut source = source(args)?;
-    let mut hasher = Sha256::new();
-    loop {
-        let bytes = source.fill_buf().or_unreadable(args)?;
-        if bytes.is_empty() {
-            return Ok(Digest(hasher.finalize().into()));
-        }
-        hasher.update(bytes);
-        let taken = bytes.len();
-        source.consume(taken);
-    }
+    let mut source = Source::open(&args.file).or_unreadable(args)?;
+    source.drain().or_unreadable(args)?;
+    Ok(source.digest().1)
 }
 
 /// Says which file an error is about.

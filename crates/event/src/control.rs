@@ -269,20 +269,22 @@ pub struct CaptureGap {
     pub unit: GapUnit,
 }
 
-/// A file with frames as they were, closed and complete (`watch --evidence-pcap`).
+/// A file with frames as they were, closed and complete (`watch --evidence-pcap`),
+/// or of a replay the capture, as far as it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvidenceFile {
     /// Its length.
     pub bytes: Count,
-    /// Its name within the directory that was given.
+    /// Its name, within the directory that was given.
     pub file: String,
     /// Time of the first frame in it.
     pub first_at: WallTime,
     /// Frames in it.
     pub frames: Count,
-    /// Interface that they crossed.
-    pub interface: String,
+    /// Interface that they crossed, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// Time of the last frame in it.
     pub last_at: WallTime,
     /// Digest of the whole file.

@@ -222,7 +222,7 @@ impl Open {
                 file: name,
                 first_at: first,
                 frames: Count(frames),
-                interface: interface.to_owned(),
+                interface: Some(interface.to_owned()),
                 last_at: last,
                 sha256: Digest(hashed.hasher.finalize().into()),
             })

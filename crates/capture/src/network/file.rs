@@ -169,6 +169,11 @@ impl<R: BufRead> FrameReader<R> {
         self.drops.sum()
     }
 
+    /// Frames read so far.
+    pub(super) fn count(&self) -> u64 {
+        self.frames
+    }
+
     /// The next frame; `None` at the end of the file.
     pub(super) fn next(&mut self) -> Result<Option<FileFrame<'_>>, FileError> {
         let Self {

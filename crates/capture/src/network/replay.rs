@@ -73,6 +73,11 @@ impl<R: BufRead> Replay<R> {
         timestamp(self.clock.now)
     }
 
+    /// Frames read so far.
+    pub fn frames(&self) -> u64 {
+        self.frames.count()
+    }
+
     /// Reads up to `count` frames.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use sandtrace_event::{DetachReason, EndReason, GapCause, Payload, VerdictResult};
 
 use crate::support::{Dir, assert_sealed, events, flows, judged, run, text, trail_end};
@@ -165,6 +167,40 @@ fn bad_files() {
     header.extend([0; 8]);
     header.extend(b"\0\0\x04\0\x69\0\0\0");
     check(&dir, &dir.file("wlan", header), &["its link type is 105"]);
+}
+
+#[test]
+fn the_trail_vouches_for_what_was_read() {
+    let test = "the_trail_vouches_for_what_was_read";
+    let Some(capture) = corpus(test, "ja4/pcap/tls-alpn-h2.pcap") else {
+        return;
+    };
+    let whole = fs::read(capture).unwrap();
+    let dir = Dir::new();
+    let check = |bytes: &[u8], code| {
+        let (file, trail) = (dir.file("capture", bytes), dir.text("trace.jsonl"));
+        run(&["replay", &file, "--trail", &trail]).expect(code);
+        let events = events(&trail);
+        let vouched = events.iter().find_map(|event| match &event.payload {
+            Payload::EvidenceFile(file) => Some(file),
+            _ => None,
+        });
+        let vouched = vouched.unwrap().clone();
+        assert_eq!(vouched.file, "capture");
+        assert_eq!(vouched.bytes.0, u64::try_from(bytes.len()).unwrap());
+        assert_eq!(vouched.sha256.0, *Sha256::digest(bytes));
+        (vouched.frames.0, trail)
+    };
+    let (frames, trail) = check(&whole[..whole.len() - 7], 4);
+    fs::remove_file(trail).unwrap();
+    let (all, trail) = check(&whole, 0);
+    assert_eq!(all, frames + 1);
+    // The capture is evidence as frames that a watch kept are.
+    let out = dir.text("one.pcapng");
+    let directory = dir.text(".");
+    let extract = ["extract", &trail, "--evidence", &directory, "--flow", "1"];
+    run(&[&extract[..], &["-o", &out]].concat()).expect(0);
+    assert!(fs::metadata(&out).unwrap().len() > 100);
 }
 
 #[test]

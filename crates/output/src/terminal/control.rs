@@ -119,7 +119,10 @@ pub(super) fn evidence(file: &EvidenceFile) -> Columns {
     Columns::new(KIND, "evidence")
         .path(file.file.as_bytes())
         .bytes(Some(file.bytes.0))
-        .remark(&format!("{} frames of {}", file.frames, file.interface))
+        .remark(&match &file.interface {
+            Some(interface) => format!("{} frames of {interface}", file.frames),
+            None => format!("{} frames", file.frames),
+        })
 }
 
 pub(super) fn end(end: &TrailEnd) -> Columns {
