@@ -9,6 +9,9 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+/// Bytes that may wait for a flush.
+const BUFFER: usize = 64 << 10;
+
 /// Passes lines on and may block while it does.
 pub(crate) trait Carrier: Send {
     /// Passes on one line, which ends in LF. After [`Trouble::Transient`]
@@ -55,7 +58,7 @@ fn stdout() -> io::Result<Box<dyn Carrier>> {
     // A handle of our own: std's would flush at every line.
     let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     Ok(Box::new(Stream {
-        file: BufWriter::new(file),
+        file: BufWriter::with_capacity(BUFFER, file),
         is_stdout: true,
     }))
 }
@@ -72,7 +75,7 @@ fn file(path: &Path) -> io::Result<Box<dyn Carrier>> {
     let mut options = OpenOptions::new();
     // `create_new` also refuses a file that appeared since `is_regular`.
     options.write(true).create_new(!special).mode(0o600);
-    let file = BufWriter::with_capacity(64 << 10, options.open(path)?);
+    let file = BufWriter::with_capacity(BUFFER, options.open(path)?);
     Ok(Box::new(Stream {
         file,
         is_stdout: false,

@@ -143,10 +143,9 @@ pub fn flow_table(bytes: &[u8]) {
         now.mono_us += u64::from(*step).pow(3);
         now.wall_ns = now.mono_us * 1000;
         let wire_len = u32::try_from(frame.len()).unwrap_or(0) + u32::from(*more);
-        let direction = match number % 3 {
+        let direction = match number % 2 {
             0 => Direction::FromSandbox,
-            1 => Direction::ToSandbox,
-            _ => orientation.direction(frame, wire_len),
+            _ => Direction::ToSandbox,
         };
         table.tick(now, &mut sums);
         let packet = Packet {
@@ -167,6 +166,7 @@ pub fn flow_table(bytes: &[u8]) {
                 };
                 table.packet_in_parts(&packet, parts, &mut sums);
             }
+            0x80.. => table.oriented(&packet, &mut orientation, &mut sums),
             _ => table.packet(&packet, &mut sums),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::frame::Frame;
 use crate::key::Addresses;
-use crate::packet::{Direction, Moment, Packet};
+use crate::packet::Direction;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -69,17 +69,10 @@ impl Orientation {
         }
     }
 
-    /// Which way a frame of `wire_len` bytes went of which `bytes` were captured.
-    pub fn direction(&mut self, bytes: &[u8], wire_len: u32) -> Direction {
-        let frame = Frame::parse(&Packet {
-            at: Moment::default(),
-            direction: Direction::FromSandbox,
-            bytes,
-            wire_len,
-            vlan: None,
-        });
+    /// Which way a frame went of which `bytes` were captured.
+    pub(crate) fn of(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Direction {
         if self.sandbox.is_empty() {
-            self.by_pair(&frame)
+            self.by_pair(frame)
         } else {
             self.by_address(frame.key.addresses, bytes)
         }
@@ -155,6 +148,7 @@ impl Orientation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{Moment, Packet};
     use Direction::{FromSandbox, ToSandbox};
 
     const A: [u8; 4] = [10, 0, 0, 2];
@@ -173,12 +167,23 @@ mod tests {
         bytes
     }
 
+    fn direction(orientation: &mut Orientation, bytes: &[u8]) -> Direction {
+        let frame = Frame::parse(&Packet {
+            at: Moment::default(),
+            direction: FromSandbox,
+            bytes,
+            wire_len: bytes.len() as u32,
+            vlan: None,
+        });
+        orientation.of(&frame, bytes)
+    }
+
     #[track_caller]
     fn check(sandbox: &[[u8; 4]], frames: &[(Vec<u8>, Direction)]) {
         let addresses = sandbox.iter().map(|ip| IpAddr::from(*ip)).collect();
         let mut orientation = Orientation::new(addresses);
         for (at, (bytes, expected)) in frames.iter().enumerate() {
-            let direction = orientation.direction(bytes, bytes.len() as u32);
+            let direction = direction(&mut orientation, bytes);
             assert_eq!(direction, *expected, "frame {at}");
         }
     }
@@ -217,7 +222,7 @@ mod tests {
         let mut orientation = Orientation::new(Vec::new());
         for number in 0..3 * HALF as u32 {
             let bytes = frame(1, number.to_be_bytes(), B, [1, 2], 0x02);
-            orientation.direction(&bytes, 54);
+            direction(&mut orientation, &bytes);
         }
         assert!(orientation.newer.len() <= HALF && orientation.older.len() <= HALF);
     }

@@ -52,6 +52,17 @@ pub struct Parts {
     pub segment: u32,
 }
 
+impl Parts {
+    /// Of a packet that is one frame.
+    pub(crate) const fn whole() -> Self {
+        Self {
+            frames: 1,
+            wire_bytes: 0,
+            segment: 0,
+        }
+    }
+}
+
 /// One captured Ethernet frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
@@ -65,4 +76,15 @@ pub struct Packet<'a> {
     pub wire_len: u32,
     /// VLAN identifier that the kernel took out of the bytes.
     pub vlan: Option<u16>,
+}
+
+impl Packet<'_> {
+    /// The same with a length that is no less than what was captured.
+    pub(crate) fn at_least_captured(self) -> Self {
+        let captured = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        Self {
+            wire_len: self.wire_len.max(captured),
+            ..self
+        }
+    }
 }

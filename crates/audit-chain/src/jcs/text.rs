@@ -6,6 +6,16 @@ use std::cmp::Ordering;
 pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
+    // Nearly all text is plain; without an early exit the compiler looks at many
+    // bytes at a time.
+    let is_plain = rest
+        .iter()
+        .fold(true, |plain, &byte| plain & !is_special(byte));
+    if is_plain {
+        out.extend_from_slice(rest);
+        out.push(b'"');
+        return;
+    }
     while let Some(place) = rest.iter().position(|&byte| is_special(byte)) {
         let (plain, special) = rest.split_at(place);
         out.extend_from_slice(plain);
@@ -20,7 +30,7 @@ pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
 }
 
 fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 fn write_escape(out: &mut Vec<u8>, byte: u8) {

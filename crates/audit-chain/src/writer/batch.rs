@@ -45,6 +45,13 @@ impl Batch {
             .extend(moved.map(|(event, end)| (event, before + end)));
     }
 
+    /// None, in the same memory.
+    pub(super) fn emptied(mut self) -> Self {
+        self.lines.clear();
+        self.events.clear();
+        self
+    }
+
     /// The lines of all records.
     pub(super) fn lines(&self) -> &[u8] {
         self.lines.get(..self.end()).unwrap_or_default()

@@ -6,7 +6,7 @@ use crate::Observer;
 use sandtrace_event::{
     CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Timestamp,
 };
-use sandtrace_wire::{FlowConfig, FlowTable, Moment, Orientation, Packet, Totals};
+use sandtrace_wire::{Direction, FlowConfig, FlowTable, Moment, Orientation, Packet, Totals};
 use std::io::BufRead;
 
 /// What a replay is to make of a file.
@@ -96,15 +96,15 @@ impl<R: BufRead> Replay<R> {
             };
             let at = self.clock.at(frame.wall_ns);
             self.flows.tick(at, &mut reporter);
-            let direction = self.orientation.direction(frame.bytes, frame.wire_len);
             let packet = Packet {
                 at,
-                direction,
+                direction: Direction::FromSandbox,
                 bytes: frame.bytes,
                 wire_len: frame.wire_len,
                 vlan: None,
             };
-            self.flows.packet(&packet, &mut reporter);
+            self.flows
+                .oriented(&packet, &mut self.orientation, &mut reporter);
         }
         Ok(Progress::More)
     }

@@ -21,6 +21,15 @@ use std::time::Duration;
 /// fills, and the kernel counts what it drops.
 const QUEUE: usize = 8192;
 
+/// How long more events may come while some wait for their commit anyway. Who
+/// finds the receiver of a queue asleep has to wake it, and on a busy processor
+/// that costs as much as a record does.
+const GATHER_US: u64 = 1_000;
+
+/// Records in a commit from which on the next is likely to be as large. What
+/// follows a burst is smaller and gives the memory back.
+const MANY: usize = 64;
+
 /// Time between two looks whether a witness has answered, in microseconds.
 const WITNESS_LOOK_US: u64 = 100_000;
 
@@ -142,7 +151,17 @@ impl Appender {
                 }
             }
             self.tend()?;
+            self.gather();
         }
+    }
+
+    /// Leaves events in the queue for a moment, but none beyond its commit.
+    fn gather(&self) {
+        let Some(commit_us) = self.writer.commit_deadline_us() else {
+            return;
+        };
+        let left_us = commit_us.saturating_sub(clock::boot_us());
+        std::thread::sleep(Duration::from_micros(left_us.min(GATHER_US)));
     }
 
     /// Appends an entry, and those that are there behind it as long as they
@@ -219,6 +238,9 @@ impl Appender {
     fn commit(&mut self) -> Result<(), WriteError> {
         let acknowledged = self.writer.commit()?;
         self.deliver(&acknowledged);
+        if acknowledged.len() >= MANY {
+            self.writer.reuse(acknowledged);
+        }
         self.upkeep()
     }
 

@@ -14,6 +14,7 @@ use crate::fragments::Fragments;
 use crate::frame::Frame;
 use crate::key::FlowKey;
 use crate::names::NameBook;
+use crate::orientation::Orientation;
 use crate::packet::{Direction, Moment, Packet, Parts};
 use crate::tunnel::{Inner, MAX_DEPTH, Tunnels};
 use crate::view::{Bounds, End, FlowView, Phase, Protocol};
@@ -90,29 +91,44 @@ impl FlowTable {
 
     /// Counts one packet, and reports what it makes due.
     pub fn packet(&mut self, packet: &Packet<'_>, sink: &mut dyn FlowSink) {
-        let whole = Parts {
-            frames: 1,
-            ..Parts::default()
-        };
-        self.packet_in_parts(packet, whole, sink);
+        self.packet_in_parts(packet, Parts::whole(), sink);
     }
 
     /// Counts one packet that the interface gets in several frames, or that is cut
     /// into segments later.
     pub fn packet_in_parts(&mut self, packet: &Packet<'_>, parts: Parts, sink: &mut dyn FlowSink) {
+        let packet = packet.at_least_captured();
+        self.parsed(&packet, Frame::parse(&packet), parts, sink);
+    }
+
+    /// Counts one packet of a capture that does not say which way it went, which
+    /// `orientation` tells in place of the packet.
+    pub fn oriented(
+        &mut self,
+        packet: &Packet<'_>,
+        orientation: &mut Orientation,
+        sink: &mut dyn FlowSink,
+    ) {
+        let mut packet = packet.at_least_captured();
+        let frame = Frame::parse(&packet);
+        packet.direction = orientation.of(&frame, packet.bytes);
+        self.parsed(&packet, frame, Parts::whole(), sink);
+    }
+
+    fn parsed(
+        &mut self,
+        packet: &Packet<'_>,
+        mut frame: Frame<'_>,
+        parts: Parts,
+        sink: &mut dyn FlowSink,
+    ) {
         let Parts {
             frames, wire_bytes, ..
         } = parts;
         let Packet { at, direction, .. } = *packet;
-        let captured = u32::try_from(packet.bytes.len()).unwrap_or(u32::MAX);
-        let packet = Packet {
-            wire_len: packet.wire_len.max(captured),
-            ..*packet
-        };
         let wire_bytes = wire_bytes.max(u64::from(packet.wire_len));
         self.totals.count(direction, frames, wire_bytes);
-        let mut frame = Frame::parse(&packet);
-        if self.config.check_source_mac && self.is_foreign_mac(&packet) {
+        if self.config.check_source_mac && self.is_foreign_mac(packet) {
             frame.findings.insert(Finding::SpoofedMac);
         }
         let carried = Carried {

@@ -2,8 +2,8 @@
 
 use crate::support::frames;
 use sandtrace_wire::{
-    Bounds, DnsTransaction, FlowConfig, FlowSink, FlowTable, FlowView, HttpFacts, Initiator,
-    Moment, Orientation, Packet, Phase, Protocol, TcpState,
+    Bounds, Direction, DnsTransaction, FlowConfig, FlowSink, FlowTable, FlowView, HttpFacts,
+    Initiator, Moment, Orientation, Packet, Phase, Protocol, TcpState,
 };
 use std::net::IpAddr;
 use std::path::Path;
@@ -111,12 +111,12 @@ pub(super) fn replay(capture: &Path) -> Ours {
         table.tick(now, &mut ours);
         let packet = Packet {
             at: now,
-            direction: orientation.direction(&frame.bytes, frame.wire_len),
+            direction: Direction::FromSandbox,
             bytes: &frame.bytes,
             wire_len: frame.wire_len,
             vlan: None,
         };
-        table.packet(&packet, &mut ours);
+        table.oriented(&packet, &mut orientation, &mut ours);
     }
     table.finish(now, &mut ours);
     ours
