@@ -300,6 +300,7 @@ impl Settings {
             ],
             disks: Vec::new(),
             labels: BTreeMap::from([("capture_file".to_owned(), self.name.clone())]),
+            passed_before: Vec::new(),
             provider: "replay".to_owned(),
             taps: Vec::new(),
             template: None,

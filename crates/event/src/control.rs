@@ -54,6 +54,25 @@ pub struct TapIdentity {
     pub netns: Option<String>,
 }
 
+/// What had crossed an interface when its capture began, by its own counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passed {
+    /// Bytes that it had sent to a sandbox.
+    pub bytes_received: Count,
+    /// Bytes that it had taken from a sandbox.
+    pub bytes_sent: Count,
+    /// The interface.
+    pub interface: String,
+    /// Nobody else held the interface before, as far as the kernel tells: what
+    /// passed was this sandbox's, and is a `capture_gap`.
+    pub own: bool,
+    /// Frames that it had sent to a sandbox.
+    pub packets_received: Count,
+    /// Frames that it had taken from a sandbox.
+    pub packets_sent: Count,
+}
+
 /// A disk of the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +114,9 @@ pub struct SandboxAttached {
     /// Names that its provider gives it beside its id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Interfaces that frames had crossed before their capture began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_before: Vec<Passed>,
     /// Adapter that found it: `firecracker`, `e2b`, `daytona`,
     /// `cloud-hypervisor`, `qemu`, `libkrun`, `manual`; `replay` for a capture file.
     pub provider: String,
@@ -199,6 +221,8 @@ pub enum GapCause {
     RingDrop,
     /// The interface's own counters and the sum of all flows differ.
     CounterMismatch,
+    /// The sandbox's frames crossed the interface before its capture began.
+    BeforeCapture,
     /// The interface vanished while it was watched.
     InterfaceGone,
     /// A disk or directory could not be read.

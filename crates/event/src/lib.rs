@@ -20,8 +20,8 @@ mod verdict;
 
 pub use control::{
     BackendInForce, CaptureGap, Coverage, DetachReason, DiskIdentity, EvidenceFile, GapCause,
-    GapUnit, Layer, PolicyChange, Reconciliation, RunState, SandboxAttached, SandboxDetached,
-    SandboxState, TapIdentity, VmmIdentity,
+    GapUnit, Layer, Passed, PolicyChange, Reconciliation, RunState, SandboxAttached,
+    SandboxDetached, SandboxState, TapIdentity, VmmIdentity,
 };
 pub use digest::{Digest, ParseDigestError};
 pub use filesystem::{

@@ -73,6 +73,7 @@ fn assemble(sighting: &Sighting, claims: Claims, seen: Seen) -> Target {
         overlay: None,
         coverage,
         netns_path: seen.netns_path,
+        passed_before: Vec::new(),
     }
 }
 

@@ -10,11 +10,14 @@ const COVERAGE: usize = 16 << 10;
 const DISKS: usize = 14 << 10;
 const TAPS: usize = 14 << 10;
 const LABELS: usize = 8 << 10;
+/// For what had crossed interfaces before.
+const PASSED: usize = 4 << 10;
 
 /// Leaves out what is too much, and says of each list how much that was.
 pub(crate) fn fit(attached: &mut SandboxAttached) {
     let disks = cut(&mut attached.disks, DISKS);
     let taps = cut(&mut attached.taps, TAPS);
+    let passed = cut(&mut attached.passed_before, PASSED);
     let coverage = cut(&mut attached.coverage, COVERAGE);
     let mut labels: Vec<_> = std::mem::take(&mut attached.labels).into_iter().collect();
     let left_out = cut(&mut labels, LABELS);
@@ -27,6 +30,8 @@ pub(crate) fn fit(attached: &mut SandboxAttached) {
     };
     say(Layer::Filesystem, disks, "more disks are not listed here");
     say(Layer::Network, taps, "more interfaces are not listed here");
+    let what = "more interfaces that frames had crossed before are not listed here";
+    say(Layer::Network, passed, what);
     say(Layer::Network, left_out, "more labels are not listed here");
     let what = "more things that cannot be seen are not listed here";
     say(Layer::Network, coverage, what);
@@ -52,7 +57,7 @@ fn cut<T: Serialize>(list: &mut Vec<T>, bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sandtrace_event::{Count, DiskIdentity, TapIdentity};
+    use sandtrace_event::{Count, DiskIdentity, Passed, TapIdentity};
 
     fn attached(lines: u32) -> SandboxAttached {
         let line = |number| Coverage {
@@ -80,10 +85,23 @@ mod tests {
             labels: (0..lines)
                 .map(|number| (number.to_string(), "l".repeat(256)))
                 .collect(),
+            passed_before: (0..lines).map(|_| passed()).collect(),
             provider: "firecracker".to_owned(),
             taps: (0..lines).map(tap).collect(),
             template: None,
             vmm: None,
+        }
+    }
+
+    fn passed() -> Passed {
+        let most = Count(u64::MAX);
+        Passed {
+            bytes_received: most,
+            bytes_sent: most,
+            interface: "tap0".to_owned(),
+            own: false,
+            packets_received: most,
+            packets_sent: most,
         }
     }
 
@@ -95,7 +113,7 @@ mod tests {
         assert!(json.len() < 60_000, "{}", json.len());
         assert!(json.contains("256 more disks"), "{json}");
         let said = attached.coverage.last().unwrap();
-        let listed = attached.coverage.len() - 4;
+        let listed = attached.coverage.len() - 5;
         let rest = 256 - listed;
         assert!(listed > 5, "{listed}");
         assert!(said.missing.starts_with(&format!("{rest} more things")));

@@ -97,6 +97,7 @@ fn bare() -> Target {
         overlay: None,
         coverage: Vec::new(),
         netns_path: None,
+        passed_before: Vec::new(),
     }
 }
 
@@ -125,6 +126,7 @@ fn from_process(proc: &ProcRoot, pid: u32, spec: &ManualSpec) -> Result<Target, 
         disks: seen.disks,
         coverage: seen.coverage,
         netns_path: seen.netns_path,
+        passed_before: Vec::new(),
         ..bare()
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::fit::fit;
 use sandtrace_event::{
-    Coverage, DiskIdentity, EvidenceTier, SandboxAttached, TapIdentity, VmmIdentity,
+    Coverage, DiskIdentity, EvidenceTier, Passed, SandboxAttached, TapIdentity, VmmIdentity,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -98,6 +98,9 @@ pub struct Target {
     pub disks: Vec<Disk>,
     /// Upper dir of its overlay.
     pub overlay: Option<Disk>,
+    /// What had crossed its interfaces when their capture began: for whoever
+    /// captures to fill in.
+    pub passed_before: Vec<Passed>,
     /// What cannot be seen of it, and why.
     pub coverage: Vec<Coverage>,
     /// Where to enter its network namespace; `None` where that is our own.
@@ -162,6 +165,7 @@ impl Target {
             coverage: self.coverage.clone(),
             disks: disks.map(|disk| disk.identity.clone()).collect(),
             labels: self.labels.clone(),
+            passed_before: self.passed_before.clone(),
             provider: self.provider.as_str().to_owned(),
             taps: self.taps.clone(),
             template: self.template.clone(),

@@ -36,6 +36,14 @@ const NAME: u16 = 3;
 const LINK: u16 = 5;
 const LINK_NAMESPACE: u16 = 37;
 
+/// `IFLA_LINKINFO`, in it `IFLA_INFO_KIND` and `IFLA_INFO_DATA`, in that of a tap
+/// `IFLA_TUN_PERSIST`; `IFLA_CARRIER_UP_COUNT`.
+const LINK_INFO: u16 = 18;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const PERSIST: u16 = 6;
+const CARRIER_UPS: u16 = 47;
+
 /// `RTM_NEWNSID`, `RTM_GETNSID`, `NETNSA_NSID` and `NETNSA_FD` of
 /// linux/net_namespace.h.
 const NEW_ID: u16 = 88;
@@ -73,6 +81,34 @@ pub fn links() -> io::Result<Vec<Link>> {
             }
         }
     }
+}
+
+/// Whether the interface with this index is a tap that nobody held before the
+/// one who holds it: it was made by them or for them. Its carrier is there while
+/// it is held, and the kernel counts how often that came; for whoever made a tap
+/// that lasts (ip-tuntap(8)) it was there from the start.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn is_held_first(index: u32) -> io::Result<bool> {
+    let mut request = [0; INFO];
+    request[4..8].copy_from_slice(&index.to_ne_bytes());
+    let socket = netlink::open(None, 0)?;
+    netlink::request(&socket, GET_LINK, netlink::REQUEST, &request)?;
+    let answer = answer(&socket)?;
+    let body = messages(&answer).find_map(|(kind, body)| (kind == NEW_LINK).then_some(body));
+    Ok(body.is_some_and(|body| held_first(body).unwrap_or(false)))
+}
+
+fn held_first(body: &[u8]) -> Option<bool> {
+    let one = |of, wanted| attributes(of).find_map(|(kind, it)| (kind == wanted).then_some(it));
+    let all = body.get(INFO..)?;
+    let info = one(all, LINK_INFO)?;
+    if one(info, INFO_KIND)? != b"tun\0" {
+        return Some(false);
+    }
+    let lasts = one(one(info, INFO_DATA)?, PERSIST)? != [0];
+    Some(!lasts || u32_at(one(all, CARRIER_UPS)?, 0)? <= 1)
 }
 
 /// What the calling thread's network namespace calls the one that `namespace`

@@ -1,5 +1,6 @@
 //! One sandbox's interface: ring, flow table, counters.
 
+use super::before;
 use super::clocks::now;
 use super::convert::{Reporter, timestamp};
 use super::counted::Counted;
@@ -9,7 +10,7 @@ use super::reconcile::{Around, Missing, Standing, reconcile};
 use super::source::{Backend, BackendChosen, Source};
 use crate::Observer;
 use sandtrace_event::{
-    CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Reconciliation,
+    CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Passed, Reconciliation,
     Timestamp,
 };
 use sandtrace_sys::addresses::addresses;
@@ -133,6 +134,9 @@ pub struct NetworkCollector {
     /// It is gone, whoever has its name now.
     gone: bool,
     at_attach: Around,
+    /// What had crossed it by then.
+    pub(super) passed: Option<Passed>,
+    pub(super) began: Timestamp,
     /// Of the moment when it was stopped.
     at_stop: Option<Around>,
     drops: u64,
@@ -171,6 +175,7 @@ impl NetworkCollector {
         let (Some(before), Some(after)) = (before, after) else {
             return Err(NetworkError::Vanished(target.interface));
         };
+        let passed = before::passed(&target, index, before);
         let evidence = match target.evidence.clone() {
             Some(config) => {
                 let directory = config.directory.clone();
@@ -194,6 +199,8 @@ impl NetworkCollector {
             index,
             gone: false,
             at_attach: Around { before, after },
+            passed,
+            began: timestamp(now),
             at_stop: None,
             drops: 0,
             standing: Standing::default(),
@@ -371,6 +378,10 @@ impl NetworkCollector {
     #[must_use]
     pub fn interface(&self) -> &str {
         &self.target.interface
+    }
+
+    pub(super) fn tier(&self) -> EvidenceTier {
+        self.target.tier
     }
 
     /// Hears nothing any more, and reads the counters of this moment: the

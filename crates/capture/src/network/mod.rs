@@ -1,5 +1,6 @@
 //! Connections on a sandbox's interface, or in a capture file.
 
+mod before;
 mod clocks;
 mod collector;
 mod convert;

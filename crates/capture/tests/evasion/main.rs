@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod alike;
 #[cfg(test)]
+mod before;
+#[cfg(test)]
 mod bulk;
 #[cfg(test)]
 mod fits;

@@ -4,7 +4,7 @@ use crate::alike::alike;
 use sandtrace_capture::Observer;
 use sandtrace_capture::network::{Backend, EvidenceConfig, NetworkCollector, NetworkTarget};
 use sandtrace_event::{
-    DnsQuery, EvidenceTier, Flow, FlowPhase, IngressFlow, Limits, Observation, Payload,
+    DnsQuery, EvidenceTier, Flow, FlowPhase, IngressFlow, Limits, Observation, Passed, Payload,
     Reconciliation,
 };
 use sandtrace_sys::netns;
@@ -91,6 +91,18 @@ impl Ground {
     /// One with offloads: a header goes before each frame.
     pub(crate) fn add_offloading_tap(&mut self, name: &str) {
         self.add(name, Tap::open_with_offloads);
+    }
+
+    /// One that is there whether anybody holds it or not.
+    pub(crate) fn add_lasting_tap(&mut self, name: &str) {
+        self.ip(&["tuntap", "add", name, "mode", "tap"]);
+        self.add_tap(name);
+    }
+
+    /// The far end of a tap is let go, and held by the next one.
+    pub(crate) fn hold_again(&mut self, tap: usize) {
+        let name = self.taps.remove(tap).name().to_owned();
+        self.add_tap(&name);
     }
 
     fn add(&mut self, name: &str, open: fn(&str) -> std::io::Result<Tap>) {
@@ -234,6 +246,16 @@ impl Watched {
     pub(crate) fn payloads(&self) -> impl Iterator<Item = &[Payload]> {
         let watches = [&self.ring].into_iter().chain(&self.programs);
         watches.map(|watch| watch.seen.payloads())
+    }
+
+    /// What had passed before, and what both report of it.
+    pub(crate) fn report_passed(&self) -> [(Option<Passed>, Vec<Payload>); 2] {
+        let report = |watch: &Watch| {
+            let mut seen = Seen::default();
+            watch.collector.report_passed(&mut seen);
+            (watch.collector.passed().cloned(), seen.payloads)
+        };
+        [&self.ring, self.programs.as_ref().unwrap()].map(report)
     }
 
     /// Ends the watch where the interface has counted what nobody could capture.

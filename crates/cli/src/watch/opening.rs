@@ -39,6 +39,11 @@ pub(crate) enum Opening {
 }
 
 impl Opening {
+    /// Whether no earlier session or trail is known that may have seen more.
+    pub(crate) fn is_first(&self) -> bool {
+        matches!(self, Self::Start { previous: None })
+    }
+
     /// The record, from what a new trail would say.
     pub(crate) fn record(self, start: TrailStart) -> Payload {
         match self {

@@ -86,8 +86,12 @@ impl Session {
         let started = now();
         let mut start = start::trail_start(settings, &network);
         syscalls.declare(&mut start);
+        let is_first = opening.is_first();
         first.observe(control(started, opening.record(start)));
-        first.observe(control(started, settings.target.attached().into()));
+        let mut target = settings.target.clone();
+        target.passed_before = start::passed_before(&network);
+        first.observe(control(started, target.attached().into()));
+        start::report_passed(&network, is_first, &mut first);
         let syscalls = syscalls.start(settings, judge(()));
         let (baselines, taken) = pipe().or_exit(Exit::Internal)?;
         let files = start::file_sources(settings)

@@ -1,12 +1,13 @@
 //! What a session begins with: its collectors and its first two records.
 
 use super::files::FileSource;
+use super::judge::Judge;
 use super::settings::Settings;
 use crate::exit::{Exit, Failure};
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper, mounts_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
-use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, TapIdentity, TrailStart};
+use sandtrace_event::{BackendInForce, Coverage, Digest, Layer, Passed, TapIdentity, TrailStart};
 use sandtrace_provider::{Disk, DiskFormat, Target};
 use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netns::NetnsError;
@@ -64,6 +65,20 @@ pub(super) fn network_failure(error: NetworkError) -> Failure {
     Failure {
         exit,
         error: error.into(),
+    }
+}
+
+/// What had crossed these interfaces before.
+pub(super) fn passed_before(networks: &[NetworkCollector]) -> Vec<Passed> {
+    let passed = networks.iter().filter_map(NetworkCollector::passed);
+    passed.cloned().collect()
+}
+
+/// Reports what was the sandbox's own of that as a gap, unless an earlier session
+/// may have recorded it.
+pub(super) fn report_passed(networks: &[NetworkCollector], is_first: bool, judge: &mut Judge) {
+    for network in networks.iter().filter(|_| is_first) {
+        network.report_passed(judge);
     }
 }
 

@@ -15,6 +15,7 @@ mod attacks;
 mod backends;
 mod bad_files;
 mod bad_sandboxes;
+mod before;
 mod capturing;
 mod demo;
 mod disks;

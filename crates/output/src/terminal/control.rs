@@ -3,7 +3,7 @@
 use super::columns::Columns;
 use super::summary;
 use sandtrace_event::{
-    CaptureGap, Coverage, DetachReason, EndReason, EvidenceFile, GapCause, GapUnit, Layer,
+    CaptureGap, Coverage, DetachReason, EndReason, EvidenceFile, GapCause, GapUnit, Layer, Passed,
     PolicyChange, RunState, SandboxAttached, SandboxDetached, SandboxState, TapIdentity, TrailEnd,
     TrailStart,
 };
@@ -33,6 +33,9 @@ pub(super) fn attached(attached: &SandboxAttached, sandbox_id: &str) -> Columns 
         .remark(&vmm.unwrap_or_default());
     for tap in attached.taps.iter().take(4) {
         columns = columns.remark(&place(tap));
+    }
+    for passed in attached.passed_before.iter().take(4) {
+        columns = columns.remark(&before(passed));
     }
     for disk in attached.disks.iter().take(4) {
         columns = columns.remark(&format!("{} {}", disk.kind, disk.path));
@@ -86,6 +89,7 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
     let cause = match gap.cause {
         GapCause::RingDrop => "ring full",
         GapCause::CounterMismatch => "counters differ",
+        GapCause::BeforeCapture => "before the capture began",
         GapCause::InterfaceGone => "interface gone",
         GapCause::DiskUnreadable => "disk unreadable",
         GapCause::ScanBound => "over the bound of one scan",
@@ -151,6 +155,13 @@ fn place(tap: &TapIdentity) -> String {
         Some(netns) => format!("{} in {netns}", tap.interface),
         None => tap.interface.clone(),
     }
+}
+
+fn before(passed: &Passed) -> String {
+    format!(
+        "{} had taken {} frames and sent {} before",
+        passed.interface, passed.packets_sent, passed.packets_received
+    )
 }
 
 fn missing(coverage: &Coverage) -> String {

@@ -174,6 +174,8 @@ impl Following {
         }
         let taps = &mut self.settings.target.taps;
         taps.retain(|tap| !lost.contains(&tap.interface));
+        let passed = &mut self.settings.target.passed_before;
+        passed.retain(|passed| !lost.contains(&passed.interface));
         self.restless_until = at + RESTLESS.0;
         // Another one of the same name is no other outline.
         self.outline = Outline::default();
@@ -227,7 +229,9 @@ impl Following {
         let attached = self.settings.target.attached();
         if attached != self.recorded {
             let record = control(now(), attached.clone().into());
-            self.judge(false).observe(record);
+            let mut judge = self.judge(false);
+            judge.observe(record);
+            start::report_passed(&addition.networks, true, &mut judge);
             self.recorded = attached;
         }
         Some(addition).filter(|it| !it.networks.is_empty() || !it.disks.is_empty())
@@ -284,6 +288,8 @@ impl Following {
             let numbering = Numbering::apart(later);
             match start::attach_network(&self.settings, &tap, numbering) {
                 Ok(network) => {
+                    let passed = &mut self.settings.target.passed_before;
+                    passed.extend(network.passed().cloned());
                     networks.push(network);
                     self.settings.target.taps.push(tap);
                 }

@@ -143,8 +143,11 @@ impl Sandbox {
         let at = now();
         let mut start = start::trail_start(&settings, &network);
         syscalls.declare(&mut start);
+        let is_first = opening.is_first();
         first.observe(control(at, opening.record(start)));
+        settings.target.passed_before = start::passed_before(&network);
         first.observe(control(at, settings.target.attached().into()));
+        start::report_passed(&network, is_first, &mut first);
         let calls = syscalls.collector(&settings);
         let calls = calls.map(|calls| VmmCalls::new(calls, judge(false), Arc::clone(&load)));
         let identity = settings.target.vmm.clone();
