@@ -18,6 +18,11 @@ impl Clocks {
         }
     }
 
+    /// When they were read, in microseconds of `CLOCK_BOOTTIME`.
+    pub(super) const fn read_us(self) -> u64 {
+        self.boot_us
+    }
+
     /// Something that happened at this wall time, a moment ago.
     pub(super) fn at_wall(self, wall_ns: u64) -> Moment {
         let ago_us = self.wall_ns.saturating_sub(wall_ns) / 1000;

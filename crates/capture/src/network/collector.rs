@@ -5,6 +5,7 @@ use super::clocks::now;
 use super::convert::{Reporter, timestamp};
 use super::counted::Counted;
 use super::evidence::{Evidence, EvidenceConfig};
+use super::hosts::Hosts;
 use super::hub::NetworkHub;
 use super::reconcile::{Around, Missing, Standing, reconcile};
 use super::source::{Backend, BackendChosen, Source};
@@ -13,14 +14,13 @@ use sandtrace_event::{
     CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Passed, Reconciliation,
     Timestamp,
 };
-use sandtrace_sys::addresses::addresses;
 use sandtrace_sys::bpf::BpfFramesError;
+use sandtrace_sys::clock;
 use sandtrace_sys::netdev::{self, Counters, NetDev};
 use sandtrace_sys::netns::{self, NetnsError};
 use sandtrace_sys::ring::{RingConfig, RingError};
 use sandtrace_wire::{FlowConfig, FlowSink, FlowTable, Totals};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,18 +98,6 @@ pub enum NetworkError {
     Vanished(String),
 }
 
-/// The addresses of the host, where the interface is and where this program
-/// runs. Loopback is not among them: what a sandbox sends there is its own. An
-/// address that cannot be read is told by its range, where that is private.
-fn host_addresses(near: io::Result<Vec<IpAddr>>) -> Vec<IpAddr> {
-    let mut all = near.unwrap_or_default();
-    all.extend(addresses().unwrap_or_default());
-    all.retain(|ip| !ip.is_loopback());
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
 /// Whether the interface is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -127,6 +115,7 @@ pub struct NetworkCollector {
     source: Source,
     chosen: BackendChosen,
     flows: FlowTable,
+    hosts: Hosts,
     evidence: Option<Evidence>,
     netdev: NetDev,
     /// Of the interface; another one may get its name.
@@ -163,9 +152,9 @@ impl NetworkCollector {
         let netns = target.netns.as_deref();
         let look = || {
             let index = netdev::index(&target.interface);
-            (NetDev::open(), index, addresses())
+            (NetDev::open(), index)
         };
-        let (netdev, index, near) = netns::within(netns, look)?;
+        let (netdev, index) = netns::within(netns, look)?;
         let mut netdev = netdev.map_err(failed)?;
         let index = index.ok().flatten();
         let mut count = || netdev.read(&target.interface).map_err(failed);
@@ -185,13 +174,13 @@ impl NetworkCollector {
             None => None,
         };
         let now = now();
-        let mut flows = target.flows.clone();
-        flows.host_addresses.extend(host_addresses(near));
+        let hosts = Hosts::near(netns);
         let shared = target.flows.numbering.shares_trail();
-        Ok(Self {
+        let mut collector = Self {
             evidence,
             interface: shared.then(|| target.interface.clone()),
-            flows: FlowTable::new(flows),
+            flows: FlowTable::new(target.flows.clone()),
+            hosts,
             target,
             source,
             chosen,
@@ -208,7 +197,17 @@ impl NetworkCollector {
             full_until_us: 0,
             last_check: timestamp(now),
             counted: Totals::default(),
-        })
+        };
+        collector.look_at_hosts(now.mono_us);
+        Ok(collector)
+    }
+
+    /// Before frames are taken in: a finding goes by what was the host's then.
+    pub(super) fn look_at_hosts(&mut self, now_us: u64) {
+        if let Some(mut addresses) = self.hosts.changed(now_us) {
+            addresses.extend(&self.target.flows.host_addresses);
+            self.flows.set_host_addresses(addresses);
+        }
     }
 
     /// What captures it, and why that.
@@ -219,6 +218,7 @@ impl NetworkCollector {
 
     /// Reads what the kernel has handed over. Answers how many frames.
     pub fn read(&mut self, observer: &mut dyn Observer) -> usize {
+        self.look_at_hosts(clock::boot_us());
         let tier = self.target.tier;
         let mut reporter = Reporter::patient(observer, tier, self.interface.as_deref());
         let evidence = self.evidence.as_mut();
@@ -234,6 +234,7 @@ impl NetworkCollector {
     pub fn tick(&mut self, observer: &mut dyn Observer) -> (u64, Attached) {
         let now = now();
         let tier = self.target.tier;
+        self.look_at_hosts(now.mono_us);
         if now.mono_us >= self.next_check_us {
             self.take_sums(observer);
         }

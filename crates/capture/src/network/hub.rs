@@ -157,6 +157,7 @@ impl NetworkCollector {
 
     /// Takes in a frame.
     pub fn hear(&mut self, heard: &Heard<'_>, observer: &mut dyn Observer) {
+        self.look_at_hosts(heard.clocks.read_us());
         self.with_shared(observer, |counted, flows, sink| {
             counted.hear(heard.frame, heard.clocks, flows, sink);
             Ok(())

@@ -10,6 +10,7 @@ mod extract;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod hosts;
 mod hub;
 mod pcapng;
 mod reconcile;

@@ -261,6 +261,31 @@ fn conversations_with_the_host_itself_are_told() {
     assert_eq!(seen.to_port(1003).findings, ["private_address"]);
 }
 
+#[test]
+fn an_address_that_the_host_gets_and_loses_while_it_watches_is_known() {
+    const LATER: [u8; 4] = [203, 0, 113, 9];
+    let Some(ground) = Ground::new("later") else {
+        return;
+    };
+    let mut watched = ground.watch();
+    let mut send = |port| {
+        ground.send(&datagram(LATER, (1, port), b"whose is it?"));
+        watched.drain();
+        // Addresses are looked at once a second.
+        std::thread::sleep(Duration::from_millis(1100));
+    };
+    send(1001);
+    ground.ip(&["addr", "add", "203.0.113.9/32", "dev", "tap0"]);
+    send(1002);
+    send(1003);
+    ground.ip(&["addr", "del", "203.0.113.9/32", "dev", "tap0"]);
+    send(1004);
+    let seen = watched.finish();
+    let told = [1001, 1002, 1003, 1004].map(|port| !seen.to_port(port).findings.is_empty());
+    assert_eq!(told, [false, true, true, false]);
+    assert_eq!(seen.to_port(1002).findings, ["host_address"]);
+}
+
 /// The kernel drops a frame that ends within its tag before anybody can
 /// capture it, and the interface has counted it.
 #[test]

@@ -184,7 +184,7 @@ impl Ground {
         netns::path_of(&self.name)
     }
 
-    fn ip(&self, arguments: &[&str]) {
+    pub(crate) fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", self.name.as_str()], arguments].concat());
     }
 }

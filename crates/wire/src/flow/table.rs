@@ -18,6 +18,7 @@ use crate::orientation::Orientation;
 use crate::packet::{Direction, Moment, Packet, Parts};
 use crate::tunnel::{Inner, MAX_DEPTH, Tunnels};
 use crate::view::{Bounds, End, FlowView, Phase, Protocol};
+use std::net::IpAddr;
 
 /// Where a table reports to.
 pub trait FlowSink {
@@ -87,6 +88,11 @@ impl FlowTable {
             mac: None,
             config,
         }
+    }
+
+    /// The host's addresses from now on, for conversations that begin.
+    pub fn set_host_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.config.host_addresses = addresses;
     }
 
     /// Counts one packet, and reports what it makes due.
