@@ -102,6 +102,7 @@ pub struct PacketRing {
     socket: OwnedFd,
     config: RingConfig,
     next_block: u32,
+    heard_until_ns: u64,
 }
 
 impl PacketRing {
@@ -166,6 +167,7 @@ impl PacketRing {
             socket,
             config,
             next_block: 0,
+            heard_until_ns: 0,
         })
     }
 
@@ -177,11 +179,26 @@ impl PacketRing {
         }
         let start = self.block();
         self.next_block = (self.next_block + 1) % self.config.blocks;
-        Some(Block {
+        let block = Block {
             start,
             size: self.config.block_size as usize,
             ring: PhantomData,
-        })
+        };
+        self.heard_until_ns = block.ends_ns();
+        Some(block)
+    }
+
+    /// When the last frame of the latest block was seen, in nanoseconds since the
+    /// Unix epoch; 0 before the first.
+    #[must_use]
+    pub const fn heard_until_ns(&self) -> u64 {
+        self.heard_until_ns
+    }
+
+    /// How long a block takes frames in at most, in microseconds.
+    #[must_use]
+    pub fn retires_after_us(&self) -> u64 {
+        u64::from(self.config.retire_ms) * 1000
     }
 
     /// Whether a block of frames waits to be read.
@@ -260,6 +277,15 @@ pub struct Block<'ring> {
 }
 
 impl Block<'_> {
+    /// When its last frame was seen.
+    fn ends_ns(&self) -> u64 {
+        // SAFETY: the kernel released this block to us, so nobody writes to its header; it is
+        // plain old data.
+        let last = unsafe { header_of(self.start).read() }.ts_last_pkt;
+        // TPACKET_V3 writes nanoseconds there (`union` in linux/if_packet.h).
+        u64::from(last.ts_sec) * 1_000_000_000 + u64::from(last.ts_usec)
+    }
+
     /// The frames in the order in which the interface saw them.
     #[must_use]
     pub fn packets(&self) -> Packets<'_> {

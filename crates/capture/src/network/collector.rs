@@ -7,8 +7,9 @@ use super::counted::Counted;
 use super::evidence::{Evidence, EvidenceConfig};
 use super::hosts::Hosts;
 use super::hub::NetworkHub;
-use super::reconcile::{Around, Missing, Standing, reconcile};
+use super::reconcile::{Around, reconcile};
 use super::source::{Backend, BackendChosen, Source};
+use super::standing::{Look, Missing, Standing};
 use crate::Observer;
 use sandtrace_event::{
     CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Passed, Reconciliation,
@@ -32,6 +33,10 @@ const CHECK_INTERVAL_US: u64 = 1_000_000;
 /// interface: of a thousand sandboxes most are idle, and each look costs some
 /// microseconds.
 const IDLE_CHECK_INTERVAL_US: u64 = 5_000_000;
+
+/// Counters that cannot be compared for so long, because the reader is far behind,
+/// are not.
+const PUT_OFF_US: u64 = 5_000_000;
 
 /// Reports made between two looks at the frames. A thousand take milliseconds;
 /// a ring that fits a sandbox among many is full in that time.
@@ -278,6 +283,9 @@ impl NetworkCollector {
 
     /// Sums that nobody else reads may have grown without any frame.
     fn check_interval_us(&mut self) -> u64 {
+        if self.standing.to_compare().is_some() {
+            return self.source.settles_after_us();
+        }
         let totals = self.flows.totals();
         let before = std::mem::replace(&mut self.counted, totals);
         let is_still = before == totals && self.standing.is_still();
@@ -336,22 +344,32 @@ impl NetworkCollector {
 
     /// Whether the interface still exists, and whether what it counted is in the flows.
     fn look_at_counters(&mut self, at: Timestamp, observer: &mut dyn Observer) -> Attached {
-        match self.netdev.read(&self.target.interface) {
-            Ok(Some(counters)) if !self.gone => {
-                // What waits in the table for the observer is in its totals all the same.
-                let settled = !self.source.waits();
-                let (totals, look) = (self.flows.totals(), (at.mono_us, counters));
-                let lost = self.drops;
-                let missing = self
-                    .standing
-                    .look(look, self.at_attach, totals, lost, settled);
-                if let Some(missing) = missing {
-                    self.report_missing(at, missing, observer);
-                }
+        if self.standing.to_compare().is_none() {
+            match self.netdev.read(&self.target.interface) {
+                Ok(Some(counters)) if !self.gone => self.standing.open(Look {
+                    at_us: at.mono_us,
+                    wall_ns: at.wall.0,
+                    counters,
+                }),
+                Ok(None) => self.gone = true,
+                // A counter that cannot be read now shows at the end, when it must be.
+                Ok(Some(_)) | Err(_) => {}
             }
-            Ok(None) => self.gone = true,
-            // A counter that cannot be read now shows at the end, when it must be.
-            Ok(Some(_)) | Err(_) => {}
+        }
+        let Some(look) = self.standing.to_compare() else {
+            return self.attached();
+        };
+        let age_us = at.mono_us.saturating_sub(look.at_us);
+        let is_still = self.standing.is_still() && !self.source.waits();
+        if is_still || self.source.has_settled(&look, age_us) {
+            // What waits in the table for the observer is in its totals all the same.
+            let (attach, totals) = (self.at_attach, self.flows.totals());
+            let missing = self.standing.compare(attach, totals, self.drops);
+            if let Some(missing) = missing {
+                self.report_missing(at, missing, observer);
+            }
+        } else if age_us > PUT_OFF_US {
+            self.standing.put_off();
         }
         self.attached()
     }

@@ -16,6 +16,7 @@ mod pcapng;
 mod reconcile;
 mod replay;
 mod source;
+mod standing;
 
 pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
 pub use evidence::EvidenceConfig;

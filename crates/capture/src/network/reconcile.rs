@@ -3,7 +3,6 @@
 use sandtrace_event::{Count, Reconciliation};
 use sandtrace_sys::netdev::Counters;
 use sandtrace_wire::Totals;
-use std::collections::VecDeque;
 
 /// Two readings of the counters around one moment: what the flows saw by
 /// then lies between them, and equals both where the interface was quiet.
@@ -42,82 +41,7 @@ pub(super) fn reconcile(
     }
 }
 
-/// The same comparison while the watch goes on: whatever the interface counted
-/// some seconds ago is in the flows by now, where everything was read. Frames that
-/// came since are in them too and stand for as many that are missing: a loss shows
-/// once it is larger than that, or the interface is quiet for so long.
-#[derive(Debug, Default)]
-pub(super) struct Standing {
-    /// When the counters were read, in microseconds, and what they were.
-    looks: VecDeque<(u64, Counters)>,
-    /// Missing frames that were told.
-    told: u64,
-    /// The counters stood still since that look of some seconds ago.
-    is_still: bool,
-}
-
-/// What the interface counted and no flow has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Missing {
-    /// Frames beyond those that were told before.
-    pub(super) frames: u64,
-    /// All frames, told or not, that the sandbox sent, and that it received.
-    pub(super) sent: u64,
-    pub(super) received: u64,
-}
-
-/// Frames are in the flows after the ring hands them over (milliseconds) or the
-/// programs' sums are looked at (a second), each a little late under load.
-const SETTLED_US: u64 = 3_000_000;
-
-impl Standing {
-    /// Compares what the flows have with the counters of some seconds ago.
-    /// `settled` says that all frames were read; `lost` are those of which it is
-    /// known and told that they were not.
-    pub(super) fn look(
-        &mut self,
-        (now_us, now): (u64, Counters),
-        attach: Around,
-        totals: Totals,
-        lost: u64,
-        settled: bool,
-    ) -> Option<Missing> {
-        self.looks.push_back((now_us, now));
-        let old = |(at_us, _): &(u64, Counters)| now_us.saturating_sub(*at_us) >= SETTLED_US;
-        let mut due = None;
-        while self.looks.front().is_some_and(old) {
-            due = self.looks.pop_front();
-        }
-        self.is_still = due.is_some_and(|(_, then)| then == now);
-        let (_, then) = due.filter(|_| settled)?;
-        let least = difference(then, attach.after);
-        let sent = least.rx_packets.saturating_sub(totals.sent.packets);
-        let received = least.tx_packets.saturating_sub(totals.received.packets);
-        let frames = (sent + received).checked_sub(lost.saturating_add(self.told))?;
-        if frames == 0 {
-            return None;
-        }
-        self.told += frames;
-        Some(Missing {
-            frames,
-            sent,
-            received,
-        })
-    }
-
-    /// Whether the interface counted nothing for some seconds, so that all that
-    /// it counted before was compared.
-    pub(super) const fn is_still(&self) -> bool {
-        self.is_still
-    }
-
-    /// Missing frames that were told.
-    pub(super) const fn told(&self) -> u64 {
-        self.told
-    }
-}
-
-fn difference(later: Counters, earlier: Counters) -> Counters {
+pub(super) fn difference(later: Counters, earlier: Counters) -> Counters {
     Counters {
         rx_bytes: later.rx_bytes.saturating_sub(earlier.rx_bytes),
         rx_packets: later.rx_packets.saturating_sub(earlier.rx_packets),
@@ -182,51 +106,6 @@ mod tests {
     #[test]
     fn frames_the_vmm_never_took_are_no_loss() {
         check(quiet(counters(1010, 2020)), seen(10, 23), true);
-    }
-
-    #[test]
-    fn what_is_missing_is_told_once_while_the_watch_goes_on() {
-        let attach = quiet(counters(1000, 2000));
-        let mut standing = Standing::default();
-        let mut look = |second: u64, rx: u64, seen_sent, lost, settled| {
-            let now = (second * 1_000_000, counters(1000 + rx, 2000));
-            let missing = standing.look(now, attach, seen(seen_sent, 0), lost, settled);
-            missing.map(|missing| (missing.frames, missing.sent))
-        };
-        assert_eq!(look(0, 10, 0, 0, true), None, "they may be on their way");
-        assert_eq!(look(1, 20, 0, 0, true), None);
-        assert_eq!(look(3, 30, 10, 0, true), None, "all of the first look");
-        assert_eq!(look(4, 30, 13, 0, false), None, "not all was read");
-        assert_eq!(look(6, 30, 28, 0, true), Some((2, 2)));
-        assert_eq!(look(9, 40, 28, 0, true), None, "not twice");
-        assert_eq!(
-            look(12, 40, 28, 4, true),
-            Some((6, 12)),
-            "drops are told elsewhere"
-        );
-    }
-
-    #[test]
-    fn an_interface_is_still_once_nothing_is_left_to_compare() {
-        let mut standing = Standing::default();
-        let mut look = |second: u64, rx: u64| {
-            let now = (second * 1_000_000, counters(1000 + rx, 2000));
-            standing.look(now, quiet(counters(1000, 2000)), seen(rx, 0), 0, true);
-            standing.is_still()
-        };
-        let still = [
-            (0, 0),
-            (1, 0),
-            (2, 5),
-            (3, 5),
-            (4, 5),
-            (5, 5),
-            (6, 5),
-            (11, 5),
-        ];
-        let still = still.map(|(second, rx)| look(second, rx));
-        assert_eq!(still, [false, false, false, false, false, true, true, true]);
-        assert!(!look(16, 6), "a frame came in between");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::collector::{NetworkError, NetworkTarget};
 use super::counted::{Counted, Lost};
 use super::evidence::Evidence;
 use super::pcapng::EvidenceFrame;
+use super::standing::Look;
 use sandtrace_sys::bpf::{BpfFrames, BpfFramesConfig, BpfFramesError};
 use sandtrace_sys::ring::{PacketRing, RawPacket, RingConfig};
 use sandtrace_wire::{Direction, FlowConfig, FlowSink, FlowTable, Packet};
@@ -18,6 +19,12 @@ const BLOCKS_AT_ONCE: usize = 32;
 const FRAMES_AT_ONCE: usize = 65_536;
 /// Length of an 802.1Q tag: the kernel strips it from the frame, the interface counted it.
 const VLAN_TAG_BYTES: u32 = 4;
+/// An interface may count a frame, a veth does, before a ring has it, and a timer be late.
+const RING_SETTLES_US: u64 = 40_000;
+/// The same for the programs' sums, which are read right before they are compared.
+const SUMS_SETTLE_US: u64 = 20_000;
+/// The same where many share them, and they are read each second for all.
+const SHARED_SUMS_SETTLE_US: u64 = 3_000_000;
 /// The programs' ring takes frames that say more than a number, and so needs a
 /// quarter of what a ring of all frames does; at least this much.
 const LEAST_FRAMES_RING: u32 = 256 << 10;
@@ -123,6 +130,28 @@ impl Source {
         match self {
             Self::Ring(ring) => ring.waits(),
             Self::Counted(counted) => counted.waits(),
+        }
+    }
+
+    /// How long after a moment all frames from before it can be in the flows.
+    pub(super) fn settles_after_us(&self) -> u64 {
+        match self {
+            // A block that nothing fills is closed by time.
+            Self::Ring(ring) => RING_SETTLES_US + ring.retires_after_us(),
+            Self::Counted(counted) if counted.reader().is_some() => SUMS_SETTLE_US,
+            Self::Counted(_) => SHARED_SUMS_SETTLE_US,
+        }
+    }
+
+    /// Whether they are, `age_us` after the look.
+    pub(super) fn has_settled(&self, look: &Look, age_us: u64) -> bool {
+        match self {
+            // On a busy interface a block is always there to be read.
+            Self::Ring(ring) => {
+                ring.heard_until_ns() >= look.wall_ns + RING_SETTLES_US * 1000
+                    || age_us >= self.settles_after_us() && !ring.waits()
+            }
+            Self::Counted(counted) => age_us >= self.settles_after_us() && !counted.waits(),
         }
     }
 

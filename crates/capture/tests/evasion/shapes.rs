@@ -322,6 +322,42 @@ fn what_nobody_could_capture_is_told_while_the_watch_goes_on() {
     }
 }
 
+/// Frames that come all the time stand for lost ones only for a moment.
+#[test]
+fn what_nobody_could_capture_is_told_while_the_interface_is_busy() {
+    let Some(ground) = Ground::new("busy") else {
+        return;
+    };
+    const LOST: u64 = 400;
+    let mut watched = ground.watch();
+    let runt = [&[2; 12][..], &[0x81, 0, 0]].concat();
+    let frame = datagram(PEER, (1, 1001), b"one of many");
+    let begun = std::time::Instant::now();
+    // A frame a millisecond, without a pause.
+    for number in 0_u64.. {
+        if number < LOST {
+            ground.send(&runt);
+        }
+        ground.send(&frame);
+        watched.read();
+        watched.tick();
+        std::thread::sleep(Duration::from_micros(900));
+        if begun.elapsed() > Duration::from_secs(6) {
+            break;
+        }
+    }
+    for payloads in watched.payloads() {
+        let told: u64 = gaps(payloads).map(|gap| gap.count.0).sum();
+        assert!((LOST - 150..=LOST).contains(&told), "{told}");
+    }
+    for seen in watched.finish_short() {
+        let gaps: Vec<_> = gaps(seen.payloads()).collect();
+        assert_eq!(gaps.iter().map(|gap| gap.count.0).sum::<u64>(), LOST);
+        let causes = gaps.iter().map(|gap| gap.cause);
+        assert!(causes.into_iter().all(|it| it == GapCause::CounterMismatch));
+    }
+}
+
 fn gaps(payloads: &[Payload]) -> impl Iterator<Item = &CaptureGap> {
     payloads.iter().filter_map(|payload| match payload {
         Payload::CaptureGap(gap) => Some(gap),
