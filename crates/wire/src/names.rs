@@ -4,6 +4,7 @@ mod aliases;
 
 use crate::packet::Moment;
 use aliases::Aliases;
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -102,8 +103,14 @@ impl NameBook {
     }
 
     /// A resolver answered that `target` stands for `name`, and gave no address.
-    pub(crate) fn learn_alias(&mut self, target: &str, name: &Arc<str>, accepted: bool) {
-        self.aliases.learn(target, name, accepted);
+    pub(crate) fn learn_alias(
+        &mut self,
+        target: &str,
+        name: &Arc<str>,
+        accepted: bool,
+        at: Moment,
+    ) {
+        self.aliases.learn(target, name, accepted, at);
     }
 
     /// A resolver answered `name` with `address`, which is then also the address
@@ -117,8 +124,8 @@ impl NameBook {
         at: Moment,
     ) {
         self.learn_one(address, name, resolver, accepted, at);
-        for (owner, both) in self.aliases.owners(name, accepted) {
-            self.learn_one(address, &owner, resolver, both, at);
+        for owner in self.aliases.owners(name, accepted, at) {
+            self.learn_one(address, &owner.name, resolver, owner.accepted, at);
         }
     }
 
@@ -141,7 +148,6 @@ impl NameBook {
         let names = self.by_address.entry(address).or_default();
         let before = names.len();
         names.retain(|known| &known.name != name || known.resolver != resolver);
-        let text = |names: &[Answered]| names.iter().map(|it| it.name.len()).sum::<usize>();
         while !names.is_empty()
             && (names.len() >= MAX_NAMES || text(names) + name.len() > MAX_NAMES_TEXT)
         {
@@ -168,6 +174,38 @@ impl NameBook {
         }
     }
 
+    /// The names that DNS gave to an address, and those for which they stand by
+    /// answers that came later.
+    fn answered(&self, peer: IpAddr) -> Cow<'_, [Answered]> {
+        let known = self.by_address.get(&peer).map_or(&[][..], Vec::as_slice);
+        if known.is_empty() || self.aliases.is_empty() {
+            return Cow::Borrowed(known);
+        }
+        let mut all = known.to_vec();
+        for target in known {
+            let owners = self
+                .aliases
+                .owners(&target.name, target.accepted, target.at);
+            for owner in owners {
+                let is_known = |it: &Answered| {
+                    it.name == owner.name
+                        && it.resolver == target.resolver
+                        && it.accepted >= owner.accepted
+                };
+                let fits = all.len() < MAX_NAMES && text(&all) + owner.name.len() <= MAX_NAMES_TEXT;
+                if fits && !all.iter().any(is_known) {
+                    all.push(Answered {
+                        name: owner.name,
+                        resolver: target.resolver,
+                        accepted: owner.accepted,
+                        at: owner.at,
+                    });
+                }
+            }
+        }
+        Cow::Owned(all)
+    }
+
     /// What a client's claim is worth where no address says anything.
     pub(crate) fn claimed(claim: Option<&Claim>) -> Known {
         Self::new(1).evidence(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), claim)
@@ -175,7 +213,7 @@ impl NameBook {
 
     /// All that is known about the name of a peer that the client calls `claim`.
     pub(crate) fn evidence(&self, peer: IpAddr, claim: Option<&Claim>) -> Known {
-        let answered = self.by_address.get(&peer).map_or(&[][..], Vec::as_slice);
+        let answered = self.answered(peer);
         let claims = |known: &Answered| claim.is_some_and(|claim| claim.name == known.name);
         let mut evidence: Vec<NameEvidence> = answered
             .iter()
@@ -198,7 +236,7 @@ impl NameBook {
                 observed_wall_ns: claim.at.wall_ns,
             });
         }
-        let best = match (claim, answered) {
+        let best = match (claim, &*answered) {
             (Some(claim), _) => Some(Arc::clone(&claim.name)),
             (None, [first, others @ ..]) => others
                 .iter()
@@ -212,6 +250,11 @@ impl NameBook {
             claim_without_dns: claim.is_some() && !answered.iter().any(claims),
         }
     }
+}
+
+/// Bytes of their text.
+fn text(names: &[Answered]) -> usize {
+    names.iter().map(|it| it.name.len()).sum()
 }
 
 #[cfg(test)]

@@ -58,6 +58,23 @@ pub(crate) fn dns(id: u16, name: &str, answer: Option<[u8; 4]>) -> Vec<u8> {
     bytes
 }
 
+/// An HTTPS question for `name` (RFC 9460), or the answer that `target` stands for it.
+pub(crate) fn https(id: u16, name: &str, target: Option<&str>) -> Vec<u8> {
+    let mut bytes = dns(id, name, None);
+    // The type, before the class.
+    let at = bytes.len() - 3;
+    bytes[at] = 65;
+    if let Some(target) = target {
+        (bytes[2], bytes[3], bytes[7]) = (0x81, 0x80, 1);
+        let labels = target.split('.');
+        let labels = labels.flat_map(|it| [&[it.len() as u8], it.as_bytes()].concat());
+        let data: Vec<u8> = [0, 0].into_iter().chain(labels).chain([0]).collect();
+        bytes.extend([0xc0, 12, 0, 65, 0, 1, 0, 0, 0, 60]);
+        bytes.extend(vec16(&data));
+    }
+    bytes
+}
+
 pub(crate) fn vec16(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u16).to_be_bytes(), body].concat()
 }

@@ -1,6 +1,6 @@
 //! Tricks with names: whom the guest says it talks to.
 
-use crate::frames::{datagram, dns, fragments, hello, segment};
+use crate::frames::{datagram, dns, fragments, hello, https, segment};
 use crate::tap::{GUEST, Ground, OTHER_RESOLVER, RESOLVER, Seen};
 use sandtrace_event::NameSource;
 
@@ -205,4 +205,44 @@ fn an_answer_of_a_resolver_that_is_not_accepted_is_no_evidence() {
             .iter()
             .any(|it| it == "dns_unaccepted_resolver")
     );
+}
+
+/// A browser asks for the address and for HTTPS at once, and does not wait for both.
+#[test]
+fn an_alias_whose_answer_comes_after_the_hello_backs_it() {
+    let Some(ground) = Ground::new("alias") else {
+        return;
+    };
+    let mut watched = ground.watch();
+    let mut ask = |port, question: &[u8], answer: &[u8], frames: &[Vec<u8>]| {
+        let question = datagram(RESOLVER, (port, 53), question);
+        ground.answer(RESOLVER, &question, answer);
+        watched.drain();
+        for frame in frames {
+            ground.send(frame);
+        }
+        watched.drain();
+    };
+    let pool = "pool.example";
+    let hello = hello("shop.example", 10);
+    let frames = connection(ALLOWED, &[(0, &hello)]);
+    ask(
+        5003,
+        &dns(1, pool, None),
+        &dns(1, pool, Some(ALLOWED)),
+        &frames,
+    );
+    let shop = "shop.example";
+    ask(
+        5004,
+        &https(2, shop, None),
+        &https(2, shop, Some(pool)),
+        &[],
+    );
+    let seen = watched.finish();
+    assert!(seen.questions().iter().all(|it| it.matched));
+    let flow = seen.to_port(443);
+    assert!(flow.findings.is_empty(), "{flow:#?}");
+    let backed = |it: &&sandtrace_event::NameEvidence| it.name == shop && it.agrees;
+    assert_eq!(flow.names.iter().filter(backed).count(), 2, "{flow:#?}");
 }

@@ -71,7 +71,7 @@ impl FlowTable {
                 .learn(address, &name, asked.resolver, asked.accepted, at);
         }
         for target in message.dangling() {
-            self.names.learn_alias(target, &name, asked.accepted);
+            self.names.learn_alias(target, &name, asked.accepted, at);
         }
     }
 }

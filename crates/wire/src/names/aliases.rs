@@ -4,6 +4,7 @@
 //! target's address then is that of the name that was asked for first, which is
 //! what the client's hello names.
 
+use crate::packet::Moment;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -15,10 +16,14 @@ pub(super) struct Aliases {
     order: VecDeque<Arc<str>>,
 }
 
+/// A name for which another one stands.
 #[derive(Clone, Debug)]
-struct Owner {
-    name: Arc<str>,
-    accepted: bool,
+pub(super) struct Owner {
+    pub(super) name: Arc<str>,
+    /// Accepted resolvers said so, all the way.
+    pub(super) accepted: bool,
+    /// Since when this is known.
+    pub(super) at: Moment,
 }
 
 /// Targets that are remembered; a sandbox asks for few.
@@ -29,7 +34,11 @@ const MAX_OWNERS: usize = 8;
 const MAX_CHAIN: usize = 8;
 
 impl Aliases {
-    pub(super) fn learn(&mut self, target: &str, name: &Arc<str>, accepted: bool) {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_target.is_empty()
+    }
+
+    pub(super) fn learn(&mut self, target: &str, name: &Arc<str>, accepted: bool, at: Moment) {
         if !self.by_target.contains_key(target) {
             if self.order.len() >= MAX_TARGETS
                 && let Some(oldest) = self.order.pop_front()
@@ -44,7 +53,9 @@ impl Aliases {
             return;
         };
         if let Some(known) = owners.iter_mut().find(|it| it.name == *name) {
-            known.accepted |= accepted;
+            if accepted && !known.accepted {
+                (known.accepted, known.at) = (true, at);
+            }
             return;
         }
         if owners.len() >= MAX_OWNERS {
@@ -55,21 +66,29 @@ impl Aliases {
         owners.push(Owner {
             name: Arc::clone(name),
             accepted,
+            at,
         });
     }
 
-    /// The names for which `name` stands, each with whether accepted resolvers
-    /// said so all the way.
-    pub(super) fn owners(&self, name: &Arc<str>, accepted: bool) -> Vec<(Arc<str>, bool)> {
-        let mut found: Vec<(Arc<str>, bool)> = Vec::new();
-        let mut next = vec![(Arc::clone(name), accepted)];
+    /// The names for which `name` stands, of which it is known since `at`.
+    pub(super) fn owners(&self, name: &Arc<str>, accepted: bool, at: Moment) -> Vec<Owner> {
+        let mut found: Vec<Owner> = Vec::new();
+        let mut next = vec![Owner {
+            name: Arc::clone(name),
+            accepted,
+            at,
+        }];
         for _ in 0..MAX_CHAIN {
-            let Some((name, accepted)) = next.pop() else {
+            let Some(target) = next.pop() else {
                 break;
             };
-            for owner in self.by_target.get(&name).into_iter().flatten() {
-                if found.iter().all(|(known, _)| *known != owner.name) {
-                    let owner = (Arc::clone(&owner.name), accepted && owner.accepted);
+            for owner in self.by_target.get(&target.name).into_iter().flatten() {
+                if found.iter().all(|known| known.name != owner.name) {
+                    let owner = Owner {
+                        name: Arc::clone(&owner.name),
+                        accepted: target.accepted && owner.accepted,
+                        at: later(target.at, owner.at),
+                    };
                     found.push(owner.clone());
                     next.push(owner);
                 }
@@ -79,21 +98,34 @@ impl Aliases {
     }
 }
 
+fn later(one: Moment, other: Moment) -> Moment {
+    if one.mono_us < other.mono_us {
+        other
+    } else {
+        one
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const AT: Moment = Moment {
+        mono_us: 1,
+        wall_ns: 1000,
+    };
+
     #[test]
     fn whoever_stands_for_others_stands_for_theirs() {
         let mut aliases = Aliases::default();
-        aliases.learn("pool.example", &"cdn.example".into(), true);
-        aliases.learn("cdn.example", &"shop.example".into(), true);
-        aliases.learn("cdn.example", &"rogue.example".into(), false);
-        aliases.learn("shop.example", &"pool.example".into(), true);
+        aliases.learn("pool.example", &"cdn.example".into(), true, AT);
+        aliases.learn("cdn.example", &"shop.example".into(), true, AT);
+        aliases.learn("cdn.example", &"rogue.example".into(), false, AT);
+        aliases.learn("shop.example", &"pool.example".into(), true, AT);
         let owners = |name: &str, accepted| -> Vec<(String, bool)> {
-            let owners = aliases.owners(&name.into(), accepted).into_iter();
+            let owners = aliases.owners(&name.into(), accepted, AT).into_iter();
             owners
-                .map(|(name, both)| (name.to_string(), both))
+                .map(|owner| (owner.name.to_string(), owner.accepted))
                 .collect()
         };
         assert_eq!(
@@ -113,12 +145,12 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut aliases = Aliases::default();
         for number in 0..5000 {
-            aliases.learn(&format!("{number}.example"), &"a".into(), true);
-            aliases.learn("4999.example", &format!("{number}").into(), number == 3);
+            aliases.learn(&format!("{number}.example"), &"a".into(), true, AT);
+            aliases.learn("4999.example", &format!("{number}").into(), number == 3, AT);
         }
         assert_eq!(aliases.order.len(), MAX_TARGETS);
         assert_eq!(aliases.by_target.len(), MAX_TARGETS);
-        let owners = aliases.owners(&"4999.example".into(), true);
+        let owners = aliases.owners(&"4999.example".into(), true, AT);
         assert_eq!(owners.len(), MAX_OWNERS);
     }
 }

@@ -179,3 +179,31 @@ fn dns_over_tcp_is_read_on_any_port() {
     check_stream(5300, 3, &["dns_odd_port"]);
     check_stream(443, 1, &["dns_odd_port"]);
 }
+
+#[test]
+fn an_alias_that_is_learned_after_its_address_is_evidence_in_the_next_record() {
+    let mut lab = lab();
+    let address = record("pool.example", 1, &SERVER);
+    ask(&mut lab, "pool.example", 1, &[address]);
+    check_backed(&mut lab, false);
+    for (asked, target) in [
+        ("shop.example", "cdn.example"),
+        ("cdn.example", "pool.example"),
+    ] {
+        ask(&mut lab, asked, HTTPS, &[service(asked, 0, target)]);
+    }
+    lab.finish();
+    let mut reports = lab.sink.reports.iter();
+    let close = reports.rfind(|report| report.names.len() > 1).unwrap();
+    assert!(!close.findings.contains(&"sni_not_in_dns"), "{close:#?}");
+    let of = |source, name: &str| {
+        let mut names = close.names.iter();
+        let found = names.find(|it| it.source == source && &*it.name == name);
+        found.unwrap()
+    };
+    assert!(of(NameSource::TlsSni, "shop.example").agrees);
+    let learned = of(NameSource::Dns, "shop.example");
+    assert!(learned.agrees && learned.resolver_accepted == Some(true));
+    let first = of(NameSource::Dns, "pool.example");
+    assert!(learned.observed_wall_ns > first.observed_wall_ns);
+}
