@@ -6,7 +6,10 @@
 //! they stood before it. Between frames the table is read as a whole: a flow's
 //! sums are taken in only when all its frames were, which keeps their order.
 
+mod leaving;
+
 use super::clocks::Clocks;
+use leaving::{GRACE_NS, Leaving};
 use sandtrace_sys::bpf::{
     BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfFramesReader, BpfSums,
     BpfTap,
@@ -35,6 +38,7 @@ pub(super) struct Counted {
     /// The last look found frames, so more may come without a wake-up.
     lively: bool,
     taken: Intake,
+    leaving: Leaving,
     losses: BpfFrameLosses,
     /// Frames that were read but not taken in, since this was last asked.
     missed: u64,
@@ -54,6 +58,8 @@ struct Taken {
     sums: [BpfSums; 2],
     /// Frames that were handed over.
     events: u64,
+    /// When it was asked to leave the kernel's table, in nanoseconds since boot.
+    asked_ns: Option<u64>,
     /// It is no longer in the kernel's table, and this many were in all.
     gone_after: Option<u64>,
 }
@@ -90,6 +96,7 @@ impl Counted {
                 flows: HashMap::new(),
                 room: usize::try_from(room).unwrap_or(usize::MAX),
             },
+            leaving: Leaving::default(),
             losses: BpfFrameLosses::default(),
             missed: 0,
         }
@@ -171,22 +178,23 @@ impl Counted {
         let mut silent = Vec::new();
         let number = self.tap.owner();
         let taken = &mut self.taken;
-        let silent_since_ns = taken.silent_since_ns();
+        let silent_since_ns = taken.silent_since_ns() + GRACE_NS;
         self.hub.flows(|flow, events| {
             if flow.owner() == number
                 && taken.take_sums(&flow, events, clocks, flows, sink)
                 && last_ns(&flow) < silent_since_ns
             {
-                silent.push(flow.id);
+                silent.push(flow);
             }
         })?;
-        for id in silent {
-            self.forget(&id, clocks, flows, sink)?;
+        for flow in silent {
+            self.part_with(&flow, clocks, flows, sink)?;
         }
-        Ok(())
+        self.part(clocks, flows, sink)
     }
 
-    /// Takes in what somebody else has read of the table.
+    /// Takes in what somebody else has read of the table. Flows that are to leave wait
+    /// for [`part`](Self::part).
     pub(super) fn take_sum(
         &mut self,
         flow: &BpfFlow,
@@ -196,8 +204,8 @@ impl Counted {
     ) -> io::Result<()> {
         let clocks = Clocks::read();
         let is_whole = self.taken.take_sums(flow, events, clocks, flows, sink);
-        if is_whole && last_ns(flow) < self.taken.silent_since_ns() {
-            return self.forget(&flow.id, clocks, flows, sink);
+        if is_whole {
+            return self.part_with(flow, clocks, flows, sink);
         }
         Ok(())
     }

@@ -101,12 +101,14 @@ impl Source {
 
     /// Takes in what was only counted. A failure shows in the reconciliation.
     pub(super) fn take_sums(&mut self, flows: &mut FlowTable, sink: &mut dyn FlowSink) {
-        // Those of many are read for all at once.
-        if let Self::Counted(counted) = self
-            && counted.reader().is_some()
-        {
-            let _shows_at_the_end = counted.take_sums(flows, sink);
-        }
+        let _shows_at_the_end = match self {
+            Self::Ring(_) => Ok(()),
+            // Those of many are read for all at once.
+            Self::Counted(counted) if counted.reader().is_none() => {
+                counted.part(Clocks::read(), flows, sink)
+            }
+            Self::Counted(counted) => counted.take_sums(flows, sink),
+        };
     }
 
     /// Whether [`take_sums`](Self::take_sums) has anything to take in.

@@ -4,7 +4,7 @@ use crate::frames::{datagram, dns, segment};
 use crate::tap::{Ground, RESOLVER};
 use sandtrace_event::{FlowPhase, Limits, Payload};
 use sandtrace_wire::FlowConfig;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PEER: [u8; 4] = [192, 0, 2, 7];
 
@@ -105,4 +105,47 @@ fn each_call_over_its_bound_is_told_however_it_is_counted() {
     use FlowPhase::{Close, Open, Update};
     assert_eq!(phases.collect::<Vec<_>>(), [Open, Update, Update, Close]);
     assert_eq!(seen.to_port(5001).calls.0, 3);
+}
+
+/// Where the kernel's table is nearly full a flow leaves it after a second or two of
+/// silence, and is put there again by its next frame.
+#[test]
+fn flows_that_leave_the_kernels_table_and_come_back_are_counted_whole() {
+    const FLOWS: u16 = 56;
+    let Some(ground) = Ground::new("leave") else {
+        return;
+    };
+    let mut watched = ground.watch_with(
+        "tap0",
+        None,
+        &FlowConfig {
+            max_flows: 64,
+            ..FlowConfig::default()
+        },
+    );
+    let begun = Instant::now();
+    let mut sent = [0_u64; FLOWS as usize];
+    let mut due = [Duration::ZERO; FLOWS as usize];
+    while begun.elapsed() < Duration::from_secs(12) {
+        for flow in 0..FLOWS {
+            let at = usize::from(flow);
+            if due[at] > begun.elapsed() {
+                continue;
+            }
+            // Silences of 1.2 to 4 s: some end before the flow leaves, some after.
+            due[at] = begun.elapsed() + Duration::from_millis(1200 + u64::from(flow) * 50);
+            for _ in 0..5 {
+                ground.send(&datagram(PEER, (7, 1000 + flow), &[0; 100]));
+                sent[at] += 1;
+            }
+        }
+        watched.read();
+        watched.tick();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let seen = watched.finish();
+    let counted: Vec<_> = (0..FLOWS)
+        .map(|flow| seen.to_port(1000 + flow).packets_sent.0)
+        .collect();
+    assert_eq!(counted, sent);
 }

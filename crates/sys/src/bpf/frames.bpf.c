@@ -99,6 +99,16 @@ struct skb_shared_info {
 
 /* So much of each direction of a connection is handed over. */
 #define START (66 * 1024)
+/* Flows that `release` is run for at once. */
+#define RELEASED 32
+
+/* States of a flow. One that is silent is asked to leave, and stays where a frame
+ * comes. Once every program that looked before has ended, it is let go where none
+ * came: from then on nobody counts in it, so that its sums are the last. */
+#define STAYS 0
+#define ASKED 1
+#define LEAVES 2
+
 /* How often at least a frame of a flow is handed over, in bytes. */
 #define PULSE_SHIFT 18
 /* No TLS alert is longer. */
@@ -169,6 +179,8 @@ struct flow {
 	/* Every frame is handed over. */
 	u8 whole;
 	u8 unused;
+	u32 state;
+	u32 unused_too;
 	/* Frames handed over. Last, because it must be read after the sums. */
 	u64 events;
 };
@@ -658,6 +670,12 @@ INLINE struct flow *flow_of(struct slot *slot, struct key *key)
 	return flow;
 }
 
+/* Whether a frame may be counted in a flow that was asked to leave. */
+INLINE int stays(struct flow *flow)
+{
+	return __sync_val_compare_and_swap(&flow->state, ASKED, STAYS) != LEAVES;
+}
+
 /* Segments of TCP that an offload makes of a frame, beyond those that are counted. */
 INLINE u32 more_segments(struct __sk_buff *skb, struct counted *counted, struct parsed *parsed)
 {
@@ -685,6 +703,8 @@ INLINE int frame(struct __sk_buff *skb, int direction)
 	struct flow *flow = 0;
 	if (parse(skb, &parsed, direction))
 		flow = flow_of(slot, &parsed.key);
+	if (flow && flow->state && !stays(flow))
+		flow = 0;
 	if (!flow) {
 		if (!hand_over(&passing, &parsed.key, 0, 0))
 			lose(&passing);
@@ -724,6 +744,31 @@ SEC("classifier/egress")
 int to_sandbox(struct __sk_buff *skb)
 {
 	return frame(skb, TO_SANDBOX);
+}
+
+/* Run by who reads, for flows whose keys stand behind an Ethernet header: its first
+ * byte says which state they are to have, the second how many there are. Answers
+ * which of them leave, a bit for each. */
+SEC("classifier/release")
+int release(struct __sk_buff *skb)
+{
+	u8 order[2] = {0, 0};
+	u32 leave = 0;
+	if (load_bytes(skb, 0, order, sizeof(order)) < 0)
+		return 0;
+	for (u32 i = 0; i < RELEASED; i++) {
+		struct key key;
+		if (i >= order[1] || load_bytes(skb, 14 + i * sizeof(key), &key, sizeof(key)) < 0)
+			break;
+		struct flow *flow = map_lookup(&flows, &key);
+		if (!flow)
+			continue;
+		if (order[0] == ASKED)
+			flow->state = ASKED;
+		else if (__sync_val_compare_and_swap(&flow->state, ASKED, LEAVES) == ASKED)
+			leave |= 1u << i;
+	}
+	return leave;
 }
 
 char program_license[] SEC("license") = "GPL";

@@ -7,7 +7,10 @@
 
 mod entry;
 mod layout;
+mod release;
 mod slots;
+#[cfg(test)]
+mod storm;
 
 pub use layout::{BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfSums};
 
@@ -107,6 +110,7 @@ pub struct BpfFrames {
     // Holds the shared programs and the table through which they are called.
     _programs: Ebpf,
     ways: MapData,
+    release: OwnedFd,
     flows: HashMap<MapData, BpfFlowId, [u8; layout::FLOW_BYTES]>,
     slots: Slots,
 }
@@ -134,12 +138,17 @@ impl BpfFrames {
     pub fn load(config: BpfFramesConfig) -> Result<(Arc<Self>, BpfFramesReader), BpfFramesError> {
         let mut programs = load(config)?;
         let ways = ways(&mut programs)?;
+        let release = loaded(&mut programs, "release")?.fd();
+        let release = release.map_err(|error| wrong("release", &error))?.as_fd();
+        let release = release.try_clone_to_owned();
+        let release = release.map_err(|error| wrong("release", &error))?;
         let slots = programs.take_map("slots");
         let slots = slots.ok_or_else(|| wrong("slots", &"missing"))?;
         let slots = Slots::of(slots, config.interfaces).map_err(|error| wrong("slots", &error))?;
         let ring = map(&mut programs, "frames")?;
         let hub = Arc::new(Self {
             ways,
+            release,
             flows: map(&mut programs, "flows")?,
             slots,
             _programs: programs,
@@ -192,6 +201,10 @@ impl BpfFrames {
                 each(flow, events);
             }
         })
+    }
+
+    fn release_program(&self) -> BorrowedFd<'_> {
+        self.release.as_fd()
     }
 
     /// Removes a flow of a watch that is over.
@@ -251,7 +264,9 @@ impl BpfTap {
     }
 
     /// Takes a flow out of the table: its sums at the end, and how many of its
-    /// frames were handed over.
+    /// frames were handed over. A frame that is being counted this moment may be in
+    /// neither, so this is for when nothing is counted any more; see
+    /// [`release`](Self::release).
     ///
     /// # Errors
     /// When the kernel refuses; there being no such flow is none.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// `struct key` there.
 pub(super) const KEY_BYTES: usize = 44;
 /// `struct flow` there.
-pub(super) const FLOW_BYTES: usize = 168;
+pub(super) const FLOW_BYTES: usize = 176;
 /// `struct direction` there.
 const DIRECTION_BYTES: usize = 72;
 /// `struct event` there.
@@ -129,7 +129,7 @@ impl BpfFlow {
             born_ns: long(value, 0)?,
             sums: BpfSums::both(value.get(8..)?, ahead_ns)?,
         };
-        Some((flow, long(value, 160)?))
+        Some((flow, long(value, 168)?))
     }
 }
 
