@@ -81,6 +81,16 @@ pub(crate) fn vec16(body: &[u8]) -> Vec<u8> {
 
 /// A record with a ClientHello for `name` and `padding` bytes of an extension.
 pub(crate) fn hello(name: &str, padding: usize) -> Vec<u8> {
+    hello_with(name, padding, &[])
+}
+
+/// The same with more extensions.
+pub(crate) fn hello_with(name: &str, padding: usize, more: &[(u16, &[u8])]) -> Vec<u8> {
+    let more = more.iter().flat_map(|(kind, body)| {
+        let kind = kind.to_be_bytes();
+        [&kind[..], &vec16(body)].concat()
+    });
+    let more: Vec<u8> = more.collect();
     let server_name = vec16(&[&[0], &vec16(name.as_bytes())[..]].concat());
     let extensions = [
         &[0, 21][..],
@@ -88,6 +98,7 @@ pub(crate) fn hello(name: &str, padding: usize) -> Vec<u8> {
         &[0, 0],
         &vec16(&server_name),
         &[0, 43, 0, 3, 2, 3, 4],
+        &more,
     ]
     .concat();
     let body = [

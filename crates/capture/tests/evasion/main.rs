@@ -14,6 +14,8 @@ mod fits;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod marks;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod offloads;

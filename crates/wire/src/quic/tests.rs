@@ -162,3 +162,19 @@ fn after_a_retry_the_client_begins_anew_with_other_keys() {
         false,
     );
 }
+
+#[test]
+fn dns_over_quic_is_known_by_what_the_hello_offers() {
+    use crate::Direction::FromSandbox;
+    use crate::testing::talk::{SERVER, datagram};
+    use crate::testing::tls::client_hello_offering;
+    for (protocol, port, told) in [("doq", 8853, true), ("h3", 8853, false), ("h3", 853, true)] {
+        let hello = client_hello_offering(&[protocol], "dns.example", 900);
+        let packet = initial(&[1; 8], &[], 0, &[(0, &hello)]);
+        let mut lab = crate::testing::lab::Lab::new(crate::FlowConfig::default());
+        lab.play(&datagram(FromSandbox, 40_000, SERVER, port, &packet));
+        let report = &lab.finish()[0];
+        assert_eq!(report.host.as_deref(), Some("dns.example"));
+        assert_eq!(report.findings.contains(&"dns_over_quic"), told);
+    }
+}

@@ -23,12 +23,18 @@ pub(crate) fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
 
 /// A ClientHello with a key share of `key` bytes.
 pub(crate) fn client_hello(sni: &str, key: usize) -> Vec<u8> {
+    client_hello_offering(&["h2", "http/1.1"], sni, key)
+}
+
+/// The same with these protocols in ALPN.
+pub(crate) fn client_hello_offering(protocols: &[&str], sni: &str, key: usize) -> Vec<u8> {
+    let protocols = protocols.iter().flat_map(|it| vec8(it.as_bytes()));
     let name = [&[0], &vec16(sni.as_bytes())[..]].concat();
     let extensions = [
         extension(0x1a1a, &[]),
         extension(51, &vec![7; key]),
         extension(0, &vec16(&name)),
-        extension(16, &vec16(&[vec8(b"h2"), vec8(b"http/1.1")].concat())),
+        extension(16, &vec16(&protocols.collect::<Vec<_>>())),
         extension(43, &vec8(&[0x3a, 0x3a, 3, 4, 3, 3])),
         extension(0xfe0d, &[0]),
     ]
@@ -53,6 +59,10 @@ pub(crate) fn hello_records(sni: &str, key: usize, per_record: usize) -> Vec<u8>
 }
 
 pub(crate) fn server_hello_record(suite: u16, tls13: bool) -> Vec<u8> {
+    record(22, &server_hello(suite, tls13))
+}
+
+pub(crate) fn server_hello(suite: u16, tls13: bool) -> Vec<u8> {
     let extensions = if tls13 {
         extension(43, &[3, 4])
     } else {
@@ -67,5 +77,5 @@ pub(crate) fn server_hello_record(suite: u16, tls13: bool) -> Vec<u8> {
         &vec16(&extensions),
     ]
     .concat();
-    record(22, &message(2, &body))
+    message(2, &body)
 }

@@ -202,7 +202,7 @@ fn covers(name: &str, host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::testing::tls::{message, record};
     use crate::tls::der::SET;
@@ -213,7 +213,8 @@ mod tests {
         [&[tag, 0x82, len[0], len[1]], body].concat()
     }
 
-    fn der_of(common: &str, alternatives: &[&str]) -> Vec<u8> {
+    /// A certificate of TLS for these names.
+    pub(crate) fn der_of(common: &str, alternatives: &[&str]) -> Vec<u8> {
         let part = |id: u8, value: &str| {
             let attribute = [der(OBJECT_ID, &[0x55, 4, id]), der(0x0c, value.as_bytes())];
             der(SET, &der(SEQUENCE, &attribute.concat()))
@@ -246,11 +247,16 @@ mod tests {
         der(SEQUENCE, &der(SEQUENCE, &signed))
     }
 
+    /// What a server says first that has it.
     fn stream(certificate: &[u8]) -> Vec<u8> {
+        certificate_records(message(2, &[0; 40]), certificate)
+    }
+
+    /// The same behind a hello.
+    pub(crate) fn certificate_records(hello: Vec<u8>, certificate: &[u8]) -> Vec<u8> {
         let u24 = |len: usize| (len as u32).to_be_bytes()[1..].to_vec();
         let list = [u24(certificate.len()), certificate.to_vec()].concat();
         let body = [u24(list.len()), list].concat();
-        let hello = message(2, &[0; 40]);
         let message = [hello, message(CERTIFICATE, &body)].concat();
         message
             .chunks(100)

@@ -8,6 +8,8 @@ mod walk;
 
 pub use certificate::CertificateFacts;
 pub(crate) use certificate::certificate;
+#[cfg(test)]
+pub(crate) use certificate::tests::{certificate_records, der_of};
 pub(crate) use hello::Negotiated;
 pub use hello::TlsFacts;
 pub(crate) use ja4::Transport;

@@ -3,7 +3,8 @@
 use crate::Direction::{FromSandbox, ToSandbox};
 use crate::testing::lab::Lab;
 use crate::testing::talk::{RESOLVER, SERVER, Talk, datagram, dns};
-use crate::testing::tls::{hello_records, server_hello_record};
+use crate::testing::tls::{hello_records, server_hello, server_hello_record};
+use crate::tls::{certificate_records, der_of};
 use crate::{FlowConfig, NameSource, Phase};
 
 const OTHER_RESOLVER: [u8; 4] = [203, 0, 113, 53];
@@ -361,4 +362,33 @@ fn bytes_that_may_be_a_request_of_socks_count_at_once() {
     lab.wait(200_000);
     lab.play_all(&Talk::open(40_000, 1080).client(&[5; 200]).frames[3..]);
     assert_eq!(lab.phases(), [Phase::Open, Phase::Update]);
+}
+
+#[test]
+fn a_certificate_that_does_not_cover_the_name_is_told() {
+    for (names, told) in [
+        (&["shop.example"][..], false),
+        (&["*.example"], false),
+        (&["other.example", "*.shop.example"], true),
+    ] {
+        let mut lab = lab();
+        resolve(&mut lab, RESOLVER, "shop.example", SERVER);
+        let server = server_hello(0xc02f, false);
+        let server = certificate_records(server, &der_of("x", names));
+        let client = hello_records("shop.example", 32, 16_000);
+        let talk = Talk::open(40_000, 443).client(&client).server(&server);
+        lab.play_all(&talk.fin().frames);
+        let closed = lab.finish();
+        let report = closed.iter().find(|it| it.protocol == crate::Protocol::Tcp);
+        let report = report.unwrap();
+        let found = report.findings.contains(&"cert_name_mismatch");
+        assert_eq!(found, told, "{report:#?}");
+        let mut claims = report.names.iter();
+        let by_server: Vec<_> = claims
+            .by_ref()
+            .filter(|it| it.source == NameSource::TlsCert)
+            .collect();
+        assert!(!by_server.is_empty());
+        assert!(by_server.iter().all(|it| it.agrees != told), "{report:#?}");
+    }
 }
