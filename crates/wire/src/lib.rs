@@ -30,6 +30,7 @@ mod quic;
 mod reader;
 mod reassembly;
 mod socks;
+mod starttls;
 mod tcp;
 #[cfg(test)]
 mod testing;

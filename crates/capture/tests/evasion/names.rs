@@ -246,3 +246,33 @@ fn an_alias_whose_answer_comes_after_the_hello_backs_it() {
     let backed = |it: &&sandtrace_event::NameEvidence| it.name == shop && it.agrees;
     assert_eq!(flow.names.iter().filter(backed).count(), 2, "{flow:#?}");
 }
+
+/// Mail and FTP begin in the clear, and the hello comes later.
+#[test]
+fn a_hello_after_the_client_asked_for_tls_in_the_clear_is_read() {
+    let hello = hello("evil000.example", 10);
+    let asks: [&[&[u8]]; 3] = [
+        &[b"EHLO a\r\n", b"STARTTLS\r\n"],
+        &[b"AUTH ", b"TLS\r\n"],
+        &[b"a1 CAPABILITY\r\n", b"a2 starttls\r\n"],
+    ];
+    let lines = (1..).zip(asks).flat_map(|(number, lines)| {
+        let ports = (40_000, 7000 + number);
+        let mut frames = vec![segment(ELSEWHERE, ports, 999, "S", &[])];
+        let mut seq = 1000;
+        for part in lines.iter().chain(&[&hello[..]]) {
+            frames.push(segment(ELSEWHERE, ports, seq, "PA", part));
+            seq += part.len() as u32;
+        }
+        frames
+    });
+    let Some(seen) = after_lookup("starttls", &lines.collect::<Vec<_>>()) else {
+        return;
+    };
+    for port in 7001..=7003 {
+        let flow = seen.to_port(port);
+        assert_eq!(flow.dst_host, "evil000.example");
+        assert_eq!(flow.findings, ["sni_not_in_dns"]);
+        assert!(flow.tls.as_ref().unwrap().ja4.is_some());
+    }
+}

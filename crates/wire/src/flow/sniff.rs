@@ -6,6 +6,7 @@ use crate::findings::{Finding, Findings};
 use crate::http::{HeadReader, HttpFacts, Reading, head_len};
 use crate::reassembly::Assembler;
 use crate::socks::{Socks, socks};
+use crate::starttls::{StartTls, starttls};
 use crate::tls::{
     CertificateFacts, ClientWalk, Negotiated, TlsFacts, certificate, server_hello, starts_like_tls,
 };
@@ -46,7 +47,10 @@ enum Kind {
     Undecided,
     Tls(Box<ClientWalk>),
     Http(HeadReader),
-    /// What a proxy was asked to pass on, from this byte of the stream.
+    /// Lines of text, one of which may ask for TLS.
+    Lines,
+    /// What a proxy was asked to pass on, or what follows lines that ask for TLS,
+    /// from this byte of the stream.
     Tunnel(usize, Box<ClientWalk>),
     Over,
 }
@@ -144,7 +148,7 @@ impl Sniff {
         match &mut self.kind {
             Kind::Tls(walk) => walk.abandon(),
             Kind::Http(_) => facts.http = HeadReader::give_up(self.client.data()),
-            Kind::Undecided | Kind::Tunnel(..) | Kind::Over => {}
+            Kind::Undecided | Kind::Lines | Kind::Tunnel(..) | Kind::Over => {}
         }
         self.kind = Kind::Over;
     }
@@ -156,7 +160,7 @@ impl Sniff {
             // its bytes count.
             Kind::Undecided => self.client.data().len().saturating_sub(self.walked) < 3,
             Kind::Tls(_) => true,
-            Kind::Http(_) | Kind::Tunnel(..) | Kind::Over => false,
+            Kind::Http(_) | Kind::Lines | Kind::Tunnel(..) | Kind::Over => false,
         }
     }
 
@@ -165,7 +169,7 @@ impl Sniff {
         match &self.kind {
             Kind::Undecided | Kind::Http(_) => false,
             Kind::Tls(walk) => walk.is_named(),
-            Kind::Tunnel(..) | Kind::Over => true,
+            Kind::Lines | Kind::Tunnel(..) | Kind::Over => true,
         }
     }
 
@@ -259,7 +263,7 @@ impl Sniff {
             Kind::Http(reader) => {
                 match reader.read(self.client.data()) {
                     Reading::Incomplete => {}
-                    Reading::Other => self.kind = Kind::Over,
+                    Reading::Other => self.read_lines(facts),
                     Reading::Request(request) => {
                         self.kind = match head_len(self.client.data()) {
                             Some(start) if request.method == "CONNECT" => {
@@ -274,12 +278,28 @@ impl Sniff {
                 }
                 0
             }
+            Kind::Lines => {
+                self.read_lines(facts);
+                0
+            }
             Kind::Tunnel(..) => {
                 self.read_tunnel(facts);
                 0
             }
             Kind::Undecided | Kind::Over => 0,
         }
+    }
+
+    fn read_lines(&mut self, facts: &mut Facts) {
+        self.kind = match starttls(self.client.data()) {
+            StartTls::NotYet => Kind::Lines,
+            StartTls::No => Kind::Over,
+            StartTls::At(start) => {
+                self.walked = start;
+                Kind::Tunnel(start, Box::default())
+            }
+        };
+        self.read_tunnel(facts);
     }
 
     /// Reads up to the hello of a TLS connection inside a tunnel. All its bytes

@@ -5,14 +5,6 @@ use sandtrace_wire::FlowConfig;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Captures in which TLS starts in the middle of another protocol's
-/// connection, which is not read: that connection has no name of its own.
-const TUNNELLED: [&str; 2] = ["socks-https-example.pcap", "ftp-auth-tls.pcap"];
-
-fn is_tunnelled(capture: &Path) -> bool {
-    TUNNELLED.iter().any(|name| capture.ends_with(name))
-}
-
 fn found(path: &Path) -> BTreeSet<String> {
     let (closed, _) = run(&frames(path), FlowConfig::default());
     closed.into_iter().filter_map(|flow| flow.sni).collect()
@@ -30,11 +22,7 @@ fn names_of_the_ja4_corpus_are_found() {
         names += expected.len();
         let found = found(&capture);
         let missing: Vec<_> = expected.difference(&found).collect();
-        assert!(
-            missing.is_empty() || is_tunnelled(&capture),
-            "{}: {missing:?}",
-            capture.display()
-        );
+        assert!(missing.is_empty(), "{}: {missing:?}", capture.display());
     }
     assert!(names > 30, "{names}");
 }
@@ -61,11 +49,7 @@ fn names_of_the_zeek_corpus_are_found() {
         names += expected.len();
         let found = found(&capture);
         let missing: Vec<_> = expected.difference(&found).collect();
-        assert!(
-            missing.is_empty() || is_tunnelled(&capture),
-            "{}: {missing:?}",
-            capture.display()
-        );
+        assert!(missing.is_empty(), "{}: {missing:?}", capture.display());
     }
     assert!(names > 5, "{names}");
 }
