@@ -24,6 +24,7 @@ mod file_events;
 mod fleet;
 mod hostile;
 mod hub;
+mod late;
 mod lone;
 mod orchestrated;
 mod orders;
