@@ -20,6 +20,8 @@ mod names;
 #[cfg(test)]
 mod offloads;
 #[cfg(test)]
+mod published;
+#[cfg(test)]
 mod shapes;
 #[cfg(test)]
 mod tap;

@@ -30,6 +30,52 @@ fn another_source_address_or_mac_is_a_finding() {
 }
 
 #[test]
+fn what_is_neither_tcp_nor_udp_leaves_with_its_bytes_on_record() {
+    let Some(ground) = Ground::new("others") else {
+        return;
+    };
+    let watched = ground.watch();
+    // ICMP, IGMP, GRE, ESP, AH, OSPF, SCTP and a number that nobody has.
+    let protocols = [1, 2, 47, 50, 51, 89, 132, 253];
+    for protocol in protocols {
+        let mut frame = datagram(PEER, (1, 1001), &[0; 92]);
+        frame[23] = protocol;
+        // An echo request; GRE of a protocol that is not looked into.
+        frame[34..38].copy_from_slice(&[8, 0, 0x88, 0xb5]);
+        for _ in 0..3 {
+            ground.send(&frame);
+        }
+    }
+    // ARP, a protocol of its own, and a frame with a length in its place (IEEE 802.3).
+    for kind in [0x0806_u16, 0x88b5, 60] {
+        let frame = [&[2; 12][..], &kind.to_be_bytes(), &[0; 60]].concat();
+        ground.send(&frame);
+    }
+    let seen = watched.finish();
+    let flows = seen.flows();
+    let told = flows.iter().map(|flow| {
+        let number = flow.ip_protocol.map(u16::from).or(flow.ether_type);
+        let sums = (flow.packets_sent.0, flow.wire_bytes_sent.0);
+        (flow.protocol, number, sums)
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort();
+    let (thrice, once) = ((3, 3 * 134), (1, 74));
+    let mut expected = vec![
+        (Protocol::Icmp, None, thrice),
+        (Protocol::Arp, None, once),
+        // A length says that the kind follows.
+        (Protocol::Ethernet, Some(0), once),
+        (Protocol::Ethernet, Some(0x88b5), once),
+    ];
+    // What an authentication header says is behind it, here 8, is what counts.
+    let numbers = [2, 8, 47, 50, 89, 132, 253];
+    expected.extend(numbers.map(|number| (Protocol::Ip, Some(number), thrice)));
+    expected.sort();
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn tags_hide_nothing() {
     let Some(ground) = Ground::new("tags") else {
         return;

@@ -221,8 +221,13 @@ impl Watched {
 
     /// Reads while frames come.
     pub(crate) fn drain(&mut self) {
+        self.drain_within(Duration::from_millis(50));
+    }
+
+    /// Reads until no frame came for so long.
+    pub(crate) fn drain_within(&mut self, quiet: Duration) {
         let mut quiet_since = Instant::now();
-        while quiet_since.elapsed() < Duration::from_millis(50) {
+        while quiet_since.elapsed() < quiet {
             if self.read() > 0 {
                 quiet_since = Instant::now();
             }
@@ -269,6 +274,29 @@ impl Watched {
             watch.seen
         };
         watches.map(finish).collect()
+    }
+
+    /// The same for traffic that goes on while first records are made: these have the
+    /// sums of their moment, so the last ones and the questions are compared.
+    #[track_caller]
+    pub(crate) fn finish_busy(mut self) -> Seen {
+        self.drain();
+        let seen = self.ring.finish();
+        let is_last = |record: &String| {
+            !["Open", "Update"]
+                .iter()
+                .any(|phase| record.contains(&format!(" phase: {phase},")))
+        };
+        let counted = self.programs.unwrap().finish();
+        let [counted, all] = [&counted, &seen].map(|seen| {
+            let records = alike(&seen.payloads).into_iter();
+            records.filter(is_last).collect::<Vec<_>>()
+        });
+        for (counted, seen) in counted.iter().zip(&all) {
+            assert_eq!(counted, seen, "eBPF at tc against the packet ring");
+        }
+        assert_eq!(counted.len(), all.len());
+        seen
     }
 
     /// Ends the watch. Everything must be reconciled with the interface, and
