@@ -276,3 +276,31 @@ fn a_hello_after_the_client_asked_for_tls_in_the_clear_is_read() {
         assert!(flow.tls.as_ref().unwrap().ja4.is_some());
     }
 }
+
+/// Who joins fragments may take the first bytes or the last ones: nobody knows which
+/// name the server gets.
+#[test]
+fn fragments_that_overlap_with_another_name_are_told() {
+    let (honest, other) = (hello("allowed.example", 10), hello("evil000.example", 10));
+    let mut frames = connection(ALLOWED, &[(0, &honest)]);
+    let parts = |hello: &[u8]| {
+        let frames = connection(ALLOWED, &[(0, hello)]);
+        fragments(&frames[1], 48, 77)
+    };
+    let (true_ones, false_ones) = (parts(&honest), parts(&other));
+    frames.truncate(1);
+    // All of the first, with all but the last of the second among them.
+    let last = true_ones.len() - 1;
+    frames.extend_from_slice(&true_ones[..last]);
+    frames.extend_from_slice(&false_ones[..last]);
+    frames.push(true_ones[last].clone());
+    let sent = frames.len() as u64;
+    let Some(seen) = after_lookup("pieces", &frames) else {
+        return;
+    };
+    let flow = seen.to_port(443);
+    assert_eq!(flow.packets_sent.0, sent);
+    assert_eq!(flow.findings, ["overlapping_fragments"]);
+    // What came first is what is read.
+    assert_eq!(flow.dst_host, "allowed.example");
+}
