@@ -4,6 +4,7 @@
 //! opened. Nothing here interprets what it reads.
 
 pub mod addresses;
+pub mod blockdev;
 pub mod bpf;
 pub mod clock;
 pub mod fiemap;

@@ -4,6 +4,7 @@
 mod bytes;
 mod changed;
 mod cow;
+mod device;
 mod e2b;
 mod partition;
 mod qcow2;
@@ -22,6 +23,7 @@ pub(crate) use sums::Sums;
 
 use super::config::{FsError, ImageFormat};
 use cow::Cow;
+pub(crate) use device::Counters;
 use e2b::E2b;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use e2b::Header as E2bHeader;
@@ -76,10 +78,26 @@ impl Place {
     }
 }
 
-/// Size and time of the last change of every file that a disk is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// When everything that a disk is made of was last written to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
+    /// Of files: size, and the times of the last write and the last change.
     pub(crate) files: Vec<(u64, i64, i64)>,
+    /// Of block devices: what was written to them up to now.
+    pub(crate) devices: Vec<Counters>,
+}
+
+impl Stamp {
+    /// That of a disk that is made of all of them; `None` if one has none.
+    pub(crate) fn of_all<'a>(disks: impl IntoIterator<Item = &'a dyn Blocks>) -> Option<Self> {
+        let mut all = Self::default();
+        for disk in disks {
+            let stamp = disk.stamp()?;
+            all.files.extend(stamp.files);
+            all.devices.extend(stamp.devices);
+        }
+        Some(all)
+    }
 }
 
 /// Opens an image. What its bytes say never decides its format: a guest that

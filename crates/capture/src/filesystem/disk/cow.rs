@@ -104,9 +104,7 @@ impl Blocks for Cow {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        let mut files = self.written.stamp()?.files;
-        files.extend(self.template.stamp()?.files);
-        Some(Stamp { files })
+        Stamp::of_all([&self.written, &*self.template])
     }
 
     fn as_raw(&self) -> Option<&Raw> {

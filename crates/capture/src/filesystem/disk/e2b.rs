@@ -262,11 +262,7 @@ impl Blocks for E2b {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        let mut files = Vec::new();
-        for file in self.builds.values() {
-            files.extend(file.stamp()?.files);
-        }
-        Some(Stamp { files })
+        Stamp::of_all(self.builds.values().map(|file| file as &dyn Blocks))
     }
 
     fn as_raw(&self) -> Option<&Raw> {

@@ -269,11 +269,8 @@ impl Blocks for Qcow2 {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        let mut stamp = self.file.stamp()?;
-        if let Some(below) = &self.backing {
-            stamp.files.extend(below.stamp()?.files);
-        }
-        Some(stamp)
+        let disks = std::iter::once(&self.file).chain(&self.backing);
+        Stamp::of_all(disks.map(|disk| &**disk))
     }
 
     fn as_raw(&self) -> Option<&Raw> {

@@ -1,12 +1,12 @@
 //! A file or block device that is the disk byte for byte.
 
 use super::super::config::FsError;
-use super::{Blocks, Place, Stamp};
+use super::{Blocks, Place, Stamp, device};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use sandtrace_event::DiskIdentity;
 use sandtrace_sys::fiemap::{Extent, ExtentKind, extents};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -178,15 +178,13 @@ impl Blocks for Raw {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        let metadata = self.file.metadata().ok().filter(|_| self.is_file)?;
-        let nanoseconds = |seconds: i64, more: i64| {
-            let whole = seconds.saturating_mul(1_000_000_000);
-            whole.saturating_add(more)
-        };
-        let modified = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
-        let changed = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+        let metadata = self.file.metadata().ok()?;
+        if !self.is_file {
+            return device::stamp(&self.file, &metadata, self.size);
+        }
         Some(Stamp {
-            files: vec![(metadata.size(), modified, changed)],
+            files: vec![times(&metadata)],
+            devices: Vec::new(),
         })
     }
 
@@ -197,4 +195,15 @@ impl Blocks for Raw {
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {
         Ok(Arc::new(self.fresh()?))
     }
+}
+
+/// A file's size, and when it was last written to and changed, in nanoseconds.
+pub(super) fn times(metadata: &Metadata) -> (u64, i64, i64) {
+    let nanoseconds = |seconds: i64, more: i64| {
+        let whole = seconds.saturating_mul(1_000_000_000);
+        whole.saturating_add(more)
+    };
+    let modified = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
+    let changed = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+    (metadata.size(), modified, changed)
 }

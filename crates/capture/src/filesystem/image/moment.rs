@@ -1,7 +1,7 @@
 //! A disk from scan to scan: which of its bytes were written in between.
 //!
 //! In the order of what it costs: nothing is read where the image file's own
-//! times say that nobody wrote; a reflink copy of the image, where its file
+//! times, or what the kernel counts of a device, say that nobody wrote; a reflink copy of the image, where its file
 //! system makes them, is compared by extents; else every piece of the disk is
 //! summed.
 

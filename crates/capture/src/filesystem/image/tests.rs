@@ -1,5 +1,6 @@
 //! Scans of images that mkfs.ext4 made and debugfs changed.
 
+mod device;
 mod mounted;
 mod moving;
 

@@ -49,6 +49,7 @@ impl Blocks for Switching<'_> {
         let writes = self.writes(self.reads.load(Ordering::Relaxed));
         Some(Stamp {
             files: vec![(self.size(), writes.cast_signed(), 0)],
+            devices: Vec::new(),
         })
     }
 
