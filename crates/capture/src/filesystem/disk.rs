@@ -50,8 +50,15 @@ pub(crate) trait Blocks: fmt::Debug + Send + Sync {
     /// Differs once somebody wrote to the disk; `None` where that cannot be told.
     fn stamp(&self) -> Option<Stamp>;
 
-    /// The image file itself, where the disk is one byte for byte.
-    fn as_raw(&self) -> Option<&Raw>;
+    /// The disk of which it holds what differs, if there is one.
+    fn below(&self) -> Option<&dyn Blocks> {
+        None
+    }
+
+    /// A copy that nobody can write to, where one costs next to nothing.
+    fn copy(&self) -> Option<Arc<dyn Blocks>> {
+        None
+    }
 
     /// The same disk as it is now: its size and layout may be others.
     fn again(&self) -> io::Result<Arc<dyn Blocks>>;

@@ -1,6 +1,6 @@
 //! Disks in memory and parts of disks.
 
-use super::{Blocks, Place, Raw, Stamp};
+use super::{Blocks, Place, Stamp};
 use std::io;
 use std::sync::Arc;
 
@@ -30,10 +30,6 @@ impl Blocks for Bytes {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        None
-    }
-
-    fn as_raw(&self) -> Option<&Raw> {
         None
     }
 
@@ -87,10 +83,6 @@ impl Blocks for Window {
 
     fn stamp(&self) -> Option<Stamp> {
         self.disk.stamp()
-    }
-
-    fn as_raw(&self) -> Option<&Raw> {
-        None
     }
 
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {

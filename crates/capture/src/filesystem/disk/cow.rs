@@ -107,8 +107,8 @@ impl Blocks for Cow {
         Stamp::of_all([&self.written, &*self.template])
     }
 
-    fn as_raw(&self) -> Option<&Raw> {
-        None
+    fn below(&self) -> Option<&dyn Blocks> {
+        Some(&*self.template)
     }
 
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {

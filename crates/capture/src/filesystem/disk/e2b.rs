@@ -265,10 +265,6 @@ impl Blocks for E2b {
         Stamp::of_all(self.builds.values().map(|file| file as &dyn Blocks))
     }
 
-    fn as_raw(&self) -> Option<&Raw> {
-        None
-    }
-
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {
         let fresh = |(id, file): (&BuildId, &Raw)| Ok((*id, file.fresh()?));
         let builds = self.builds.iter().map(fresh);

@@ -99,6 +99,12 @@ impl Qcow2 {
         })
     }
 
+    /// Another state of the same image.
+    fn over(&self, file: Arc<dyn Blocks>) -> io::Result<Self> {
+        let header = Header::read(&*file)?;
+        Self::with_backing(file, &header, self.backing.clone())
+    }
+
     fn cluster_size(&self) -> u64 {
         1 << self.cluster_bits
     }
@@ -273,15 +279,17 @@ impl Blocks for Qcow2 {
         Stamp::of_all(disks.map(|disk| &**disk))
     }
 
-    fn as_raw(&self) -> Option<&Raw> {
-        None
+    fn below(&self) -> Option<&dyn Blocks> {
+        self.backing.as_deref()
+    }
+
+    fn copy(&self) -> Option<Arc<dyn Blocks>> {
+        let copy = self.over(self.file.copy()?).ok()?;
+        Some(Arc::new(copy))
     }
 
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {
-        let file = self.file.again()?;
-        let header = Header::read(&*file)?;
-        let below = self.backing.clone();
-        Ok(Arc::new(Self::with_backing(file, &header, below)?))
+        Ok(Arc::new(self.over(self.file.again()?)?))
     }
 }
 

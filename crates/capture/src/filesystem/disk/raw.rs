@@ -75,7 +75,7 @@ impl Raw {
 
     /// A copy that shares all extents until either is written to, without a
     /// name, in a directory of the same file system.
-    pub(crate) fn reflink(&self, dir: &Path) -> io::Result<Self> {
+    fn reflink(&self, dir: &Path) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let copy = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)?;
         rustix::fs::ioctl_ficlone(&copy, &self.file)?;
@@ -83,7 +83,7 @@ impl Raw {
     }
 
     /// Where it is now, by the kernel's own link.
-    pub(crate) fn directory(&self) -> Option<PathBuf> {
+    fn directory(&self) -> Option<PathBuf> {
         use std::os::fd::AsRawFd;
         let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         Some(std::fs::read_link(link).ok()?.parent()?.to_owned())
@@ -188,8 +188,10 @@ impl Blocks for Raw {
         })
     }
 
-    fn as_raw(&self) -> Option<&Raw> {
-        Some(self)
+    /// Beside the file, where its file system makes reflink copies.
+    fn copy(&self) -> Option<Arc<dyn Blocks>> {
+        let copy = self.reflink(&self.directory()?).ok()?;
+        Some(Arc::new(copy))
     }
 
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {

@@ -2,7 +2,7 @@
 //! the disk was kept.
 
 use super::changed::{Ranges, in_parallel};
-use super::{Blocks, pieces};
+use super::{Blocks, Stamp, pieces};
 use sha2::{Digest as _, Sha256};
 use std::io;
 use std::ops::Range;
@@ -22,22 +22,65 @@ pub(crate) struct Sums {
     piece: u64,
     size: u64,
     sums: Vec<Sum>,
+    /// Which pieces were wholly those of the disk below.
+    of_below: Vec<bool>,
+    /// When that was written to last, if it is known.
+    below: Option<Stamp>,
 }
 
 impl Sums {
     /// Reads all of the disk that is not known to be zero.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(disk: &dyn Blocks) -> io::Result<Self> {
+        Self::since(None, disk, None)
+    }
+
+    /// Reads of the disk what is not known to be zero, nor to be what it was at
+    /// `before`: a piece that only the disk `below` has, then and now, while
+    /// nobody wrote to that one.
+    pub(crate) fn since(
+        before: Option<&Self>,
+        disk: &dyn Blocks,
+        below: Option<(&dyn Blocks, Stamp)>,
+    ) -> io::Result<Self> {
         let size = disk.size();
         let mut piece = PIECE;
         while size / piece > MOST {
             piece *= 2;
         }
         let count = usize::try_from(size.div_ceil(piece)).unwrap_or(usize::MAX);
-        let sums = in_parallel(count, |index, buffer: &mut Vec<u8>| {
+        let same = |before: &&Self| {
+            let stamp = below.as_ref().map(|(_, stamp)| stamp);
+            before.below.as_ref() == stamp && (before.piece, before.size) == (piece, size)
+        };
+        let before = before.filter(|_| below.is_some()).filter(same);
+        let found = in_parallel(count, |index, buffer: &mut Vec<u8>| {
             let start = index as u64 * piece;
-            sum(disk, start..(start + piece).min(size), buffer)
+            let range = start..(start + piece).min(size);
+            let of_below = match &below {
+                Some((below, _)) => is_of_below(disk, *below, range.clone())?,
+                None => false,
+            };
+            let known = before.filter(|_| of_below);
+            match known.and_then(|before| before.kept(index)) {
+                Some(sum) => Ok((sum, of_below)),
+                None => Ok((sum(disk, range, buffer)?, of_below)),
+            }
         })?;
-        Ok(Self { piece, size, sums })
+        let (sums, of_below) = found.into_iter().unzip();
+        Ok(Self {
+            piece,
+            size,
+            sums,
+            of_below,
+            below: below.map(|(_, stamp)| stamp),
+        })
+    }
+
+    /// Sum of a piece of the disk below.
+    fn kept(&self, index: usize) -> Option<Sum> {
+        let is_kept = self.of_below.get(index).copied()?;
+        self.sums.get(index).copied().filter(|_| is_kept)
     }
 
     /// Bytes of the disk that this tells of which differ from `before`'s.
@@ -58,6 +101,20 @@ impl Sums {
         }
         ranges
     }
+}
+
+/// Whether all of a piece is where the disk below has it.
+fn is_of_below(disk: &dyn Blocks, below: &dyn Blocks, piece: Range<u64>) -> io::Result<bool> {
+    let mut at = piece.start;
+    while at < piece.end.min(below.size()) {
+        let (own, len) = disk.place(at)?;
+        let (its, its_len) = below.place(at)?;
+        if !own.is_same(its) {
+            return Ok(false);
+        }
+        at = at.saturating_add(len.min(its_len).max(1));
+    }
+    Ok(piece.end <= below.size())
 }
 
 /// Sum of a piece: of what is not zero in it, and where that is. However

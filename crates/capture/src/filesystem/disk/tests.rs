@@ -385,10 +385,6 @@ impl Blocks for Thin {
         None
     }
 
-    fn as_raw(&self) -> Option<&Raw> {
-        None
-    }
-
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {
         panic!("nobody asks for it")
     }

@@ -38,6 +38,8 @@ enum Kept {
     /// The base is that: a reflink copy, which the next one replaces.
     Copy,
     Sums(Sums),
+    /// What was kept before: nothing was written.
+    AsItWas,
 }
 
 /// The disk as one scan reads it.
@@ -81,8 +83,8 @@ impl Image {
 
     /// The disk as it is, to be compared with from now on.
     pub(crate) fn first(&self, now: Option<i64>) -> Moment {
-        let stamp = self.settled_stamp(now);
-        if let Some(copy) = self.copy() {
+        let stamp = settled_stamp(&*self.disk, now);
+        if let Some(copy) = self.disk.copy() {
             return Moment {
                 disk: copy,
                 changed: None,
@@ -92,12 +94,11 @@ impl Image {
             };
         }
         // Summed before it is read: what is written meanwhile shows later.
-        let sums = Sums::of(&*self.disk);
         Moment {
             disk: Arc::clone(&self.disk),
             changed: None,
             is_frozen: false,
-            kept: sums.map_or(Kept::Nothing, Kept::Sums),
+            kept: self.summed(None, now),
             stamp,
         }
     }
@@ -115,7 +116,7 @@ impl Image {
         if let Ok(disk) = self.disk.again() {
             self.disk = disk;
         }
-        let stamp = self.settled_stamp(Some(now));
+        let stamp = settled_stamp(&*self.disk, Some(now));
         let disk = Arc::clone(&self.disk);
         let is_idle = !last && self.stamp.is_some() && self.disk.stamp() == self.stamp;
         let known = |changed: Option<Ranges>, kept| Moment {
@@ -126,28 +127,35 @@ impl Image {
             stamp,
         };
         if is_idle {
-            return known(Some(Ranges::default()), Kept::Nothing);
+            return known(Some(Ranges::default()), Kept::AsItWas);
         }
         match (&self.kept, &self.base) {
-            (Kept::Copy, Some(base)) => match self.copy() {
+            (Kept::Copy, Some(base)) => match self.disk.copy() {
                 Some(copy) => Moment {
                     changed: changed(&**base, &*copy).ok(),
                     is_frozen: true,
                     disk: copy,
                     ..known(None, Kept::Copy)
                 },
-                None => known(changed(&**base, &*self.disk).ok(), self.sums(last)),
+                None => known(
+                    changed(&**base, &*self.disk).ok(),
+                    self.for_later(last, now),
+                ),
             },
             (Kept::Base, Some(base)) => {
                 // Summed first, for the scan after this one.
-                let kept = self.sums(last);
+                let kept = self.for_later(last, now);
                 known(changed(&**base, &*self.disk).ok(), kept)
             }
-            (Kept::Sums(before), _) => match Sums::of(&*self.disk) {
-                Ok(sums) => known(Some(sums.changed(before)), Kept::Sums(sums)),
-                Err(_) => known(None, Kept::Nothing),
-            },
-            _ => known(None, self.sums(last)),
+            (Kept::Sums(before), _) => {
+                let kept = self.summed(Some(before), (!last).then_some(now));
+                let changed = match &kept {
+                    Kept::Sums(sums) => Some(sums.changed(before)),
+                    _ => None,
+                };
+                known(changed, kept)
+            }
+            _ => known(None, self.for_later(last, now)),
         }
     }
 
@@ -159,31 +167,35 @@ impl Image {
                 self.base = Some(moment.disk);
                 self.kept = Kept::Copy;
             }
+            Kept::AsItWas => {}
             kept => self.kept = kept,
         }
     }
 
-    fn sums(&self, last: bool) -> Kept {
+    /// What the scan after one that was not told by sums is compared with.
+    fn for_later(&self, last: bool, now: i64) -> Kept {
         match last {
             true => Kept::Nothing,
-            false => Sums::of(&*self.disk).map_or(Kept::Nothing, Kept::Sums),
+            false => self.summed(None, Some(now)),
         }
     }
 
-    /// A reflink copy beside the image.
-    fn copy(&self) -> Option<Arc<dyn Blocks>> {
-        let raw = self.disk.as_raw()?;
-        let copy = raw.reflink(&raw.directory()?).ok()?;
-        Some(Arc::new(copy))
+    /// `before`: what is below the disk and was below it then is not read again.
+    fn summed(&self, before: Option<&Sums>, now: Option<i64>) -> Kept {
+        let below = self.disk.below();
+        let below = below.and_then(|below| Some((below, settled_stamp(below, now)?)));
+        Sums::since(before, &*self.disk, below).map_or(Kept::Nothing, Kept::Sums)
     }
+}
 
-    fn settled_stamp(&self, now: Option<i64>) -> Option<Stamp> {
-        let stamp = self.disk.stamp()?;
-        let before = now?.saturating_sub(CLOCK_SLACK);
-        let is_settled =
-            |(_, modified, changed): &(u64, i64, i64)| *modified < before && *changed < before;
-        stamp.files.iter().all(is_settled).then_some(stamp)
-    }
+/// `now`: the wall clock in nanoseconds, where what changes from here on is to
+/// change the stamp.
+fn settled_stamp(disk: &dyn Blocks, now: Option<i64>) -> Option<Stamp> {
+    let stamp = disk.stamp()?;
+    let before = now?.saturating_sub(CLOCK_SLACK);
+    let is_settled =
+        |(_, modified, changed): &(u64, i64, i64)| *modified < before && *changed < before;
+    stamp.files.iter().all(is_settled).then_some(stamp)
 }
 
 impl Moment {

@@ -1,6 +1,7 @@
 //! Scans of images that mkfs.ext4 made and debugfs changed.
 
 mod device;
+mod layered;
 mod mounted;
 mod moving;
 
@@ -331,6 +332,19 @@ fn only_what_was_written_is_read() {
         report.summary
     );
     assert_eq!(scan(&mut collector).summary.hashed_bytes, 0);
+    // Nor after a scan that had nothing to read.
+    std::thread::sleep(Duration::from_millis(1200));
+    for _ in 0..3 {
+        assert_eq!(scan(&mut collector).lines(), [""; 0]);
+    }
+    made.write("/newer", b"newer");
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Created File /newer"]);
+    assert!(
+        report.summary.hashed_bytes < 700_000,
+        "{:?}",
+        report.summary
+    );
 }
 
 /// A large file is hashed in part; that something else of it was written is

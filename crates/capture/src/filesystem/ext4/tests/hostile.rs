@@ -2,7 +2,7 @@
 //! little memory and in little time.
 
 use super::super::super::bounds::{Budget, Problems};
-use super::super::super::disk::{Blocks, Bytes, Place, Raw, Stamp};
+use super::super::super::disk::{Blocks, Bytes, Place, Stamp};
 use super::super::super::testing::{run, walk_anew};
 use super::super::super::tree::{Identity, Tree, Xattrs};
 use super::super::{Ext4Error, Step, Volume};
@@ -40,10 +40,6 @@ impl Blocks for Counting {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        None
-    }
-
-    fn as_raw(&self) -> Option<&Raw> {
         None
     }
 

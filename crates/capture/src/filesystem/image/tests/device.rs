@@ -43,7 +43,7 @@ impl Drop for Loop {
 }
 
 /// What this thread has read so far, in bytes.
-fn read_so_far() -> u64 {
+pub(super) fn read_so_far() -> u64 {
     let io = fs::read_to_string("/proc/thread-self/io").unwrap();
     let line = io.lines().find_map(|line| line.strip_prefix("rchar: "));
     line.unwrap().parse().unwrap()
@@ -73,14 +73,14 @@ fn await_rest(collector: &mut FsCollector) {
     assert!(idle_scan(collector) < NOTHING);
 }
 
-const SIZE: usize = 1 << 20;
+pub(super) const SIZE: usize = 1 << 20;
 
-fn filled(root: &Path) {
+pub(super) fn filled(root: &Path) {
     fs::write(root.join("config"), vec![b'a'; SIZE]).unwrap();
 }
 
 /// Where the file's content begins on the disk.
-fn content_at(disk: &Path) -> u64 {
+pub(super) fn content_at(disk: &Path) -> u64 {
     let disk = fs::read(disk).unwrap();
     let at = disk.windows(8192).position(|bytes| bytes == [b'a'; 8192]);
     u64::try_from(at.unwrap()).unwrap()

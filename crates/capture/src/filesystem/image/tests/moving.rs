@@ -2,7 +2,7 @@
 
 use super::super::super::FsConfig;
 use super::super::super::bounds::Budget;
-use super::super::super::disk::{Blocks, Bytes, Place, Raw, Stamp};
+use super::super::super::disk::{Blocks, Bytes, Place, Stamp};
 use super::super::super::testing::walk_anew;
 use super::{Made, home};
 use std::collections::BTreeSet;
@@ -51,10 +51,6 @@ impl Blocks for Switching<'_> {
             files: vec![(self.size(), writes.cast_signed(), 0)],
             devices: Vec::new(),
         })
-    }
-
-    fn as_raw(&self) -> Option<&Raw> {
-        None
     }
 
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {
