@@ -10,6 +10,7 @@ mod blocks;
 mod checksum;
 mod directory;
 mod fields;
+mod inline;
 mod inode;
 mod journal;
 mod layout;

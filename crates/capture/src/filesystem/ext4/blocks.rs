@@ -29,6 +29,9 @@ impl Volume<'_> {
     /// The run that holds block `logical` of a file.
     pub(super) fn run_at(&self, inode: &Inode, logical: u64) -> Result<Run, Ext4Error> {
         inode.check_readable()?;
+        if inode.is_inline() {
+            return Err(Ext4Error::Corrupt("blocks of a file that has none"));
+        }
         let logical = u32::try_from(logical).map_err(|_| Ext4Error::Corrupt("file size"))?;
         if inode.has_extents() {
             self.extent_at(inode, logical)

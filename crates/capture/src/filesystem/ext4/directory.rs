@@ -43,6 +43,11 @@ impl Volume<'_> {
         if dir.kind != InodeKind::Dir {
             return Err(Ext4Error::Corrupt("not a directory"));
         }
+        dir.check_readable()?;
+        if dir.is_inline() {
+            charge(blocks)?;
+            return self.list_inline(dir, each);
+        }
         let count = dir.size.div_ceil(self.block_size());
         let mut logical = 0;
         while logical < count {
@@ -87,7 +92,8 @@ impl Volume<'_> {
         Ok(())
     }
 
-    fn list_block(&self, block: &[u8], each: &mut dyn FnMut(Step) -> bool) -> bool {
+    /// False once `each` was.
+    pub(super) fn list_block(&self, block: &[u8], each: &mut dyn FnMut(Step) -> bool) -> bool {
         let mut rest = Fields(block);
         while !rest.0.is_empty() {
             let (entry, len) = match parse_entry(rest) {
@@ -140,6 +146,10 @@ impl Volume<'_> {
         let left = file.size.saturating_sub(offset);
         if left == 0 || buffer.is_empty() {
             return Ok(0);
+        }
+        file.check_readable()?;
+        if file.is_inline() {
+            return self.read_inline(file, offset, buffer);
         }
         let size = self.block_size();
         let run = self.run_at(file, offset / size)?;

@@ -104,20 +104,23 @@ impl Inode {
         self.flags & EXTENTS != 0
     }
 
-    /// Refuses content that is not in blocks, or not in the clear.
+    /// Its content is in the inode itself, not in blocks.
+    pub(super) fn is_inline(&self) -> bool {
+        self.flags & INLINE_DATA != 0
+    }
+
+    /// Refuses content that is not in the clear.
     pub(super) fn check_readable(&self) -> Result<(), Ext4Error> {
-        for (flag, name) in [(INLINE_DATA, "inline_data"), (ENCRYPTED, "encrypt")] {
-            if self.flags & flag != 0 {
-                return Err(Ext4Error::Unsupported(name.to_owned()));
-            }
+        match self.flags & ENCRYPTED {
+            0 => Ok(()),
+            _ => Err(Ext4Error::Unsupported("encrypt".to_owned())),
         }
-        Ok(())
     }
 
     /// A short link's target is in the inode itself.
     pub(super) fn short_target(&self) -> Option<&[u8]> {
         let size = usize::try_from(self.size).ok()?;
-        let is_short = size < MAP && !self.has_extents();
+        let is_short = size < MAP && !self.has_extents() && !self.is_inline();
         self.map.get(..size).filter(|_| is_short)
     }
 

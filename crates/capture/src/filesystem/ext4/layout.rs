@@ -44,6 +44,9 @@ impl Volume<'_> {
         key: &RandomState,
         runs: &mut u64,
     ) -> Result<Layout, Ext4Error> {
+        if file.is_inline() {
+            return self.layout_of_inode(file, touched, key);
+        }
         let size = self.block_size();
         let count = file.size.div_ceil(size);
         let mut hash = key.build_hasher();
@@ -86,6 +89,23 @@ impl Volume<'_> {
             mark: hash.finish().cast_signed(),
             is_touched,
             is_touched_unread,
+        })
+    }
+
+    /// That of a file whose content is in its inode.
+    fn layout_of_inode(
+        &self,
+        file: &Inode,
+        touched: Option<&Touched<'_>>,
+        key: &RandomState,
+    ) -> Result<Layout, Ext4Error> {
+        file.check_readable()?;
+        let (block, _) = self.inode_place(file.number)?;
+        let is_in = |touched| self.are_touched(block..block.saturating_add(1), touched);
+        Ok(Layout {
+            mark: key.hash_one((block, file.size)).cast_signed(),
+            is_touched: touched.is_none_or(is_in),
+            is_touched_unread: false,
         })
     }
 

@@ -53,8 +53,8 @@ const METADATA_CHECKSUMS: u32 = 0x400;
 
 /// Incompatible features, by name where this reader knows how to read on:
 /// entry types, recovery, groups of descriptors, extents, 64 bit, mount protection, flexible groups,
-/// large attributes, the checksum seed, large directories, inline data (such
-/// a file is refused by itself), encryption (as well), case folding.
+/// large attributes, the checksum seed, large directories, inline data,
+/// encryption (such a file is refused by itself), case folding.
 const READABLE: u32 = 0x2
     | RECOVER
     | META_GROUPS

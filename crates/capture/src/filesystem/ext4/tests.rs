@@ -197,34 +197,26 @@ fn random_damage_neither_crashes_nor_hangs() {
     fs::create_dir_all(root.join("a/b/c")).unwrap();
     for number in 0..40 {
         fs::write(root.join(format!("a/b/{number}")), vec![number; 5000]).unwrap();
+        fs::write(root.join(format!("a/{number}")), [number; 70]).unwrap();
     }
     let path = dir.path().join("disk.img");
     let (root, shown) = (root.to_str().unwrap(), path.to_str().unwrap());
-    // Without checksums damage gets further.
-    let options = [
-        "-q",
-        "-F",
-        "-O",
-        "^metadata_csum",
-        "-b",
-        "1024",
-        "-d",
-        root,
-        shown,
-        "2M",
-    ];
-    run("mkfs.ext4", &options);
-    let sound = fs::read(&path).unwrap();
-    let metadata: Vec<usize> = (1024..sound.len()).filter(|at| sound[*at] != 0).collect();
     let mut dice = Dice::new();
-    for _ in 0..300 {
-        let mut bytes = sound.clone();
-        for _ in 0..=dice.below(8) {
-            let at = *dice.pick(&metadata);
-            bytes[at] = u8::try_from(dice.below(256)).unwrap();
+    // Without checksums damage gets further.
+    for features in ["^metadata_csum", "^metadata_csum,inline_data"] {
+        let options = ["-q", "-F", "-O", features, "-b", "1024", "-d", root];
+        run("mkfs.ext4", &[&options[..], &[shown, "2M"]].concat());
+        let sound = fs::read(&path).unwrap();
+        let metadata: Vec<usize> = (1024..sound.len()).filter(|at| sound[*at] != 0).collect();
+        for _ in 0..300 {
+            let mut bytes = sound.clone();
+            for _ in 0..=dice.below(8) {
+                let at = *dice.pick(&metadata);
+                bytes[at] = u8::try_from(dice.below(256)).unwrap();
+            }
+            fs::write(&path, bytes).unwrap();
+            let _ = walk(&path);
         }
-        fs::write(&path, bytes).unwrap();
-        let _ = walk(&path);
     }
 }
 

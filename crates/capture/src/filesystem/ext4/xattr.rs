@@ -14,8 +14,11 @@ const MAGIC: u32 = 0xea02_0000;
 const MAX_VALUE: usize = 64 << 10;
 const MAX_COUNT: usize = 4096;
 const HEADER_IN_BLOCK: usize = 32;
+/// Of an entry without its name.
+const ENTRY: usize = 16;
 const BAD: Ext4Error = Ext4Error::Corrupt("extended attributes");
 
+const SYSTEM: u8 = 7;
 /// What a name's number stands for.
 const PREFIXES: [(u8, &str); 8] = [
     (0, ""),
@@ -24,7 +27,7 @@ const PREFIXES: [(u8, &str); 8] = [
     (3, "system.posix_acl_default"),
     (4, "trusted."),
     (6, "security."),
-    (7, "system."),
+    (SYSTEM, "system."),
     (8, "system.richacl"),
 ];
 
@@ -113,7 +116,6 @@ impl Volume<'_> {
         list: &mut List<'_>,
         found: &mut Vec<Xattr>,
     ) -> Result<(), Ext4Error> {
-        const ENTRY: usize = 16;
         while entries.0.len() >= 4 && entries.le32(0)? != 0 {
             if found.len() >= MAX_COUNT {
                 return Err(BAD);
@@ -185,6 +187,29 @@ impl Volume<'_> {
         }
         Ok(value)
     }
+}
+
+/// Content of a small file, which is kept as an attribute: the part of it that
+/// is in `area`, a file's attributes in its inode.
+pub(super) fn inline_value(area: Fields<'_>) -> Result<&[u8], Ext4Error> {
+    if area.0.len() <= 8 || area.le32(0)? != MAGIC {
+        return Ok(&[]);
+    }
+    let values = area.from(4)?;
+    let mut entries = values;
+    while entries.0.len() >= 4 && entries.le32(0)? != 0 {
+        let name_len = usize::from(entries.byte(0)?);
+        let name = (entries.byte(1)?, entries.bytes(ENTRY, name_len)?);
+        if name == (SYSTEM, b"data") {
+            let len = usize::try_from(entries.le32(8)?).map_err(|_| BAD)?;
+            return match entries.le32(4)? {
+                0 => values.bytes(entries.le16(2)?.into(), len),
+                _ => Err(BAD),
+            };
+        }
+        entries = entries.from((ENTRY + name_len).next_multiple_of(4))?;
+    }
+    Ok(&[])
 }
 
 /// What listing attributes needs.

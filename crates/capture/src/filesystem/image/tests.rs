@@ -141,6 +141,7 @@ fn changes_of_an_image_are_told() {
     check_changes(&["-O", "^metadata_csum,^64bit"]);
     check_changes(&["-O", "^extent,^64bit,^has_journal", "-I", "128"]);
     check_changes(&["-O", "bigalloc"]);
+    check_changes(&["-O", "inline_data"]);
     check_changes(&["-O", "meta_bg,^resize_inode"]);
     check_changes(&["-O", "meta_bg,^resize_inode", "-b", "1024", "-g", "256"]);
     check_changes(&["-t", "ext2"]);
@@ -483,16 +484,24 @@ fn a_directory_inside_itself_is_walked_once() {
 /// What is not understood is said by name, of each file or of the whole disk.
 #[test]
 fn features_that_are_not_supported_are_named() {
-    let made = Made::new(&["-O", "inline_data"], |_| ());
+    let made = Made::new(&["-O", "encrypt"], home);
     let mut collector = made.attach();
     made.write("/small", b"tiny");
-    made.debugfs(&["mkdir /dir"]);
+    // EXT4_ENCRYPT_FL, with EXT4_EXTENTS_FL.
+    let encrypted = "flags 0x80800";
+    made.debugfs(&[
+        &format!("set_inode_field /small {encrypted}"),
+        &format!("set_inode_field /home/agent {encrypted}"),
+    ]);
     let report = scan(&mut collector);
-    assert_eq!(report.lines(), ["Created Dir /dir", "Created File /small"]);
+    assert_eq!(report.lines(), ["Created File /small"]);
     let small = report.change("/small").unreadable.as_deref();
-    assert_eq!(small, Some("ext4 feature not supported: inline_data"));
+    assert_eq!(small, Some("ext4 feature not supported: encrypt"));
     let gap = &report.gaps[0].detail;
-    assert!(gap.contains("/dir") && gap.contains("inline_data"), "{gap}");
+    assert!(
+        gap.contains("/home/agent") && gap.contains("encrypt"),
+        "{gap}"
+    );
 
     let made = Made::new(&["-O", "^metadata_csum,^metadata_csum_seed"], home);
     let image = fs::OpenOptions::new().write(true).open(made.path());

@@ -73,6 +73,8 @@ fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
         (&["-O", "^metadata_csum"], "nodelalloc,data=journal", 40),
         (&["-O", "^extent,^64bit"], "data=writeback", 30),
         (&["-O", "^has_journal"], "rw", 30),
+        (&["-O", "inline_data", "-b", "4096"], "rw", 30),
+        (&["-O", "inline_data", "-I", "1024", "-b", "4096"], "rw", 30),
     ]
     .into_iter()
     .enumerate()
