@@ -2,6 +2,7 @@
 
 mod base;
 mod disk;
+mod evidence;
 mod view;
 
 use super::bounds::Budget;

@@ -25,6 +25,9 @@ pub(crate) enum Content {
     Link(Box<[u8]>),
     /// A device's number.
     Device { major: u32, minor: u32 },
+    /// Encrypted by the sandbox: a digest of its blocks as they are on the disk.
+    /// `writes`: as above.
+    Sealed { digest: Digest, writes: u32 },
     /// It could not be read.
     Unreadable(Box<str>),
     /// A regular file of an image: as the same inode has it in the copy of the
@@ -32,6 +35,16 @@ pub(crate) enum Content {
     InBase(u32),
     /// The scan's bound on hashing was reached.
     Skipped,
+}
+
+impl Content {
+    /// What is known of it where these bytes are not in the clear.
+    pub(crate) fn sealed(self) -> Self {
+        match self {
+            Self::Hashed { digest, writes, .. } => Self::Sealed { digest, writes },
+            other => other,
+        }
+    }
 }
 
 /// Bytes that can be read from any place.

@@ -173,6 +173,9 @@ fn size(entry: &Entry) -> Option<Count> {
 fn unreadable(content: &Content) -> Option<String> {
     match content {
         Content::Unreadable(reason) => Some(reason.to_string()),
+        Content::Sealed { digest, .. } => Some(format!(
+            "ext4 feature not supported: encrypt; its blocks on the disk have the SHA-256 {digest}"
+        )),
         Content::Skipped => Some("this scan's bound on hashing was reached".to_owned()),
         _ => None,
     }

@@ -3,7 +3,7 @@
 use super::super::bounds::{Budget, Problems};
 use super::super::config::FsConfig;
 use super::super::diff::{Base, diff};
-use super::super::disk::{Blocks, Ranges, Window};
+use super::super::disk::{Blocks, Window};
 use super::super::ext4::Volume;
 use super::super::image::{Moment, Old, Part, PartId, ReadPart, walk};
 use super::super::overlay::Overlay;
@@ -12,6 +12,7 @@ use super::super::secrets::Findings;
 use super::super::tree::{Delta, Step, Tree, shown};
 use super::ScanSummary;
 use super::base::Copy;
+use super::evidence::evidence;
 use sandtrace_event::{Observation, QuiesceMethod};
 use std::collections::BTreeSet;
 use std::hash::RandomState;
@@ -260,8 +261,17 @@ impl View {
             let copy = |budget| Box::new(Copy { volume, budget }) as Box<dyn Base>;
             scan.report_changes(found, copy, &mut problems);
         }
-        if let (None, Some(ranges)) = (&tree, &changed) {
-            problems.note(&written(ranges));
+        match (&tree, &changed) {
+            (None, Some(ranges)) if ranges.is_empty() => problems = self.last_problems(),
+            (None, Some(ranges)) => {
+                let since = match before {
+                    Some(_) => "it was last read",
+                    None => "the last scan",
+                };
+                let bound = scan.config.hash_bound;
+                problems.note(&evidence(&*part.disk, ranges, bound, since));
+            }
+            _ => {}
         }
         if moved && problems.unreadable.count > 0 {
             problems.note("the guest was writing meanwhile");
@@ -279,7 +289,13 @@ impl View {
 
     /// Nothing was written: only what the baseline could not see is news.
     pub(super) fn report_idle(&mut self, scan: &mut Scan<'_>) {
-        self.report(&self.known_problems.clone(), scan);
+        self.report(&self.last_problems(), scan);
+    }
+
+    /// What could not be seen when it was last looked at.
+    fn last_problems(&self) -> Problems {
+        let baseline = self.baseline_problems.as_ref();
+        baseline.unwrap_or(&self.known_problems).clone()
     }
 
     /// The part is no longer there.
@@ -345,12 +361,4 @@ fn crowded() -> Problems {
         "the partition is not read: others of the same bytes are already".to_owned()
     });
     problems
-}
-
-/// What is left to say of a file system that cannot be read.
-fn written(ranges: &Ranges) -> String {
-    match ranges.bytes() {
-        0 => "nothing was written to it since the last scan".to_owned(),
-        bytes => format!("{bytes} bytes of it changed since the last scan"),
-    }
 }

@@ -53,6 +53,10 @@ impl Ranges {
         within
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
+        self.0.iter()
+    }
+
     /// How many bytes they are.
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = self.0.iter().map(|range| range.end - range.start);

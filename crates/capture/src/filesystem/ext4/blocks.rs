@@ -28,7 +28,6 @@ const LAST: u64 = u32::MAX as u64;
 impl Volume<'_> {
     /// The run that holds block `logical` of a file.
     pub(super) fn run_at(&self, inode: &Inode, logical: u64) -> Result<Run, Ext4Error> {
-        inode.check_readable()?;
         if inode.is_inline() {
             return Err(Ext4Error::Corrupt("blocks of a file that has none"));
         }

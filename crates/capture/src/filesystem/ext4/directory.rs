@@ -19,6 +19,15 @@ pub(in super::super) struct DirEntry {
     pub(in super::super) name: Box<[u8]>,
 }
 
+impl DirEntry {
+    /// With a name that is one, whatever its bytes.
+    fn spelled_out(self) -> Self {
+        let digits = self.name.iter().map(|byte| format!("{byte:02x}"));
+        let name = digits.collect::<String>().into_bytes().into();
+        Self { name, ..self }
+    }
+}
+
 /// What a walk over a directory's blocks calls for every one of them.
 pub(in super::super) enum Step {
     Entry(DirEntry),
@@ -33,7 +42,8 @@ impl Volume<'_> {
     /// `blocks`: how many blocks may still be read, which are counted down.
     ///
     /// Hashed directories read like plain ones: their index blocks pose as
-    /// unused entries.
+    /// unused entries. Names that are not in the clear are given in hexadecimal
+    /// digits.
     pub(in super::super) fn list(
         &self,
         dir: &Inode,
@@ -43,7 +53,6 @@ impl Volume<'_> {
         if dir.kind != InodeKind::Dir {
             return Err(Ext4Error::Corrupt("not a directory"));
         }
-        dir.check_readable()?;
         if dir.is_inline() {
             charge(blocks)?;
             return self.list_inline(dir, each);
@@ -66,7 +75,7 @@ impl Volume<'_> {
                 let block = self.block(start.saturating_add(offset));
                 let checked = block.and_then(|block| self.check(dir, &block).map(|()| block));
                 let go_on = match checked {
-                    Ok(block) => self.list_block(&block, each),
+                    Ok(block) => self.list_block(dir, &block, each),
                     Err(error) => each(Step::Unread(error)),
                 };
                 if !go_on {
@@ -93,7 +102,12 @@ impl Volume<'_> {
     }
 
     /// False once `each` was.
-    pub(super) fn list_block(&self, block: &[u8], each: &mut dyn FnMut(Step) -> bool) -> bool {
+    pub(super) fn list_block(
+        &self,
+        dir: &Inode,
+        block: &[u8],
+        each: &mut dyn FnMut(Step) -> bool,
+    ) -> bool {
         let mut rest = Fields(block);
         while !rest.0.is_empty() {
             let (entry, len) = match parse_entry(rest) {
@@ -102,6 +116,7 @@ impl Volume<'_> {
             };
             let go_on = match entry {
                 Some(entry) if entry.inode == 0 || is_dot(&entry.name) => true,
+                Some(entry) if dir.is_encrypted() => each(Step::Entry(entry.spelled_out())),
                 Some(entry) if !is_name(&entry.name) => each(Step::Refused(Ext4Error::Corrupt(
                     "a directory entry whose name is no name",
                 ))),
@@ -143,18 +158,30 @@ impl Volume<'_> {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<usize, Ext4Error> {
+        file.check_readable()?;
         let left = file.size.saturating_sub(offset);
-        if left == 0 || buffer.is_empty() {
+        let len = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        self.read_stored(file, offset, buffer.get_mut(..len).unwrap_or_default())
+    }
+
+    /// Reads what is on the disk up to the end of a run, whether or not it is in
+    /// the clear, and beyond the end of the file.
+    pub(in super::super) fn read_stored(
+        &self,
+        file: &Inode,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Ext4Error> {
+        if buffer.is_empty() {
             return Ok(0);
         }
-        file.check_readable()?;
         if file.is_inline() {
             return self.read_inline(file, offset, buffer);
         }
         let size = self.block_size();
         let run = self.run_at(file, offset / size)?;
         let skip = offset % size;
-        let most = run.len.saturating_mul(size).saturating_sub(skip).min(left);
+        let most = run.len.saturating_mul(size).saturating_sub(skip);
         let len = usize::try_from(most).map_or(buffer.len(), |most| most.min(buffer.len()));
         let part = buffer.get_mut(..len).unwrap_or_default();
         match run.start {

@@ -26,24 +26,21 @@ impl Volume<'_> {
         Ok([inode.map.to_vec(), rest.to_vec()])
     }
 
-    /// Reads from a file up to its end.
+    /// Reads from a file; beyond what is held there are zeros.
     pub(super) fn read_inline(
         &self,
         file: &Inode,
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<usize, Ext4Error> {
-        let left = usize::try_from(file.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let len = left.min(buffer.len());
-        let (part, _) = buffer.split_at_mut(len);
-        part.fill(0);
+        buffer.fill(0);
         let held = self.inline_parts(file)?.concat();
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let held = held.get(from..).unwrap_or_default();
-        for (byte, held) in part.iter_mut().zip(held) {
+        for (byte, held) in buffer.iter_mut().zip(held) {
             *byte = *held;
         }
-        Ok(len)
+        Ok(buffer.len())
     }
 
     /// Calls `each` with every name of a directory. No entry reaches from one
@@ -55,8 +52,8 @@ impl Volume<'_> {
     ) -> Result<(), Ext4Error> {
         let [first, rest] = self.inline_parts(dir)?;
         let first = first.get(PARENT..).unwrap_or_default();
-        if self.list_block(first, each) {
-            self.list_block(&rest, each);
+        if self.list_block(dir, first, each) {
+            self.list_block(dir, &rest, each);
         }
         Ok(())
     }

@@ -109,11 +109,16 @@ impl Inode {
         self.flags & INLINE_DATA != 0
     }
 
+    /// Its content is not in the clear; nor are, in a directory, names.
+    pub(in super::super) fn is_encrypted(&self) -> bool {
+        self.flags & ENCRYPTED != 0
+    }
+
     /// Refuses content that is not in the clear.
     pub(super) fn check_readable(&self) -> Result<(), Ext4Error> {
-        match self.flags & ENCRYPTED {
-            0 => Ok(()),
-            _ => Err(Ext4Error::Unsupported("encrypt".to_owned())),
+        match self.is_encrypted() {
+            false => Ok(()),
+            true => Err(Ext4Error::Unsupported("encrypt".to_owned())),
         }
     }
 

@@ -4,6 +4,7 @@ mod device;
 mod layered;
 mod mounted;
 mod moving;
+mod unread;
 
 use super::super::testing::{Report, corpora, has_program, run};
 use super::super::{Baseline, FsCollector, FsConfig, ImageFormat, Source};
@@ -479,40 +480,6 @@ fn a_directory_inside_itself_is_walked_once() {
     );
     assert!(report.gaps[0].detail.contains("in two places"));
     assert_eq!(report.gaps[0].count.0, 2);
-}
-
-/// What is not understood is said by name, of each file or of the whole disk.
-#[test]
-fn features_that_are_not_supported_are_named() {
-    let made = Made::new(&["-O", "encrypt"], home);
-    let mut collector = made.attach();
-    made.write("/small", b"tiny");
-    // EXT4_ENCRYPT_FL, with EXT4_EXTENTS_FL.
-    let encrypted = "flags 0x80800";
-    made.debugfs(&[
-        &format!("set_inode_field /small {encrypted}"),
-        &format!("set_inode_field /home/agent {encrypted}"),
-    ]);
-    let report = scan(&mut collector);
-    assert_eq!(report.lines(), ["Created File /small"]);
-    let small = report.change("/small").unreadable.as_deref();
-    assert_eq!(small, Some("ext4 feature not supported: encrypt"));
-    let gap = &report.gaps[0].detail;
-    assert!(
-        gap.contains("/home/agent") && gap.contains("encrypt"),
-        "{gap}"
-    );
-
-    let made = Made::new(&["-O", "^metadata_csum,^metadata_csum_seed"], home);
-    let image = fs::OpenOptions::new().write(true).open(made.path());
-    // EXT4_FEATURE_INCOMPAT_COMPRESSION
-    image.unwrap().write_all_at(&[0xc3], 1024 + 0x60).unwrap();
-    let report = scan(&mut made.attach());
-    let gap = &report.gaps[0].detail;
-    assert!(
-        gap.contains("whole file system") && gap.contains("compression"),
-        "{gap}"
-    );
 }
 
 /// One file whose inode fails its checksum is reported; the rest is read.

@@ -120,11 +120,8 @@ fn walk_once<'a>(
 pub(crate) fn read_inode(volume: &Volume<'_>, number: u32, budget: &mut Budget) -> Content {
     match volume.inode(number) {
         Ok(inode) => {
-            let mut file = Bytes {
-                volume,
-                inode: &inode,
-            };
-            content::digest(&mut file, inode.size, budget)
+            let inode = &inode;
+            content::digest(&mut Bytes { volume, inode }, inode.size, budget)
         }
         Err(error) => Content::Unreadable(error.to_string().into()),
     }
@@ -274,6 +271,7 @@ impl<'a> Walk<'a, '_> {
     fn read(&mut self, path: &PathBytes, inode: &Inode, entry: &mut Entry) {
         let unreadable = |error: Ext4Error| Content::Unreadable(error.to_string().into());
         entry.content = match inode.kind {
+            _ if inode.is_encrypted() => return self.read_file(path, inode, entry),
             InodeKind::File => return self.read_file(path, inode, entry),
             InodeKind::Symlink => self
                 .volume
@@ -327,14 +325,16 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn file_content(&mut self, inode: &Inode) -> Content {
+        let volume = self.volume;
+        if inode.is_encrypted() {
+            let size = inode.size.checked_next_multiple_of(volume.block_size());
+            let size = size.unwrap_or(inode.size);
+            return content::digest(&mut Stored { volume, inode }, size, self.budget).sealed();
+        }
         if self.old.lazy {
             return Content::InBase(inode.number);
         }
-        let mut file = Bytes {
-            volume: self.volume,
-            inode,
-        };
-        content::digest(&mut file, inode.size, self.budget)
+        content::digest(&mut Bytes { volume, inode }, inode.size, self.budget)
     }
 
     fn skip(&mut self, dir: &PathBytes, reason: &str) {
@@ -353,14 +353,15 @@ impl<'a> Walk<'a, '_> {
 /// What is hashed of a large file may be as it was where the file is not.
 fn count_write(content: &mut Content, known: Option<&Content>, is_touched: bool) {
     let before = match known {
-        Some(Content::Hashed { writes, .. }) => *writes,
+        Some(Content::Hashed { writes, .. } | Content::Sealed { writes, .. }) => *writes,
         _ => 0,
     };
     if let Content::Hashed {
         scope: HashScope::HeadTail,
         writes,
         ..
-    } = content
+    }
+    | Content::Sealed { writes, .. } = content
     {
         *writes = before.wrapping_add(u32::from(is_touched));
     }
@@ -375,6 +376,20 @@ impl ReadAt for Bytes<'_> {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, String> {
         self.volume
             .read_at(self.inode, offset, buffer)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// A file as it is on the disk, in whole blocks.
+struct Stored<'a> {
+    volume: &'a Volume<'a>,
+    inode: &'a Inode,
+}
+
+impl ReadAt for Stored<'_> {
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, String> {
+        self.volume
+            .read_stored(self.inode, offset, buffer)
             .map_err(|error| error.to_string())
     }
 }

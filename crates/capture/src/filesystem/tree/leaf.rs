@@ -245,6 +245,11 @@ fn put_content(bytes: &mut Vec<u8>, content: &Content) {
             put_bytes(bytes, reason.as_bytes());
         }
         Content::Skipped => put(bytes, 7),
+        Content::Sealed { digest, writes } => {
+            put(bytes, 9);
+            bytes.extend_from_slice(&digest.0);
+            put(bytes, u64::from(*writes));
+        }
         Content::InBase(inode) => {
             put(bytes, 8);
             put(bytes, u64::from(*inode));
@@ -362,6 +367,7 @@ impl<'a> Reader<'a> {
             },
             6 => Content::Unreadable(String::from_utf8_lossy(self.bytes()?).into()),
             7 => Content::Skipped,
+            9 => self.hashed(HashScope::Whole)?.sealed(),
             _ => Content::InBase(self.small()?),
         })
     }
