@@ -49,12 +49,13 @@ impl<'a> Volume<'a> {
         Ok(Generation {
             superblock,
             committed: self.replay.next_sequence,
+            left_out: self.replay.left_out.clone(),
         })
     }
 
     /// What of the journal was not replayed, in words.
-    pub(in super::super) fn unreplayed(&self) -> Option<&'static str> {
-        self.replay.left_out
+    pub(in super::super) fn unreplayed(&self) -> Option<&str> {
+        self.replay.left_out.as_deref()
     }
 
     /// Blocks that the file system or the image has, whichever is less.
@@ -175,6 +176,7 @@ impl<'a> Volume<'a> {
 pub(in super::super) struct Generation {
     superblock: [u8; superblock::SIZE],
     committed: u32,
+    left_out: Option<String>,
 }
 
 fn read_exact(image: &dyn Blocks, offset: u64, buffer: &mut [u8]) -> Result<(), Ext4Error> {

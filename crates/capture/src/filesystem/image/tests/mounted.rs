@@ -5,6 +5,7 @@ use super::super::super::{FsCollector, FsConfig};
 use super::{Made, scan, source};
 use sandtrace_event::{GapCause, QuiesceMethod};
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -191,6 +192,43 @@ fn what_is_written_while_it_is_read_is_caught_up_with() {
     let truth: Vec<_> = oracle::view(&guest.mount).into_keys().collect();
     assert_eq!(paths.into_iter().collect::<Vec<_>>(), truth);
     assert_eq!(scan(&mut guest.made.attach()).lines(), [""; 0]);
+}
+
+/// Fast commits are not replayed: what they hold is named at every one of them,
+/// and told once it is committed in full.
+#[test]
+fn fast_commits_are_named_and_told_with_the_next_full_commit() {
+    if !is_root("fast_commits_are_named_and_told_with_the_next_full_commit") {
+        return;
+    }
+    let guest = Guest::new(&["-O", "fast_commit"], "rw,commit=300");
+    let write = |name: &str| {
+        let file = fs::File::create(guest.mount.join(name)).unwrap();
+        file.write_all_at(b"content", 0).unwrap();
+        file.sync_all().unwrap();
+    };
+    write("first");
+    guest.flush(false);
+    let mut collector = guest.made.attach();
+    assert_eq!(scan(&mut collector).gaps, []);
+    let mut told = std::collections::BTreeSet::new();
+    for name in ["one", "two"] {
+        write(name);
+        let report = scan(&mut collector);
+        assert_eq!(report.lines(), [""; 0]);
+        let [gap] = report.gaps.as_slice() else {
+            panic!("{:?}", report.gaps);
+        };
+        let reason = "ext4 feature not supported: fast_commit: ";
+        assert!(gap.detail.starts_with(reason), "{gap:?}");
+        assert_eq!(gap.cause, GapCause::DiskUnreadable);
+        assert!(told.insert(gap.detail.clone()), "{gap:?}");
+        assert_eq!(scan(&mut collector).gaps, []);
+    }
+    guest.flush(false);
+    let report = scan(&mut collector);
+    assert_eq!(report.lines(), ["Created File /one", "Created File /two"]);
+    assert_eq!(report.gaps, []);
 }
 
 /// Where the image's file system makes reflink copies, scans read these.
