@@ -67,6 +67,9 @@ pub enum QuiesceMethod {
     /// A snapshot of the running sandbox's disk was read: nothing moved, but
     /// the sandbox's page cache may hide what it had not flushed.
     Snapshot,
+    /// The sandbox was paused before the disk was read and still after it: nothing
+    /// moved, but its page cache may hide what it had not flushed.
+    Paused,
     /// The sandbox had ended: nobody held the disk open.
     Detached,
 }

@@ -2,6 +2,7 @@
 
 use super::judge::Judge;
 use super::moment::now;
+use super::pause::{Held, Pause};
 use sandtrace_capture::Observer as _;
 use sandtrace_capture::filesystem::{FsCollector, FsConfig, FsError, Source, Wakeups};
 use sandtrace_event::{
@@ -22,6 +23,7 @@ pub(crate) struct FileSource {
     /// Name in gap records.
     pub(crate) name: String,
     pub(crate) tier: EvidenceTier,
+    pub(crate) pause: Pause,
 }
 
 /// A disk whose baseline nobody has taken yet.
@@ -127,6 +129,7 @@ impl FilesThread {
 pub(crate) struct DiskWatch {
     judge: Judge,
     tier: EvidenceTier,
+    pause: Pause,
     name: String,
     /// Since when something can have been missed.
     began: Timestamp,
@@ -153,6 +156,7 @@ impl DiskWatch {
         let mut disk = Self {
             judge,
             tier: source.tier,
+            pause: source.pause,
             name: source.name,
             began,
             collector: None,
@@ -234,12 +238,13 @@ impl DiskWatch {
         let Some(collector) = &mut self.collector else {
             return;
         };
-        let at = now();
         let judge = &mut self.judge;
-        let mut sink = |observation| {
-            judge.observe(observation);
-        };
-        match collector.scan(at, quiesce, &mut sink) {
+        let mut held = Held::new(quiesce == QuiesceMethod::Live && self.pause.holds());
+        let at = now();
+        let mut sink = |observation| held.add(observation, judge);
+        let scanned = collector.scan(at, quiesce, &mut sink);
+        held.end(self.pause.holds(), judge);
+        match scanned {
             Ok(_) => self.began = at,
             Err(error) => self.report_unreadable(&error),
         }

@@ -9,6 +9,7 @@ pub(crate) mod law;
 pub(crate) mod moment;
 pub(crate) mod opening;
 mod outlet;
+mod pause;
 mod reload;
 pub(crate) mod session;
 pub(crate) mod settings;

@@ -4,6 +4,7 @@ use super::capture_mode::CaptureMode;
 use super::evidence::Keeping;
 use super::law::Law;
 use super::opening::TrailPlan;
+use super::pause::Pause;
 use super::reload::Rules;
 use super::start;
 use super::syscalls::SyscallMode;
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) identity: TrailIdentity,
     /// Name of the log that the trail is.
     pub(crate) origin: String,
+    /// Whether the sandbox is paused, as far as its state is followed.
+    pub(crate) pause: Pause,
     pub(crate) policy: Option<LoadedPolicy>,
     /// Accepted resolvers: the policy's and those given by hand.
     pub(crate) resolvers: Vec<IpAddr>,
@@ -144,6 +147,7 @@ impl Settings {
         let trace_id = format!("trace-{nonce:016x}");
         Ok(Self {
             duration: request.duration,
+            pause: Pause::of(target.vmm.clone()),
             origin: format!("{}/{trace_id}", keys::host_name()),
             identity: TrailIdentity {
                 agent_id: agent_id.into(),

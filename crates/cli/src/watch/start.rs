@@ -108,6 +108,7 @@ pub(super) fn disk_source(settings: &Settings, disk: &Disk) -> FileSource {
         },
         name: disk.identity.path.clone(),
         tier: settings.target.tier(),
+        pause: settings.pause.clone(),
     }
 }
 
@@ -130,6 +131,7 @@ pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource 
         },
         name: overlay.identity.path.clone(),
         tier: settings.target.tier(),
+        pause: settings.pause.clone(),
     }
 }
 

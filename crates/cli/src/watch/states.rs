@@ -3,6 +3,7 @@
 use super::law::Law;
 use super::moment::{control, now};
 use super::outlet::Outlet;
+use super::pause::{PATIENCE, Pause};
 use super::settings::Settings;
 use super::trail::Entry;
 use crate::config::Options;
@@ -10,16 +11,15 @@ use crate::exit::{Exit, Failure, OrExit as _};
 use sandtrace_event::{Judged, RunState, SandboxState, VmmIdentity, WallTime};
 use sandtrace_provider::{ProcRoot, StateWord, run_state};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Longest wait for one VMM's answer.
-const PATIENCE: Duration = Duration::from_millis(200);
+use std::time::Instant;
 
 /// One sandbox's state as far as it is known.
 pub(super) struct Subject {
     vmm: VmmIdentity,
     law: Arc<Law>,
     queue: Outlet,
+    /// Who scans its disks knows of it by this.
+    pause: Pause,
     /// What was recorded last; at first it is taken for running.
     state: RunState,
     /// When that was seen to hold last.
@@ -27,11 +27,12 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn new(vmm: VmmIdentity, law: Arc<Law>, queue: Outlet) -> Self {
+    pub(super) fn new(vmm: VmmIdentity, law: Arc<Law>, queue: Outlet, pause: Pause) -> Self {
         Self {
             vmm,
             law,
             queue,
+            pause,
             state: RunState::Running,
             seen: None,
         }
@@ -50,6 +51,7 @@ impl Subject {
         };
         let StateWord { state, source } = word;
         let at = now();
+        self.pause.set(state);
         if state != self.state {
             let changed = SandboxState {
                 after: self.seen,
@@ -80,7 +82,7 @@ pub(super) fn follow(
     let (Some(interval), Some(vmm)) = (options.state_interval, settings.target.vmm.clone()) else {
         return Ok(());
     };
-    let mut subject = Subject::new(vmm, Arc::clone(law), queue.clone());
+    let mut subject = Subject::new(vmm, Arc::clone(law), queue.clone(), settings.pause.clone());
     let work = move || {
         while subject.look() {
             std::thread::sleep(interval);

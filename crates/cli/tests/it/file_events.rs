@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use sandtrace_event::{CaptureGap, FileOp, GapCause, GapUnit, Layer, Payload};
 
-use crate::support::{Dir, Running, assert_sealed, eventually, sandtrace};
+use crate::support::{Dir, Running, assert_sealed, await_text, sandtrace};
 
 /// Between two scans on the interval is an hour: whatever is told sooner, an event brought.
 #[test]
@@ -68,14 +68,6 @@ fn a_queue_that_is_full_at_the_end_is_recorded() {
     watch.wait().expect(0);
     assert_sealed(&trail);
     assert!(fs::read_to_string(&trail).unwrap().contains("events_lost"));
-}
-
-#[track_caller]
-fn await_text(trail: &str, text: &str) {
-    eventually(text, || {
-        let trail = fs::read_to_string(trail).unwrap_or_default();
-        trail.contains(text).then_some(())
-    });
 }
 
 /// Renames a file back and forth until the kernel's queue can hold no more: each time makes two

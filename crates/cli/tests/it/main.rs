@@ -29,6 +29,7 @@ mod hostile_guest;
 mod keys;
 mod leftovers;
 mod outputs;
+mod pauses;
 mod replay;
 mod resuming;
 mod rights;

@@ -153,7 +153,7 @@ impl Sandbox {
         let identity = settings.target.vmm.clone();
         let subject = identity.map(|vmm| {
             let queue = Outlet::Shared(lane.clone());
-            Subject::new(vmm, Arc::clone(&law), queue)
+            Subject::new(vmm, Arc::clone(&law), queue, settings.pause.clone())
         });
         let disks = start::file_sources(&settings).into_iter();
         let disks = disks.map(|source| DiskSlot::new(source, judge(true)));

@@ -104,6 +104,7 @@ mod tests {
     use super::*;
     use crate::watch::law::Law;
     use crate::watch::outlet::Outlet;
+    use crate::watch::pause::Pause;
     use sandtrace_event::{Count, VmmIdentity};
     use std::sync::Arc;
     use std::sync::mpsc::sync_channel;
@@ -115,7 +116,8 @@ mod tests {
             start_ticks: Count(start_ticks),
         };
         let queue = Outlet::Own(sync_channel(1).0, Arc::default());
-        Subject::new(vmm, Arc::new(Law::new(None, Vec::new())), queue)
+        let law = Arc::new(Law::new(None, Vec::new()));
+        Subject::new(vmm, law, queue, Pause::default())
     }
 
     #[test]

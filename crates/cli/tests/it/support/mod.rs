@@ -7,7 +7,9 @@ mod story;
 mod trail;
 
 pub(crate) use link::Link;
-pub(crate) use program::{PATIENCE, Ran, Running, eventually, finish, run, sandtrace, state_dir};
+pub(crate) use program::{
+    PATIENCE, Ran, Running, await_text, eventually, finish, run, sandtrace, state_dir,
+};
 pub(crate) use sandbox::{Kind, Stage};
 pub(crate) use story::{assert_story, assert_truth};
 pub(crate) use trail::{assert_sealed, events, flows, judged, lines, trail_end};

@@ -233,3 +233,12 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
         std::thread::sleep(Duration::from_millis(3));
     }
 }
+
+/// Waits until a trail holds a text.
+#[track_caller]
+pub(crate) fn await_text(trail: &str, text: &str) {
+    eventually(text, || {
+        let trail = std::fs::read_to_string(trail).unwrap_or_default();
+        trail.contains(text).then_some(())
+    });
+}
