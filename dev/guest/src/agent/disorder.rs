@@ -19,7 +19,14 @@ pub const DISORDER: &str = "/home/agent/disorder";
 /// read from it meanwhile is a state that the file system was in.
 const SYNC_EVERY: u32 = 100;
 
-/// Does `operations` of them; one that fails does no harm.
+/// Operations after which something is kept that no later one gets at: by chance
+/// much of what is made is removed again.
+const KEEP_EVERY: u32 = 250;
+
+/// Of so many tries one succeeds, in the long run; in fact every third does.
+const MOST_TRIES: u32 = 10;
+
+/// Does `operations` of them. One that fails does no harm and does not count.
 pub(super) fn disorder(
     agent: &mut Agent<'_>,
     seed: u64,
@@ -27,17 +34,35 @@ pub(super) fn disorder(
 ) -> Result<(), AgentError> {
     let root = below(agent.root.path(), DISORDER);
     let mut dice = Dice::new(seed);
-    let mut done = 0_u32;
-    for number in 1..=operations {
-        // Comes back where the directory itself was removed.
-        let _exists = fs::create_dir_all(&root);
-        done += u32::from(operate(&root, &mut dice).is_ok());
-        if number.is_multiple_of(SYNC_EVERY) {
+    let _exists = fs::create_dir_all(&root);
+    let (mut done, mut tries) = (0_u32, 0_u32);
+    while done < operations && tries < operations.saturating_mul(MOST_TRIES) {
+        tries += 1;
+        if operate(&root, &mut dice).is_err() {
+            continue;
+        }
+        done += 1;
+        if done.is_multiple_of(KEEP_EVERY) {
+            keep(&root, done);
+        }
+        if done.is_multiple_of(SYNC_EVERY) {
             rustix::fs::sync();
         }
     }
-    agent.tell("disorder", format!("{done} of {operations} operations"));
+    agent.tell("disorder", format!("{done} operations"));
     Ok(())
+}
+
+/// Gives a file a name that no operation uses, the first that there is.
+fn keep(root: &Path, number: u32) {
+    let kept = root.join(format!("kept {number}"));
+    let files = NAMES.map(|name| root.join(name)).into_iter();
+    let moved = files
+        .filter(|path| path.is_file() || path.is_symlink())
+        .any(|path| fs::rename(path, &kept).is_ok());
+    if !moved {
+        let _full = fs::write(&kept, kept.as_os_str().as_encoded_bytes());
+    }
 }
 
 fn operate(root: &Path, dice: &mut Dice) -> io::Result<()> {
@@ -83,6 +108,9 @@ fn operate(root: &Path, dice: &mut Dice) -> io::Result<()> {
     }
 }
 
+/// Few, so that operations meet.
+const NAMES: [&str; 7] = ["a", "b", "c", "home", "etc", "file", "x y"];
+
 const ATTRIBUTES: [&str; 4] = ["user.note", "user.x", "security.test", "trusted.test"];
 
 const ALLOCATIONS: [FallocateFlags; 4] = [
@@ -110,14 +138,14 @@ fn patch_secretly(path: &Path, at: u64) -> io::Result<()> {
 /// Not through a link, which could lead out.
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_symlink() {
-        return Ok(());
+        return Err(io::ErrorKind::InvalidInput.into());
     }
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     if !from.is_file() {
-        return Ok(());
+        return Err(io::ErrorKind::InvalidInput.into());
     }
     fs::copy(from, to).map(drop)
 }
@@ -151,20 +179,13 @@ impl Dice {
         }
     }
 
-    /// Up to three names, of few, so that operations meet.
+    /// Up to three names.
     fn path(&mut self) -> PathBuf {
         let mut path = PathBuf::new();
         // Short ones more often: these exist.
         for _ in 0..=self.below(3).min(self.below(3)) {
-            path.push(match self.below(7) {
-                0 => "a",
-                1 => "b",
-                2 => "c",
-                3 => "home",
-                4 => "etc",
-                5 => "file",
-                _ => "x y",
-            });
+            let name = usize::try_from(self.below(7)).unwrap_or_default();
+            path.extend(NAMES.get(name));
         }
         path
     }
@@ -186,6 +207,7 @@ mod tests {
             let mut dice = Dice::new(seed);
             let done = (0..300).filter(|_| operate(dir.path(), &mut dice).is_ok());
             assert!(done.count() > 50);
+            keep(dir.path(), 1);
             let mut names: Vec<_> = fs::read_dir(dir.path())
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name())

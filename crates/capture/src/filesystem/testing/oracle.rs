@@ -226,8 +226,18 @@ pub(in super::super) fn done(story: &[String]) -> usize {
     story.iter().filter(|line| line.ends_with(DONE)).count()
 }
 
-/// A random operation; one that fails does no harm.
+/// A random operation: the first that succeeds, after those that did not.
 pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
+    const MOST_TRIES: usize = 30;
+    let mut tried = Vec::new();
+    while tried.len() < MOST_TRIES && done(&tried) == 0 {
+        tried.push(attempt(root, dice));
+    }
+    tried.join("\n")
+}
+
+/// One that fails does no harm.
+fn attempt(root: &Path, dice: &mut Dice) -> String {
     const NAMES: [&str; 7] = ["a", "b", "c", "home", "etc", "file", "x y"];
     let mut path = || {
         let mut path = PathBuf::new();
@@ -256,7 +266,7 @@ pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
             // Not through a link, which could lead out.
             let is_link = one.is_symlink();
             let result = if is_link {
-                Ok(())
+                Err(std::io::ErrorKind::InvalidInput.into())
             } else {
                 fs::set_permissions(&one, mode)
             };
@@ -293,7 +303,7 @@ pub(in super::super) fn operate(root: &Path, dice: &mut Dice) -> String {
             let copied = if one.is_file() {
                 fs::copy(&one, &two).map(drop)
             } else {
-                Ok(())
+                Err(std::io::ErrorKind::InvalidInput.into())
             };
             ("copy", copied)
         }

@@ -30,6 +30,19 @@ impl Guest {
         Self { made, mount }
     }
 
+    /// What another kernel would find on the disk.
+    fn on_disk(&self) -> oracle::View {
+        let copy = self.made.dir.path().join("copy.img");
+        let mount = self.made.dir.path().join("copy");
+        fs::copy(self.made.path(), &copy).unwrap();
+        fs::create_dir_all(&mount).unwrap();
+        let [copy, at] = [&copy, &mount].map(|path| path.to_str().unwrap());
+        run("mount", &["-t", "ext4", "-o", "loop", copy, at]);
+        let view = oracle::view(&mount);
+        run("umount", &[at]);
+        view
+    }
+
     /// Brings what the page cache holds to the disk. With a journal, what is
     /// not content goes to the journal alone, as it does in a guest.
     fn flush(&self, has_journal: bool) {
@@ -66,6 +79,7 @@ fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
         return;
     }
     let mut dice = Dice::new();
+    let mut operations = 0;
     // The small journals go round and round, and revoke what they logged.
     for (number, (format, options, steps)) in [
         (&[][..], "rw", 30),
@@ -83,8 +97,15 @@ fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
         let bound = [FsConfig::default().hash_bound, 8192][number % 2];
         let guest = Guest::new(format, options);
         let has_journal = !format.contains(&"^has_journal");
+        // Of a file that grew out of its inode Linux (6.18) may leave a write in
+        // its page cache, whoever asks for it to be flushed.
+        let is_inline = format.iter().any(|option| option.contains("inline"));
+        let view = || match is_inline {
+            true => guest.on_disk(),
+            false => oracle::view(&guest.mount),
+        };
         guest.flush(has_journal);
-        let mut before = oracle::view(&guest.mount);
+        let mut before = view();
         let mut collector = guest.made.attach_with(FsConfig {
             hash_bound: bound,
             ..FsConfig::default()
@@ -95,12 +116,14 @@ fn a_scan_of_a_mounted_image_is_the_difference_of_two_walks() {
                 story.push(oracle::operate(&guest.mount, &mut dice));
             }
             guest.flush(has_journal);
-            let after = oracle::view(&guest.mount);
+            let after = view();
             let report = scan(&mut collector);
             oracle::check(&report, (&before, &after), bound, &story);
             before = after;
         }
+        operations += oracle::done(&story);
     }
+    assert!(operations > 1500, "{operations}");
 }
 
 /// A directory that a kernel has turned into a hashed one keeps an old

@@ -66,7 +66,7 @@ fn walk(
     let mut before = start.clone();
     let mut collector = mounted.attach_with(config(Baseline::AtAttach));
     for step in 0..STEPS {
-        for _ in 0..=dice.below(40) {
+        for _ in 0..=dice.below(16) {
             story.push(oracle::operate(&root, dice));
         }
         let after = oracle::view(&root);
@@ -89,7 +89,7 @@ fn walk(
 fn a_scan_on_tmpfs_is_the_difference_of_two_walks() {
     if is_root("a_scan_on_tmpfs_is_the_difference_of_two_walks") {
         let operations = walks(Below::Tmpfs, 4);
-        assert!(operations > 10_000, "{operations}");
+        assert!(operations > 14_000, "{operations}");
     }
 }
 
@@ -97,7 +97,7 @@ fn a_scan_on_tmpfs_is_the_difference_of_two_walks() {
 fn a_scan_on_ext4_is_the_difference_of_two_walks() {
     if is_root("a_scan_on_ext4_is_the_difference_of_two_walks") {
         let operations = walks(Below::Ext4, 2);
-        assert!(operations > 5000, "{operations}");
+        assert!(operations > 7000, "{operations}");
     }
 }
 
@@ -106,6 +106,6 @@ fn a_scan_on_xfs_is_the_difference_of_two_walks() {
     let test = "a_scan_on_xfs_is_the_difference_of_two_walks";
     if is_root(test) && has_program(test, "mkfs.xfs") {
         let operations = walks(Below::Xfs, 2);
-        assert!(operations > 5000, "{operations}");
+        assert!(operations > 7000, "{operations}");
     }
 }
