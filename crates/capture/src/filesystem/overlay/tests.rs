@@ -1,6 +1,8 @@
 //! Scans of real overlay mounts.
 
+mod canary;
 mod data_only;
+mod held;
 mod limits;
 mod moving;
 mod walks;
@@ -8,7 +10,7 @@ mod walks;
 use super::super::testing::{Report, is_root, run, set_xattr};
 use super::super::{Baseline, FsCollector, FsConfig, OverlayXattrs, Source};
 use super::mount_for_upper;
-use sandtrace_event::{Digest, FileOp, GapCause, QuiesceMethod};
+use sandtrace_event::{Digest, GapCause, QuiesceMethod};
 use sha2::Digest as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -387,83 +389,6 @@ fn lower_layers_that_were_upper_once_are_merged() {
     );
 }
 
-/// Nothing outside the layers is read, however links and redirects point: the
-/// canary's access time would tell, and so would a digest.
-#[test]
-fn links_and_forged_redirects_lead_nowhere() {
-    if !is_root("links_and_forged_redirects_lead_nowhere") {
-        return;
-    }
-    let mounted = Mounted::new(",redirect_dir=on,metacopy=on", &[&home]);
-    let outside = mounted.path("outside");
-    fs::create_dir_all(outside.join("inner")).unwrap();
-    fs::write(outside.join("canary"), "canary").unwrap();
-    fs::write(outside.join("inner/canary"), "canary").unwrap();
-    let long_ago = "2001-01-01T00:00:00";
-    for name in ["canary", "inner/canary", "inner", ""] {
-        run(
-            "touch",
-            &["-d", long_ago, outside.join(name).to_str().unwrap()],
-        );
-    }
-    let accessed = || {
-        ["canary", "inner/canary", "inner", ""]
-            .map(|name| outside.join(name).metadata().unwrap().accessed().unwrap())
-    };
-    let before = accessed();
-    let upper = mounted.path("upper");
-    let canary = outside.join("canary");
-    symlink(&canary, upper.join("to-file")).unwrap();
-    symlink(&outside, upper.join("to-dir")).unwrap();
-    symlink(&outside, mounted.lowers[0].join("lower-dir")).unwrap();
-    fs::create_dir(upper.join("lower-dir")).unwrap();
-    for (name, redirect) in [
-        ("absolute", outside.to_str().unwrap().to_owned()),
-        ("up", "/../outside".to_owned()),
-        ("dots", "../outside".to_owned()),
-        ("through-link", "/lower-dir".to_owned()),
-        ("below-link", "/lower-dir/inner".to_owned()),
-    ] {
-        let dir = upper.join(name);
-        fs::create_dir(&dir).unwrap();
-        set_xattr(&dir, "trusted.overlay.redirect", &redirect);
-        let file = upper.join(format!("{name}.meta"));
-        fs::write(&file, "").unwrap();
-        file.metadata().unwrap();
-        fs::File::options()
-            .write(true)
-            .open(&file)
-            .unwrap()
-            .set_len(6)
-            .unwrap();
-        set_xattr(&file, "trusted.overlay.metacopy", "");
-        let redirect = format!("{redirect}/canary");
-        set_xattr(&file, "trusted.overlay.redirect", &redirect);
-    }
-    let mut collector = mounted.attach(Baseline::Lowers);
-    let report = Report::of(&mut collector, QuiesceMethod::Live);
-    assert_eq!(report.change("/to-file").op, FileOp::Created);
-    assert_eq!(
-        report.change("/to-file").symlink_target.as_deref(),
-        canary.to_str()
-    );
-    let forbidden = Digest(sha2::Sha256::digest("canary").into());
-    for change in &report.changes {
-        assert!(!change.path.contains("inner"), "{change:?}");
-        assert_ne!(change.sha256, Some(forbidden), "{change:?}");
-        if change.path.ends_with(".meta") {
-            assert!(change.unreadable.is_some(), "{change:?}");
-        }
-    }
-    assert!(
-        report
-            .gaps
-            .iter()
-            .any(|gap| gap.cause == GapCause::DiskUnreadable)
-    );
-    assert_eq!(accessed(), before);
-}
-
 /// What the sandbox may set itself means nothing where the overlay ignores it.
 #[test]
 fn marks_of_the_other_prefix_are_ignored() {
@@ -515,28 +440,6 @@ fn marked_empty_files_are_whiteouts() {
         scan(&mut collector).lines(),
         ["Modified File /deep/a/file", "Deleted File /etc/hosts"]
     );
-}
-
-/// Writes through a mapping need not touch any time stamp (on a tmpfs they do
-/// not, once a page is dirty): the last scan reads everything anew.
-#[test]
-fn the_last_scan_trusts_no_time_stamp() {
-    if !is_root("the_last_scan_trusts_no_time_stamp") {
-        return;
-    }
-    let mounted = Mounted::new("", &[&home]);
-    let path = mounted.merged("etc/hosts");
-    fs::write(&path, "one").unwrap();
-    let mut collector = mounted.attach(Baseline::AtAttach);
-    let stamp = path.metadata().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    assert_eq!(scan(&mut collector).lines(), [""; 0]);
-    fs::write(&path, "two").unwrap();
-    let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_modified(stamp.modified().unwrap()).unwrap();
-    let report = Report::of(&mut collector, QuiesceMethod::Detached);
-    assert_eq!(report.lines(), ["Modified File /etc/hosts"]);
-    assert!(report.changes[0].quiesced);
 }
 
 #[test]
