@@ -95,6 +95,9 @@ pub enum OverlayXattrs {
     /// `trusted.overlay.*`; reading them takes CAP_SYS_ADMIN.
     #[default]
     Trusted,
+    /// The same, of an overlay that follows no redirect (mount option
+    /// `redirect_dir=nofollow`): the sandbox cannot look up what has one.
+    Unfollowed,
     /// `user.overlay.*` (mount option `userxattr`). OverlayFS then follows no
     /// redirect and knows no metacopy.
     User,

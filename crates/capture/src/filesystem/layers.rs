@@ -84,13 +84,17 @@ pub(crate) struct Layers {
 }
 
 impl OverlayXattrs {
+    pub(super) fn is_trusted(self) -> bool {
+        matches!(self, Self::Trusted | Self::Unfollowed)
+    }
+
     /// What an attribute of a layer is called in the sandbox; `None` for one
     /// that OverlayFS keeps for itself. Since Linux 6.7 an attribute of the
     /// sandbox that has such a name is stored with `overlay.` inserted
     /// (fs/overlayfs/xattrs.c, `ovl_own_xattr_set`).
     pub(super) fn as_seen_inside(self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
         let own: &[u8] = match self {
-            Self::Trusted => b"trusted.overlay.",
+            Self::Trusted | Self::Unfollowed => b"trusted.overlay.",
             Self::User => b"user.overlay.",
             Self::Ignored => return Some(name.into()),
         };
@@ -247,14 +251,27 @@ impl Layers {
             .map_err(|errno| failed("open", at, errno))?;
         let opaque = self.mark_of(&fd, at, "opaque")?;
         let redirect = match self.xattrs {
-            OverlayXattrs::Trusted => self.mark_of(&fd, at, "redirect")?,
+            OverlayXattrs::Trusted | OverlayXattrs::Unfollowed => self.redirect_of(&fd, at)?,
             OverlayXattrs::User | OverlayXattrs::Ignored => None,
         };
         Ok(Marks {
             opaque: opaque.as_deref() == Some(b"y"),
             holds_marked_whiteouts: opaque.as_deref() == Some(b"x"),
-            redirect: redirect.map(|value| parse_redirect(&value)).transpose()?,
+            redirect,
         })
+    }
+
+    /// An error where there is one that the overlay refuses to follow, as it
+    /// refuses whoever looks that up.
+    fn redirect_of(&self, fd: &OwnedFd, at: &Located) -> Result<Option<Target>, Failed> {
+        match self.mark_of(fd, at, "redirect")? {
+            Some(_) if self.xattrs == OverlayXattrs::Unfollowed => Err(failed(
+                "look up",
+                at,
+                "it has a redirect, and the overlay follows none (redirect_dir=nofollow)",
+            )),
+            redirect => redirect.map(|value| parse_redirect(&value)).transpose(),
+        }
     }
 
     /// Where the content of a file is that `at` holds only the attributes of;
@@ -266,14 +283,14 @@ impl Layers {
         fd: &OwnedFd,
         below: &[Located],
     ) -> Result<Option<Located>, Failed> {
-        if self.xattrs != OverlayXattrs::Trusted || self.mark_of(fd, at, "metacopy")?.is_none() {
+        if !self.xattrs.is_trusted() || self.mark_of(fd, at, "metacopy")?.is_none() {
             return Ok(None);
         }
         let name = at.path.rsplit(|byte| *byte == b'/').next();
         let mut target = Target::Name(name.unwrap_or_default().into());
         let mut stack = below.to_vec();
-        if let Some(redirect) = self.mark_of(fd, at, "redirect")? {
-            target = parse_redirect(&redirect)?;
+        if let Some(redirect) = self.redirect_of(fd, at)? {
+            target = redirect;
             if matches!(target, Target::Absolute(_)) {
                 stack = self.roots_below(at.layer);
             }
@@ -358,7 +375,7 @@ impl Layers {
 
     fn mark_of(&self, fd: &OwnedFd, at: &Located, mark: &str) -> Result<Option<Vec<u8>>, Failed> {
         let prefix = match self.xattrs {
-            OverlayXattrs::Trusted => "trusted",
+            OverlayXattrs::Trusted | OverlayXattrs::Unfollowed => "trusted",
             OverlayXattrs::User => "user",
             OverlayXattrs::Ignored => return Ok(None),
         };

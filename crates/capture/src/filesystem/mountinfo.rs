@@ -60,17 +60,38 @@ fn parse_line(line: &[u8], upper: &Path) -> Option<OverlayMount> {
         xattrs: OverlayXattrs::Trusted,
     };
     let mut is_ours = false;
+    let mut redirects: &[u8] = b"";
     for option in options.split(|byte| *byte == b',') {
         match split_once(option, b"=").unwrap_or((option, b"")) {
             (b"upperdir", value) => is_ours = path(&unescape(value)) == upper,
             (b"lowerdir", value) => (found.lowers, found.data) = split_lowers(value),
             (b"datadir+", value) => found.data.push(path(&unescape(value))),
             (b"lowerdir+", value) => found.lowers.push(path(&unescape(value))),
+            (b"redirect_dir", value) => redirects = value,
             (b"userxattr", _) => found.xattrs = OverlayXattrs::User,
             _ => {}
         }
     }
+    if is_ours && found.xattrs == OverlayXattrs::Trusted && !follows(redirects) {
+        found.xattrs = OverlayXattrs::Unfollowed;
+    }
     is_ours.then_some(found)
+}
+
+/// Whether redirects are followed. `option`: of `redirect_dir=`, which is only
+/// shown where it is not the default of the module
+/// (Documentation/filesystems/overlayfs.rst, "redirect_dir").
+fn follows(option: &[u8]) -> bool {
+    let is_off = |parameter: &str| {
+        let path = format!("/sys/module/overlay/parameters/{parameter}");
+        std::fs::read(path).is_ok_and(|value| value.starts_with(b"N"))
+    };
+    match option {
+        b"on" | b"follow" => true,
+        b"nofollow" => false,
+        b"off" => !is_off("redirect_always_follow"),
+        _ => !(is_off("redirect_dir") && is_off("redirect_always_follow")),
+    }
 }
 
 /// What is before and after the first `separator`.
@@ -189,6 +210,16 @@ mod tests {
         assert_eq!(mount.xattrs, OverlayXattrs::User);
         assert_eq!(mount.mount_point, Path::new("/m n"));
         assert_eq!(mount_for_upper(b"no mountinfo", Path::new("/u")), None);
+        for (option, xattrs) in [
+            ("redirect_dir=on", OverlayXattrs::Trusted),
+            ("redirect_dir=follow", OverlayXattrs::Trusted),
+            ("redirect_dir=nofollow", OverlayXattrs::Unfollowed),
+            ("redirect_dir=nofollow,userxattr", OverlayXattrs::User),
+        ] {
+            let line = format!("1 2 0:3 / /m rw - overlay o rw,upperdir=/u,{option},lowerdir=/l");
+            let mount = mount_for_upper(line.as_bytes(), Path::new("/u")).unwrap();
+            assert_eq!(mount.xattrs, xattrs, "{option}");
+        }
     }
 
     #[test]

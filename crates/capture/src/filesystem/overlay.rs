@@ -54,7 +54,7 @@ impl Overlay {
         let data = data.collect::<Result<_, _>>()?;
         Ok(Self {
             layers: Layers::new(roots, data, xattrs),
-            is_blind: xattrs == OverlayXattrs::Trusted && !reads_trusted(),
+            is_blind: xattrs.is_trusted() && !reads_trusted(),
         })
     }
 

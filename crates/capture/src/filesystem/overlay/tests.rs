@@ -5,6 +5,7 @@ mod data_only;
 mod held;
 mod limits;
 mod moving;
+mod redirects;
 mod walks;
 
 use super::super::testing::{Report, is_root, run, set_xattr};
