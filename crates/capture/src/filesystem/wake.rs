@@ -16,7 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Directories that are watched; what is below others wakes nobody.
+/// Directories that are watched; what is in others wakes nobody, and is told
+/// when the interval is over.
 const MOST: usize = 4096;
 /// Events that are read in one go: a guest must not hold the reader. The
 /// kernel's queue holds a quarter of that by default.
@@ -49,6 +50,7 @@ pub struct Wakeups {
     root: Option<OwnedFd>,
     /// Paths of watched directories relative to the root.
     dirs: HashMap<i32, Box<[u8]>>,
+    is_partial: bool,
 }
 
 impl Wakeups {
@@ -63,6 +65,7 @@ impl Wakeups {
             inotify: Queue::open(most_queues())?,
             root: None,
             dirs: HashMap::new(),
+            is_partial: false,
         };
         match source {
             Source::Image { path, .. } | Source::E2bCow { cow: path, .. } => {
@@ -88,6 +91,7 @@ impl Wakeups {
         let mut visits = vec![dir];
         while let Some(dir) = visits.pop() {
             if self.dirs.len() >= MOST {
+                self.is_partial = true;
                 return;
             }
             let Ok(fd) = self.open(&dir) else { continue };
@@ -101,8 +105,14 @@ impl Wakeups {
                 | WatchFlags::EXCL_UNLINK
                 | WatchFlags::ONLYDIR;
             // Listening first: what is made meanwhile is either listed or told.
-            let Ok(watch) = add_watch(&self.inotify.0, link, events) else {
-                continue;
+            let watch = match add_watch(&self.inotify.0, link, events) {
+                Ok(watch) => watch,
+                // As many as its user may have (`fs.inotify.max_user_watches`).
+                Err(Errno::NOSPC) => {
+                    self.is_partial = true;
+                    return;
+                }
+                Err(_) => continue,
             };
             self.dirs.insert(watch, dir.clone());
             let entries = Dir::new(fd).into_iter().flatten().map_while(Result::ok);
@@ -112,6 +122,13 @@ impl Wakeups {
                 (name != b"." && name != b"..").then(|| join(&dir, name))
             }));
         }
+    }
+
+    /// Whether there are or were directories that are not listened to for lack
+    /// of room.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// A directory of the sandbox, whatever links it has made.

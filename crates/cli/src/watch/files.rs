@@ -137,6 +137,8 @@ pub(crate) struct DiskWatch {
     collector: Option<FsCollector>,
     /// What brings a scan forward, where the kernel tells.
     wakeups: Option<Wakeups>,
+    /// Nobody was told yet that they may come of some directories only.
+    is_whole: bool,
     /// Why it does not.
     pub(crate) unheard: Option<std::io::Error>,
 }
@@ -161,6 +163,7 @@ impl DiskWatch {
             began,
             collector: None,
             wakeups: None,
+            is_whole: true,
             unheard: None,
         };
         match attached {
@@ -226,6 +229,12 @@ impl DiskWatch {
         let wake = wake.unwrap_or_default();
         if wake.overflowed {
             let detail = "the kernel's queue of events was full; everything is scanned";
+            self.report(GapCause::EventsLost, detail.to_owned());
+        }
+        let is_partial = self.wakeups.as_ref().is_some_and(Wakeups::is_partial);
+        if is_partial && std::mem::take(&mut self.is_whole) {
+            let detail = "there are more directories than the kernel's events are asked for; what \
+                          is written in the others is told when the interval of scans is over";
             self.report(GapCause::EventsLost, detail.to_owned());
         }
         wake.changed || wake.overflowed

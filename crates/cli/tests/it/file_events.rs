@@ -51,6 +51,33 @@ fn writes_bring_a_scan_forward_and_a_full_queue_is_recorded() {
     assert_eq!(created.count(), 3);
 }
 
+/// Not all directories are listened to; the scan looks at all of them.
+#[test]
+fn more_directories_than_are_listened_to_are_said_once() {
+    let dir = Dir::new();
+    let (upper, trail) = (dir.dir("upper"), dir.text("trace.jsonl"));
+    for number in 0..4200 {
+        fs::create_dir(dir.path(&format!("upper/{number}"))).unwrap();
+    }
+    let args = ["watch", "--sandbox-id", "box", "--scan-interval", "200ms"];
+    let args = [&args[..], &["--overlay", &upper, "--trail", &trail]].concat();
+    let watch = Running::start(sandtrace(&args)).ready();
+    for name in ["0/one", "4199/two"] {
+        fs::write(dir.path(&format!("upper/{name}")), "x").unwrap();
+        await_text(&trail, &format!(r#""path":"/{name}""#));
+    }
+    watch.signal(Signal::INT);
+    watch.wait().expect(0);
+    let events = assert_sealed(&trail);
+    let is_said = |event: &&sandtrace_event::AuditEvent| match &event.payload {
+        Payload::CaptureGap(gap) => {
+            gap.cause == GapCause::EventsLost && gap.detail.contains("more directories")
+        }
+        _ => false,
+    };
+    assert_eq!(events.iter().filter(is_said).count(), 1);
+}
+
 /// One that the kernel drops while the last scan is still to come is told too.
 #[test]
 fn a_queue_that_is_full_at_the_end_is_recorded() {
