@@ -1,6 +1,7 @@
 //! `sandtrace fsdiff`: what differs between two disks or trees, offline, by
 //! the code that watches them.
 
+mod in_use;
 mod live;
 
 use crate::args::{DiskFormat, FsdiffArgs};
@@ -21,8 +22,12 @@ use std::path::Path;
 /// Compares and prints.
 pub(crate) fn run(args: &FsdiffArgs) -> Result<Exit, Failure> {
     let mounted = args.overlay.as_deref().and_then(mounted);
-    // Nobody holds a sandbox still for this, or who uses a mounted overlay.
-    let quiesce = if args.sandbox.is_some() || mounted.is_some() {
+    let mut given = args.before.iter().chain(&args.after);
+    // Nobody holds still for this a sandbox, or who uses a mounted overlay or writes
+    // to an image.
+    let is_live =
+        args.sandbox.is_some() || mounted.is_some() || given.any(|disk| in_use::is_written(disk));
+    let quiesce = if is_live {
         QuiesceMethod::Live
     } else {
         QuiesceMethod::Detached

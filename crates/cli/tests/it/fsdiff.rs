@@ -1,6 +1,6 @@
 //! `fsdiff`: differences of trees, images and upper dirs, and its exit codes.
 
-use crate::support::run;
+use crate::support::{privileged, run};
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,64 @@ fn trees_and_images_and_upper_dirs_are_compared_alike() {
     let overlay = [Path::new("--overlay"), &b, Path::new("--lower"), &a];
     // What an upper dir does not hold is as it is below.
     assert_eq!(differences(&overlay), EXPECTED[1..]);
+}
+
+/// How an image was read, by what is said of every difference.
+#[track_caller]
+fn check_method(images: &[PathBuf; 2], expected: &str) {
+    let ran = run(&[
+        Path::new("fsdiff"),
+        Path::new("--json"),
+        &images[0],
+        &images[1],
+    ]);
+    let said = ran.expect(0).stdout;
+    let method = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let method = value["payload"]["quiesce_method"].as_str();
+        method.map(str::to_owned)
+    };
+    let methods: Vec<_> = said.lines().filter_map(method).collect();
+    assert_eq!(methods, vec![expected; EXPECTED.len()]);
+}
+
+#[test]
+fn an_image_that_may_be_written_to_is_live() {
+    let trees = Trees::new();
+    let images = [trees.image("a"), trees.image("b")];
+    check_method(&images, "detached");
+    for image in &images {
+        let reads = fs::File::open(image).unwrap();
+        check_method(&images, "detached");
+        let writes = fs::File::options().append(true).open(image).unwrap();
+        check_method(&images, "live");
+        drop((reads, writes));
+    }
+    if !privileged("an image under a loop device") {
+        return;
+    }
+    let losetup = |arguments: &[&str]| {
+        let output = Command::new("losetup").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let after = images[1].to_str().unwrap();
+    let device = losetup(&["--find", "--show", after]);
+    // Read-only nobody writes by it.
+    let reader = losetup(&[
+        "--find",
+        "--show",
+        "--read-only",
+        images[0].to_str().unwrap(),
+    ]);
+    let by_device = [images[0].clone(), PathBuf::from(&device)];
+    let checked = std::panic::catch_unwind(|| {
+        check_method(&images, "live");
+        check_method(&by_device, "detached");
+    });
+    losetup(&["-d", &device, &reader]);
+    checked.unwrap();
+    check_method(&images, "detached");
 }
 
 /// What E2B's orchestrator keeps of a sandbox's writes: the blocks that are not
