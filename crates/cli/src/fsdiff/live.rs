@@ -5,9 +5,8 @@ use crate::args::{DiscoverArgs, FsdiffArgs};
 use crate::config::Options;
 use crate::exit::{Exit, Failure};
 use crate::watch::{settings, start};
-use sandtrace_capture::filesystem::{Baseline, FsConfig, ImageFormat, Source};
+use sandtrace_capture::filesystem::{Baseline, FsConfig, Source};
 use sandtrace_provider::{Disk, ProcRoot, Target, find_in};
-use std::path::Path;
 
 /// What is compared with `base`, or, where there is none, an overlay with its
 /// lower layers.
@@ -23,14 +22,17 @@ pub(super) fn source(
     let expected = Some(disk.identity.clone());
     if target.overlay.as_ref() == Some(disk) {
         let mount = start::overlay_mount(&target, &disk.open_path);
+        let overlay_xattrs = mount.as_ref().map(|it| it.xattrs).unwrap_or_default();
+        let layers = mount.map(|mount| (mount.lowers, mount.data));
+        let (lowers, data_layers) = layers.unwrap_or_default();
         let config = FsConfig {
             baseline: base.map_or(Baseline::Lowers, Baseline::Of),
-            overlay_xattrs: mount.as_ref().map(|it| it.xattrs).unwrap_or_default(),
+            overlay_xattrs,
+            data_layers,
             expected,
             ..FsConfig::default()
         };
         let upper = disk.open_path.clone();
-        let lowers = mount.map(|mount| mount.lowers).unwrap_or_default();
         return Ok((Source::Overlay { upper, lowers }, config));
     }
     let Some(base) = base else {
@@ -43,11 +45,7 @@ pub(super) fn source(
         expected,
         ..FsConfig::default()
     };
-    let source = Source::Image {
-        path: disk.open_path.clone(),
-        format: ImageFormat::by_name(Path::new(&disk.identity.path)),
-    };
-    Ok((source, config))
+    Ok((start::image(disk), config))
 }
 
 /// The disk of this name, or the only one.

@@ -91,17 +91,23 @@ pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
     images.chain(overlay).collect()
 }
 
+/// A disk as it is to be read: in the format that its VMM reads it in, where that
+/// is known.
+pub(crate) fn image(disk: &Disk) -> Source {
+    Source::Image {
+        path: disk.open_path.clone(),
+        format: match disk.format {
+            Some(DiskFormat::Raw) => ImageFormat::Raw,
+            Some(DiskFormat::Qcow2) => ImageFormat::Qcow2,
+            None => ImageFormat::by_name(Path::new(&disk.identity.path)),
+        },
+    }
+}
+
 /// One disk of the sandbox.
 pub(super) fn disk_source(settings: &Settings, disk: &Disk) -> FileSource {
     FileSource {
-        source: Source::Image {
-            path: disk.open_path.clone(),
-            format: match disk.format {
-                Some(DiskFormat::Raw) => ImageFormat::Raw,
-                Some(DiskFormat::Qcow2) => ImageFormat::Qcow2,
-                None => ImageFormat::by_name(Path::new(&disk.identity.path)),
-            },
-        },
+        source: image(disk),
         config: FsConfig {
             expected: Some(disk.identity.clone()),
             ..settings.files.clone()

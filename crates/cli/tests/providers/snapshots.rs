@@ -143,6 +143,16 @@ fn the_disk_of_a_running_sandbox_is_compared() {
         let other = [&args[..], &["--disk", "/none"]].concat();
         assert!(fsdiff(&other, 64).contains("choose one by --disk"));
     }
+    // Firecracker's disks are raw, whatever they are called.
+    let id = format!("i{}named", lab.id());
+    let mut named = config(&lab, StandInForm::ConfigFile, &id);
+    let misleading = named.disk.with_extension("qcow2");
+    fs::rename(&named.disk, &misleading).unwrap();
+    fs::copy(&misleading, &base).unwrap();
+    named.disk = misleading;
+    let _vmm = started(&lab, &named);
+    let args = [base.to_str().unwrap(), "--sandbox", &id];
+    assert_eq!(fsdiff(&args, 0), "no difference\n");
     let id = format!("i{}krun", lab.id());
     let _vmm = started(&lab, &config(&lab, StandInForm::Libkrun, &id));
     std::thread::sleep(Duration::from_millis(500));
