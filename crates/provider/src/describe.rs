@@ -6,7 +6,6 @@ use crate::inspect::{Namespaces, Seen, Wanted, inspect};
 use crate::sighting::{Form, Sighting};
 use crate::{DiscoverConfig, FindError, Target};
 use sandtrace_event::Layer;
-use sandtrace_sys::process::Process;
 use std::time::Instant;
 
 pub(crate) fn describe(
@@ -47,7 +46,7 @@ pub(crate) fn describe(
         }
         _ => inspect(namespaces, process, &claims, wanted),
     };
-    if !is_still_itself(sighting, namespaces, config, deadline) {
+    if !is_still_itself(sighting, config, deadline) {
         return Err(FindError::Ended {
             id: sighting.id.clone(),
             pid: process.pid(),
@@ -77,19 +76,12 @@ fn assemble(sighting: &Sighting, claims: Claims, seen: Seen) -> Target {
     }
 }
 
-/// What was read through the process' own directory is its own; its start
-/// time is compared once more for what was looked up by its pid. Of a
+/// What was read through the process' own directory is its own, as far as it
+/// lived: one that ended has nothing open any more. Of a
 /// container the pid is Docker's word, which may have been old already when
 /// the process was taken hold of: Docker is asked once more.
-fn is_still_itself(
-    sighting: &Sighting,
-    namespaces: &Namespaces<'_>,
-    config: &DiscoverConfig,
-    deadline: Instant,
-) -> bool {
-    let process: &Process = &sighting.process;
-    let now = namespaces.proc().process(process.pid());
-    let lives = now.is_ok_and(|now| now.start_ticks() == process.start_ticks());
+fn is_still_itself(sighting: &Sighting, config: &DiscoverConfig, deadline: Instant) -> bool {
+    let lives = sighting.process.is_alive();
     match &sighting.form {
         Form::Daytona(container) => {
             lives && daytona::is_same(&config.docker_socket, container, deadline)

@@ -179,10 +179,6 @@ impl<'a> Namespaces<'a> {
         Some(named.find(|(_, other)| *other == id)?.0.clone())
     }
 
-    pub(crate) fn proc(&self) -> &'a ProcRoot {
-        self.proc
-    }
-
     /// Where a process is. A name that could not be looked up is not known,
     /// which is no error.
     pub(crate) fn place(&self, process: &Process) -> io::Result<Place> {

@@ -226,9 +226,7 @@ impl Process {
     /// When the process is gone.
     pub fn is_stopped(&self) -> io::Result<bool> {
         let stat = read(&self.dir, "stat", 4096)?;
-        let name_end = stat.iter().rposition(|&byte| byte == b')');
-        let state = name_end.and_then(|end| stat.get(end + 2));
-        Ok(matches!(state, Some(b'T' | b't')))
+        Ok(matches!(field(&stat, 3), Some("T" | "t")))
     }
 
     /// Its network namespace.
@@ -239,11 +237,17 @@ impl Process {
         FileId::at(&self.dir, "ns/net")
     }
 
-    /// Whether it still runs under its pid.
+    /// Whether it still runs under its pid. One that ended and that nobody
+    /// waited for yet (a zombie, which has nothing open) does not.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let now = read(&self.dir, "stat", 4096).and_then(|stat| start_ticks(&stat));
-        now.is_ok_and(|ticks| ticks == self.start_ticks)
+        let Ok(stat) = read(&self.dir, "stat", 4096) else {
+            return false;
+        };
+        let is_same = start_ticks(&stat).is_ok_and(|ticks| ticks == self.start_ticks);
+        // Its first thread may have ended alone.
+        let is_zombie = matches!(field(&stat, 3), Some("Z" | "X"));
+        is_same && !(is_zombie && matches!(field(&stat, 20), Some("0" | "1")))
     }
 }
 
@@ -260,17 +264,20 @@ fn read(dir: impl AsFd, name: &str, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Field 22 of `/proc/PID/stat`. Field 2, the name, may hold anything, also
-/// spaces and brackets; no later field holds a bracket.
 fn start_ticks(stat: &[u8]) -> io::Result<u64> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed /proc/PID/stat");
-    let name_end = stat.iter().rposition(|&byte| byte == b')');
-    let rest = name_end.and_then(|end| stat.get(end + 1..));
-    let rest = rest.and_then(|rest| std::str::from_utf8(rest).ok());
-    let field = rest.and_then(|rest| rest.split_ascii_whitespace().nth(19));
-    field
+    field(stat, 22)
         .and_then(|field| field.parse().ok())
         .ok_or_else(malformed)
+}
+
+/// A field of `/proc/PID/stat` from the third on (proc_pid_stat(5)). The second,
+/// the name, may hold anything, also spaces and brackets; no later one holds a
+/// bracket.
+fn field(stat: &[u8], number: usize) -> Option<&str> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)
 }
 
 fn split_arguments(bytes: &[u8]) -> Vec<Vec<u8>> {

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[track_caller]
 fn check_ticks(stat: &str, expected: Option<u64>) {
@@ -89,6 +90,12 @@ fn a_real_process_is_read_until_it_ends() {
     assert_eq!(other.kind(), io::ErrorKind::NotFound);
 
     sleeper.0.kill().unwrap();
+    // Nobody waited for it yet.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while process.is_alive() {
+        assert!(Instant::now() < deadline, "a zombie is alive");
+        std::thread::yield_now();
+    }
     sleeper.0.wait().unwrap();
     assert!(pidfd.has_ended().unwrap());
     assert!(!process.is_alive());
