@@ -19,6 +19,9 @@ pub(crate) struct Claims {
     pub(crate) interfaces: Vec<String>,
     /// What the configuration itself shows to be out of sight.
     pub(crate) coverage: Vec<Coverage>,
+    /// An API did not answer, or not in a way that can be used: asked another
+    /// time it may tell more.
+    pub(crate) unanswered: bool,
 }
 
 /// A drive that the configuration names by a path.

@@ -73,6 +73,7 @@ fn assemble(sighting: &Sighting, claims: Claims, seen: Seen) -> Target {
         coverage,
         netns_path: seen.netns_path,
         passed_before: Vec::new(),
+        unanswered: claims.unanswered,
     }
 }
 

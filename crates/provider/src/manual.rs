@@ -98,6 +98,7 @@ fn bare() -> Target {
         coverage: Vec::new(),
         netns_path: None,
         passed_before: Vec::new(),
+        unanswered: false,
     }
 }
 

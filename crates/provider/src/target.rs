@@ -105,6 +105,9 @@ pub struct Target {
     pub coverage: Vec<Coverage>,
     /// Where to enter its network namespace; `None` where that is our own.
     pub netns_path: Option<PathBuf>,
+    /// Its API did not answer in time, or not in a way that can be used:
+    /// asked another time it may tell more.
+    pub unanswered: bool,
 }
 
 /// How the bytes of a disk are kept in its file.

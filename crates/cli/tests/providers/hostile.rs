@@ -8,20 +8,20 @@ use sandtrace_lab::{Lab, StandIn, StandInConfig, StandInForm};
 use sandtrace_provider::{DiscoverConfig, FindError, ProcRoot, Sighting, find_in};
 use sandtrace_sys::unshare;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-fn signal(vmm: &StandIn, signal: Signal) {
+pub(crate) fn signal(vmm: &StandIn, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(vmm.pid()).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
 }
 
 /// A VMM whose API is there but never answers.
-fn silent(lab: &Lab, id: &str) -> StandIn {
+pub(crate) fn silent(lab: &Lab, id: &str) -> StandIn {
     let vmm = lab
         .stand_in(&config(lab, StandInForm::Firecracker, id))
         .unwrap();
@@ -212,15 +212,24 @@ fn check_short(trails: &Path, id: &str, pid: u32) -> bool {
     true
 }
 
-/// A client of a VMM's API that was served and stays.
+/// A client of a VMM's API that was served and stays. One that is gone counts
+/// until the VMM sees that.
 fn client(socket: &Path) -> UnixStream {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    let asked = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    stream.write_all(asked).unwrap();
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200");
-    stream
+    let served = || {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        io::Result::Ok((&head == b"HTTP/1.1 200").then_some(stream))
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Ok(Some(stream)) = served() {
+            return stream;
+        }
+        assert!(Instant::now() < deadline, "no client is served");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// What it says of its API is in the coverage; what the kernel says is all there.

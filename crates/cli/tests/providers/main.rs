@@ -26,6 +26,7 @@ mod hostile;
 mod hub;
 mod late;
 mod lone;
+mod manners;
 mod orchestrated;
 mod orders;
 mod reloaded;

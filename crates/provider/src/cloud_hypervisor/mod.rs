@@ -83,9 +83,11 @@ impl Arguments {
             Ok(info) => info.claims(),
             Err(error) => {
                 let socket = quoted(&socket.to_string_lossy());
-                unknown(&format!(
+                let mut claims = unknown(&format!(
                     "the API socket {socket} gives no answer that can be used: {error}"
-                ))
+                ));
+                claims.unanswered = true;
+                claims
             }
         }
     }

@@ -7,6 +7,7 @@ use super::arguments::Arguments;
 use super::config::{VmConfig, agent_id};
 use crate::claims::{Claims, quoted};
 use crate::http::{Answer, Client, HttpError, place_of};
+use sandtrace_event::Layer;
 use sandtrace_sys::process::Process;
 use serde::Deserialize;
 use std::io;
@@ -69,8 +70,17 @@ pub(super) fn claims(
         let (name, value) = RESTORED;
         claims.labels.insert(name.to_owned(), value.to_owned());
     }
-    // 400 where there is no metadata; nothing else of it is looked at.
-    let metadata = get(&mut client, "/mmds").ok().map(|answer| answer.body);
+    let metadata = match get(&mut client, "/mmds") {
+        Ok(answer) => Some(answer.body),
+        // 400 where there is no metadata.
+        Err(ApiError::Status(..)) => None,
+        Err(error) => {
+            claims.unanswered = true;
+            let missing = format!("{error}; whose agent it is, is not known");
+            claims.missing(Layer::Network, missing);
+            None
+        }
+    };
     claims.agent_id = metadata.as_deref().and_then(agent_id);
     Ok((claims, metadata))
 }

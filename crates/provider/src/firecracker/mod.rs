@@ -37,7 +37,10 @@ pub(crate) fn claims(
         None => from_files(process, arguments),
     };
     let (mut claims, metadata) = result.unwrap_or_else(|why| {
-        let mut claims = Claims::default();
+        let mut claims = Claims {
+            unanswered: arguments.api_socket.is_some(),
+            ..Claims::default()
+        };
         claims.missing(
             Layer::Network,
             format!("{why}; whether MMDS or vsock are in use is not known"),

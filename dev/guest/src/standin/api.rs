@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Connections at the same time (`MAX_CONNECTIONS` of micro_http).
 const MAX_CONNECTIONS: usize = 10;
@@ -16,6 +17,58 @@ const FULL: &[u8] = b"HTTP/1.1 503\r\nServer: Firecracker API\r\nConnection: clo
 
 /// Longest request (`HTTP_MAX_PAYLOAD_SIZE`).
 const MAX_REQUEST: usize = 51_200;
+
+/// How questions are answered; orders always are as they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manners {
+    Good,
+    /// After [`SLOW`].
+    Slow,
+    /// Byte by byte, with [`DRIP`] between them.
+    Drip,
+    /// With anything else.
+    Garbage,
+    /// Never, on a connection that stays.
+    Silent,
+}
+
+const SLOW: Duration = Duration::from_millis(400);
+
+const DRIP: Duration = Duration::from_millis(50);
+
+impl Manners {
+    /// By `standin.api=` in the guest's boot arguments.
+    pub(super) fn of(boot_args: &str) -> Self {
+        let mut words = boot_args.split_whitespace();
+        match words.find_map(|word| word.strip_prefix("standin.api=")) {
+            Some("slow") => Self::Slow,
+            Some("drip") => Self::Drip,
+            Some("garbage") => Self::Garbage,
+            Some("silent") => Self::Silent,
+            _ => Self::Good,
+        }
+    }
+
+    fn send(self, stream: &mut UnixStream, answer: &Answer, server: &str) -> io::Result<()> {
+        match self {
+            Self::Good => stream.write_all(&answer.bytes(server)),
+            Self::Slow => {
+                std::thread::sleep(SLOW);
+                stream.write_all(&answer.bytes(server))
+            }
+            Self::Drip => answer.bytes(server).iter().try_for_each(|byte| {
+                std::thread::sleep(DRIP);
+                stream.write_all(std::slice::from_ref(byte))
+            }),
+            Self::Garbage => {
+                let body = Some("\u{1b}[31m{\"id\":[".to_owned());
+                let garbage = Answer { status: 200, body };
+                stream.write_all(&garbage.bytes(server))
+            }
+            Self::Silent => Ok(()),
+        }
+    }
+}
 
 /// What to answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +138,7 @@ pub(super) struct Request {
 pub(super) fn serve(
     listener: &UnixListener,
     server: &str,
-    answer: impl Fn(&Request) -> Answer + Sync,
+    answer: impl Fn(&Request) -> (Answer, Manners) + Sync,
 ) {
     let open = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -110,13 +163,16 @@ pub(super) fn serve(
 fn converse(
     mut stream: UnixStream,
     server: &str,
-    answer: &impl Fn(&Request) -> Answer,
+    answer: &impl Fn(&Request) -> (Answer, Manners),
 ) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         if let Some((request, length)) = parse(&buffer) {
             buffer.drain(..length);
-            stream.write_all(&answer(&request).bytes(server))?;
+            let (answer, manners) = answer(&request);
+            let is_order = request.method != "GET";
+            let manners = if is_order { Manners::Good } else { manners };
+            manners.send(&mut stream, &answer, server)?;
             continue;
         }
         let mut chunk = [0; 4096];
@@ -180,11 +236,12 @@ mod tests {
     #[test]
     fn a_connection_takes_one_request_after_the_other() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let patience = std::time::Duration::from_secs(10);
+        let patience = Duration::from_secs(10);
         client.set_read_timeout(Some(patience)).unwrap();
         let told = |path: &str| Answer::json(&json!({ "path": path }));
         let served = std::thread::spawn(move || {
-            converse(server, SERVER, &|request: &Request| told(&request.path))
+            let answer = |request: &Request| (told(&request.path), Manners::Good);
+            converse(server, SERVER, &answer)
         });
         let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         // The third one before the second has its answer.

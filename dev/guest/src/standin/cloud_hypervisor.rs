@@ -1,6 +1,6 @@
 //! Cloud Hypervisor's API (vmm/src/api/openapi/cloud-hypervisor.yaml).
 
-use super::api::{Answer, Request, serve};
+use super::api::{Answer, Manners, Request, serve};
 use super::machine::Machine;
 use super::option;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(super) fn run(args: &[String]) -> Result<(), String> {
     let vm = Mutex::new(Vm::default());
     serve(&listener, "Cloud Hypervisor API", |request| {
         let mut vm = vm.lock().unwrap_or_else(PoisonError::into_inner);
-        vm.answer(request)
+        (vm.answer(request), Manners::of(&vm.machine.boot_args))
     });
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Firecracker's API and configuration file (src/firecracker/swagger).
 
-use super::api::{Answer, Request, serve};
+use super::api::{Answer, Manners, Request, serve};
 use super::config::{BootSource, Drive, FileConfig, InstanceInfo, Interface, VmConfig};
 use super::machine::Machine;
 use super::option;
@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::os::unix::net::UnixListener;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 const DEFAULT_SOCKET: &str = "/run/firecracker.socket";
 
@@ -17,10 +16,6 @@ const VERSION: &str = "1.17.0-dev";
 
 /// What a snapshot of x86_64 begins with (src/vmm/src/snapshot/mod.rs).
 const MAGIC: [u8; 8] = 0x0710_1984_8664_0000_u64.to_le_bytes();
-
-/// How long each answer of one takes whose boot arguments say
-/// `standin.api=slow`; with `standin.api=garbage` it answers anything else.
-const SLOW: Duration = Duration::from_millis(400);
 
 /// A VM as its API shows it.
 struct Vm {
@@ -49,7 +44,7 @@ pub(super) fn run(args: &[String]) -> Result<(), String> {
     let vm = Mutex::new(vm);
     serve(&listener, "Firecracker API", |request| {
         let mut vm = vm.lock().unwrap_or_else(PoisonError::into_inner);
-        vm.answer(request)
+        (vm.answer(request), Manners::of(&vm.machine.boot_args))
     });
     Ok(())
 }
@@ -85,16 +80,6 @@ impl Vm {
     }
 
     fn answer(&mut self, request: &Request) -> Answer {
-        let manners = &self.machine.boot_args;
-        if request.method == "GET" && manners.contains("standin.api=slow") {
-            std::thread::sleep(SLOW);
-        }
-        if request.method == "GET" && manners.contains("standin.api=garbage") {
-            return Answer {
-                status: 200,
-                body: Some("\u{1b}[31m{\"id\":[".to_owned()),
-            };
-        }
         let body = request.body.clone();
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/") => Answer::json(&InstanceInfo {

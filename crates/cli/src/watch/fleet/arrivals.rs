@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 /// Time between two looks at everything.
 const RESCAN: Duration = Duration::from_secs(1);
 
+/// Most VMMs whose APIs are asked at the same time only because they said
+/// nothing before: those that attach have their threads for others.
+const ASKED_AT_ONCE: u32 = 4;
+
 /// Time between two looks at a sandbox that has no interface yet.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -59,6 +63,8 @@ struct Looks {
     waiting: Vec<Waiting>,
     /// By when each is to be looked at: most are not, most of the time.
     followed: BTreeMap<(Instant, Key), Following>,
+    /// How many are being asked though nothing changed.
+    asked: u32,
 }
 
 struct Waiting {
@@ -143,6 +149,7 @@ impl Arrivals {
                         if following.is_new() {
                             senses.follow(following.sighting());
                         }
+                        looks.asked -= u32::from(following.is_asked());
                         looks.follow(*following);
                     }
                 }
@@ -201,7 +208,8 @@ impl Looks {
             if following.is_over() {
                 let sighting = following.sighting();
                 over.push((sighting.pid(), sighting.start_ticks()));
-            } else if following.looks_different(now) {
+            } else if following.is_due(now, self.asked < ASKED_AT_ONCE) {
+                self.asked += u32::from(following.is_asked());
                 _ = jobs.send(Job::Describe(Box::new(following)));
             } else {
                 self.follow(following);

@@ -34,6 +34,20 @@ const RUNNING: Duration = Duration::from_secs(10);
 /// An orchestrator may hand over metadata as late as this after the start.
 const LATE_METADATA: Duration = Duration::from_secs(1);
 
+/// Longest wait for a VMM's API before it is watched without what that says:
+/// what the kernel says of it is enough to begin with.
+pub(super) const SOON: Duration = Duration::from_millis(100);
+
+/// Longest wait where it is asked once more, with nothing else waiting.
+const LATER: Duration = Duration::from_secs(1);
+
+/// The first pause until a VMM that did not answer is asked once more; it
+/// doubles with each. Before its guest runs it is often busy, with a snapshot.
+const FIRST_SILENCE: Duration = Duration::from_millis(50);
+
+/// Pause until one is looked at that waits for its turn to be asked.
+const TURN: Duration = Duration::from_millis(500);
+
 /// The first pause between two descriptions; it doubles with each, because a
 /// VMM can open and close files as often as it likes.
 const FIRST_REST: Duration = Duration::from_millis(4);
@@ -77,7 +91,12 @@ pub(super) struct Following {
     restless_until: Instant,
     described: Instant,
     descriptions: u32,
-    metadata_due: Option<Instant>,
+    /// When its API is to be asked once more, though nothing changed.
+    ask_at: Option<Instant>,
+    /// How often it was asked in vain.
+    silences: u32,
+    /// It is described only because it is to be asked.
+    is_asked: bool,
     look_at: Instant,
 }
 
@@ -110,10 +129,12 @@ impl Following {
             restless_until: at,
             described: at,
             descriptions: 0,
-            metadata_due: None,
+            ask_at: None,
+            silences: 0,
+            is_asked: false,
             look_at: at,
         };
-        following.expect_metadata(at);
+        following.expect(at, true);
         following
     }
 
@@ -144,8 +165,20 @@ impl Following {
         !lock(&self.lost).is_empty()
     }
 
-    /// Whether it is to be described again. Where not, the next look is put off.
-    pub(super) fn looks_different(&mut self, at: Instant) -> bool {
+    /// Whether it is described only because it is to be asked.
+    pub(super) fn is_asked(&self) -> bool {
+        self.is_asked
+    }
+
+    /// Longest wait for its API.
+    pub(super) fn patience(&self) -> Duration {
+        if self.is_asked { LATER } else { SOON }
+    }
+
+    /// Whether it is to be described again: it looks different, or its API is to
+    /// be asked and may be. Where not, the next look is put off.
+    pub(super) fn is_due(&mut self, at: Instant, may_ask: bool) -> bool {
+        self.is_asked = false;
         if at.duration_since(self.described) > CALM {
             self.descriptions = 0;
         }
@@ -155,11 +188,15 @@ impl Following {
             self.look_at = at + RUNNING;
             return false;
         };
-        let late = self.metadata_due.is_some_and(|due| due <= at);
-        let changed = outline != self.outline;
         let rested = at.duration_since(self.described) >= self.rest();
-        if (late || changed) && rested {
-            self.metadata_due = self.metadata_due.filter(|_| !late);
+        let changed = outline != self.outline;
+        if changed && rested {
+            self.outline = outline;
+            return true;
+        }
+        if may_ask && self.ask_at.is_some_and(|due| due <= at) {
+            self.ask_at = None;
+            self.is_asked = true;
             self.outline = outline;
             return true;
         }
@@ -187,26 +224,35 @@ impl Following {
     }
 
     fn pause(&self, at: Instant) -> Duration {
-        if at < self.restless_until {
-            return RESTLESS.1;
-        }
-        if self.outline.runs {
-            let due = self
-                .metadata_due
-                .map(|due| due.saturating_duration_since(at));
-            return due.unwrap_or(RUNNING).min(RUNNING);
-        }
         let age = at.duration_since(self.since);
-        let new = NEW.iter().find(|(until, _)| age < *until);
-        new.map_or(KEPT, |(_, pause)| *pause)
+        let pause = if at < self.restless_until {
+            RESTLESS.1
+        } else if self.outline.runs {
+            RUNNING
+        } else {
+            let new = NEW.iter().find(|(until, _)| age < *until);
+            new.map_or(KEPT, |(_, pause)| *pause)
+        };
+        let due = self.ask_at.map(|due| due.saturating_duration_since(at));
+        due.map_or(pause, |due| due.max(TURN).min(pause))
     }
 
-    /// Metadata may follow the start: then it is asked for once more.
-    fn expect_metadata(&mut self, at: Instant) {
+    /// When its API is to be asked once more: soon where it did not answer, and
+    /// after its guest began to run, which metadata may follow.
+    fn expect(&mut self, at: Instant, began: bool) {
         let target = &self.settings.target;
-        let unnamed = target.agent_id.is_none() && target.template.is_none();
-        if self.outline.runs && unnamed && target.overlay.is_none() {
-            self.metadata_due = Some(at + LATE_METADATA);
+        if target.unanswered {
+            let pause = FIRST_SILENCE * 2_u32.saturating_pow(self.silences.min(16));
+            self.silences = self.silences.saturating_add(1);
+            self.ask_at = Some(at + pause.min(LONGEST_REST));
+            return;
+        }
+        let was_silent = std::mem::take(&mut self.silences) > 0;
+        if began || was_silent {
+            let unnamed = target.agent_id.is_none() && target.template.is_none();
+            let is_vmm = target.overlay.is_none();
+            let late = self.outline.runs && unnamed && is_vmm;
+            self.ask_at = late.then_some(at + LATE_METADATA);
         }
     }
 
@@ -223,9 +269,8 @@ impl Following {
             return None;
         };
         let addition = self.merge(target);
-        if self.outline.runs && !std::mem::replace(&mut self.ran, true) {
-            self.expect_metadata(at);
-        }
+        let began = self.outline.runs && !std::mem::replace(&mut self.ran, true);
+        self.expect(at, began);
         let attached = self.settings.target.attached();
         if attached != self.recorded {
             let record = control(now(), attached.clone().into());
@@ -242,6 +287,7 @@ impl Following {
     fn merge(&mut self, new: Target) -> Addition {
         let target = &mut self.settings.target;
         target.coverage = new.coverage;
+        target.unanswered = new.unanswered;
         target.agent_id = new.agent_id.or_else(|| target.agent_id.take());
         target.template = new.template.or_else(|| target.template.take());
         target.labels.extend(new.labels);

@@ -3,7 +3,7 @@
 use super::State;
 use super::arrivals::{Job, News, lives};
 use super::capture::Order;
-use super::following::Following;
+use super::following::{Following, SOON};
 use super::known::Name;
 use super::sandbox::{Sandbox, lock};
 use super::trails;
@@ -13,10 +13,7 @@ use sandtrace_provider::{ProcRoot, Sighting};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
-
-/// Longest wait for a VMM's API.
-const PATIENCE: Duration = Duration::from_millis(500);
+use std::time::Instant;
 
 /// Who is watched now.
 #[derive(Default)]
@@ -70,7 +67,7 @@ impl State {
     }
 
     fn open(&self, key: Key, sighting: Box<Sighting>) -> anyhow::Result<(Sandbox, Following)> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + SOON;
         let edition = self.shared.edition();
         let config = edition.discover();
         // Before the description: what changes meanwhile shows later.
@@ -84,7 +81,7 @@ impl State {
     /// Describes a sandbox that is watched again, and takes in what it has
     /// beside what it had.
     fn describe(&self, mut following: Box<Following>) -> Box<Following> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + following.patience();
         let edition = self.shared.edition();
         let sighting = following.sighting();
         let described = sighting.describe(&ProcRoot::host(), edition.discover(), deadline);
