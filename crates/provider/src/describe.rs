@@ -46,12 +46,7 @@ pub(crate) fn describe(
         }
         _ => inspect(namespaces, process, &claims, wanted),
     };
-    if !is_still_itself(sighting, config, deadline) {
-        return Err(FindError::Ended {
-            id: sighting.id.clone(),
-            pid: process.pid(),
-        });
-    }
+    check_that_it_is_itself(sighting, config, deadline)?;
     let mut target = assemble(sighting, claims, seen);
     target.overlay = overlay;
     Ok(target)
@@ -78,15 +73,24 @@ fn assemble(sighting: &Sighting, claims: Claims, seen: Seen) -> Target {
 }
 
 /// What was read through the process' own directory is its own, as far as it
-/// lived: one that ended has nothing open any more. Of a
-/// container the pid is Docker's word, which may have been old already when
-/// the process was taken hold of: Docker is asked once more.
-fn is_still_itself(sighting: &Sighting, config: &DiscoverConfig, deadline: Instant) -> bool {
-    let lives = sighting.process.is_alive();
-    match &sighting.form {
+/// lived: one that ended has nothing open any more. Of a container the pid is
+/// Docker's word, which may have been old when the process was taken hold of.
+fn check_that_it_is_itself(
+    sighting: &Sighting,
+    config: &DiscoverConfig,
+    deadline: Instant,
+) -> Result<(), FindError> {
+    let (id, process) = (sighting.id.clone(), &sighting.process);
+    let pid = process.pid();
+    let is_same = match &sighting.form {
         Form::Daytona(container) => {
-            lives && daytona::is_same(&config.docker_socket, container, deadline)
+            daytona::is_same(&config.docker_socket, container, process, deadline)
         }
-        _ => lives,
+        _ => Ok(true),
+    };
+    match is_same {
+        Ok(true) if process.is_alive() => Ok(()),
+        Ok(_) => Err(FindError::Ended { id, pid }),
+        Err(why) => Err(FindError::Unconfirmed { id, pid, why }),
     }
 }

@@ -116,25 +116,32 @@ pub fn sightings(
     config: &DiscoverConfig,
     containers: &mut Containers,
 ) -> io::Result<(Vec<Sighting>, Vec<Problem>)> {
-    let mut problems = Vec::new();
-    let sighting = |pid| Sighting::of_process(proc, pid, config).ok()?;
-    let mut found: Vec<_> = proc.pids()?.into_iter().filter_map(sighting).collect();
-    if config.wants(ProviderKind::Daytona) {
-        let (contained, trouble) = look_at_containers(proc, config, containers);
-        found.extend(contained);
-        problems.extend(trouble);
-    }
+    let mut found = vmms(proc, config)?;
+    let (contained, problems) = contained(proc, config, containers);
+    found.extend(contained);
     found.sort_by_key(Sighting::pid);
     Ok((found, problems))
 }
 
-/// A VMM inside of a container is found as itself; the container then is
-/// another sandbox around it.
-fn look_at_containers(
+/// The VMMs among the processes; asks nobody, so that it takes no time.
+///
+/// # Errors
+/// When processes cannot be listed.
+pub fn vmms(proc: &ProcRoot, config: &DiscoverConfig) -> io::Result<Vec<Sighting>> {
+    let sighting = |pid| Sighting::of_process(proc, pid, config).ok()?;
+    Ok(proc.pids()?.into_iter().filter_map(sighting).collect())
+}
+
+/// The containers of which Docker tells, which may take its time. A VMM inside
+/// of one is found as itself; the container then is another sandbox around it.
+pub fn contained(
     proc: &ProcRoot,
     config: &DiscoverConfig,
     containers: &mut Containers,
 ) -> (Vec<Sighting>, Vec<Problem>) {
+    if !config.wants(ProviderKind::Daytona) {
+        return Default::default();
+    }
     // What is left of the time is for the others.
     let round = containers.look(proc, &config.docker_socket, config.patience / 2);
     let errors = round.errors.into_iter().filter(|error| {

@@ -1,7 +1,7 @@
 //! Why a sandbox cannot be attached to.
 
-use crate::ProviderKind;
 use crate::claims::quoted;
+use crate::{DockerError, ProviderKind};
 use sandtrace_sys::netns::NetnsError;
 use std::fmt;
 use std::io;
@@ -62,6 +62,16 @@ pub enum FindError {
         id: String,
         /// Its process.
         pid: u32,
+    },
+    /// Docker does not say whether a process is still its container's.
+    #[error("container {}: Docker does not say whether process {pid} is still its: {why}", quoted(.id))]
+    Unconfirmed {
+        /// Its id.
+        id: String,
+        /// Its process.
+        pid: u32,
+        /// Why not.
+        why: DockerError,
     },
     /// Neither process, interface, disk nor overlay was given.
     #[error("nothing to watch was given: name a process, an interface, a disk or an overlay")]

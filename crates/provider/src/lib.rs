@@ -32,7 +32,7 @@ mod target;
 
 pub use config::DiscoverConfig;
 pub use daytona::{ContainerEvent, ContainerEvents, Containers, DockerError};
-pub use discover::{Discovery, Problem, discover, find, find_in, sightings};
+pub use discover::{Discovery, Problem, contained, discover, find, find_in, sightings, vmms};
 pub use error::{FindError, Found};
 pub use ids::is_valid_id;
 pub use manual::{ManualSpec, manual, manual_in};

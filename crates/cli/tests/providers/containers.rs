@@ -29,7 +29,12 @@ pub(crate) fn contained(
 }
 
 /// The same, of which nobody knows yet.
-fn made(lab: &Alone, world: &World, id: &str, third: u8) -> (NamespaceSandbox, Container) {
+pub(crate) fn made(
+    lab: &Alone,
+    world: &World,
+    id: &str,
+    third: u8,
+) -> (NamespaceSandbox, Container) {
     let network = Network {
         address: [172, 31, third, 2].into(),
         prefix: 24,
@@ -54,7 +59,7 @@ fn made(lab: &Alone, world: &World, id: &str, third: u8) -> (NamespaceSandbox, C
 }
 
 /// From where the other ends of the links are.
-fn sandtrace(lab: &Alone) -> Command {
+pub(crate) fn sandtrace(lab: &Alone) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", lab.netns()]);
     command.arg(env!("CARGO_BIN_EXE_sandtrace"));

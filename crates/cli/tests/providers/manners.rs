@@ -1,14 +1,19 @@
 //! VMMs whose APIs do not answer as they should: each is watched as soon as any
 //! other, by what the kernel says of it, and what its API says comes later.
 
+use crate::containers::{made, sandtrace, watched as docker_watched};
 use crate::fleet::{Watch, check_trail, of_type, records};
 use crate::hostile::{signal, silent};
 use crate::support::{Alone, config, lab};
 use rustix::process::Signal;
 use sandtrace_event::WallTime;
+use sandtrace_lab::world::World;
 use sandtrace_lab::{StandIn, StandInForm};
 use serde_json::Value;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::io::{self, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -128,5 +133,105 @@ fn what_a_vmm_says_late_is_recorded_then() {
     watch.await_trail(&id, r#""phase":"open""#);
     vmm.kill();
     watch.await_trail(&id, "trail_end");
+    watch.interrupt();
+}
+
+/// Takes clients for Docker and answers each in this way, as long as the test
+/// runs.
+fn docker(dir: &Path, way: fn(&UnixStream) -> io::Result<()>) -> PathBuf {
+    let socket = dir.join("odd-docker.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // Ends with its connection.
+            std::thread::spawn(move || way(&stream));
+        }
+    });
+    socket
+}
+
+fn says_nothing(mut stream: &UnixStream) -> io::Result<()> {
+    // Closed by the client, or with the test.
+    io::copy(&mut stream, &mut io::sink()).map(drop)
+}
+
+fn talks_rubbish(mut stream: &UnixStream) -> io::Result<()> {
+    stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n\x1b[31m")?;
+    says_nothing(stream)
+}
+
+fn drips(mut stream: &UnixStream) -> io::Result<()> {
+    let answer =
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";
+    for byte in answer {
+        std::thread::sleep(Duration::from_millis(50));
+        stream.write_all(&[*byte])?;
+    }
+    says_nothing(stream)
+}
+
+/// VMMs that run before the watch does are found by the look at everything.
+#[test]
+fn a_docker_that_does_not_answer_holds_up_nobody() {
+    let Some(lab) = lab("a_docker_that_does_not_answer_holds_up_nobody") else {
+        return;
+    };
+    type Way = fn(&UnixStream) -> io::Result<()>;
+    let ways: [(&str, Way, &str); 3] = [
+        ("silent", says_nothing, "no whole answer within"),
+        ("rubbish", talks_rubbish, "not HTTP/1.1"),
+        ("drips", drips, "no whole answer within"),
+    ];
+    for (name, way, problem) in ways {
+        let id = format!("i{}{name}", lab.id());
+        let mut vmm = lab
+            .stand_in(&config(&lab, StandInForm::Firecracker, &id))
+            .unwrap();
+        let dir = lab.dir().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let socket = docker(&dir, way);
+        let mut command = sandtrace(&lab);
+        command.env("SANDTRACE_DOCKER_SOCKET", &socket);
+        let watch = Watch::over(command, &lab, &["--syscalls", "off"]);
+        let began = now_ms();
+        let trail = watch.await_trail(&id, "sandbox_attached");
+        let all = records(&trail);
+        let took = recorded_ms(of_type(&all, "sandbox_attached")[0]).saturating_sub(began);
+        println!("{name}: attached {took} ms after the watch began");
+        assert!(took < 1000, "{name}: {took} ms");
+        vmm.start().unwrap();
+        // Longer than the watch waits for Docker.
+        std::thread::sleep(Duration::from_millis(3500));
+        vmm.kill();
+        check_trail(&watch.await_trail(&id, "trail_end"), &id, 5);
+        let ending = Instant::now();
+        let said = watch.interrupt();
+        let took = ending.elapsed();
+        println!("{name}: ended within {took:?}");
+        assert!(took < Duration::from_secs(4), "{name}: {took:?}");
+        assert_eq!(said.matches(problem).count(), 1, "{name}: {said}");
+    }
+}
+
+/// The kernel says that a process ran before Docker was asked for it: it need
+/// not be asked again.
+#[test]
+fn a_docker_that_falls_silent_after_naming_a_container() {
+    let Some(lab) = lab("a_docker_that_falls_silent_after_naming_a_container") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let docker = lab.docker().unwrap();
+    let watch = docker_watched(&lab, &docker, &["--syscalls", "off"]);
+    let id = format!("i{}hushed", lab.id());
+    let (_sandbox, container) = made(&lab, &world, &id, 1);
+    docker.fall_silent_after(&container);
+    // Start times are told in hundredths of a second.
+    std::thread::sleep(Duration::from_millis(30));
+    let began = now_ms();
+    docker.add_unlisted(container);
+    let trail = watch.await_trail(&id, "sandbox_attached");
+    let attached = recorded_ms(of_type(&records(&trail), "sandbox_attached")[0]);
+    println!("attached after {} ms", attached.saturating_sub(began));
     watch.interrupt();
 }

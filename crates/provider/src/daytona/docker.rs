@@ -3,8 +3,10 @@
 //! `ContainerInspect`). Requests without a version get the newest one.
 
 use super::environment::Environment;
+use super::rounds::ONE;
 use crate::http::{Client, place_of};
-use sandtrace_sys::process::connect_at_once;
+use sandtrace_sys::clock;
+use sandtrace_sys::process::{Process, connect_at_once};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ pub(crate) struct Container {
     pub(crate) upper: Option<PathBuf>,
     pub(crate) mounts: Vec<String>,
     pub(crate) shares_network: bool,
+    /// When Docker was asked for it, in clock ticks since boot.
+    asked_ticks: u64,
 }
 
 /// Why Docker's word cannot be had.
@@ -180,8 +184,9 @@ impl Docker {
         id: &str,
         patience: Duration,
     ) -> Result<Option<Container>, DockerError> {
+        let asked = now_ticks();
         match self.get::<Inspected>(&format!("/containers/{id}/json"), patience) {
-            Ok(inspected) => Ok(inspected.into_container(id)),
+            Ok(inspected) => Ok(inspected.into_container(id, asked)),
             Err(DockerError::Status(_, 404)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -219,12 +224,27 @@ pub(super) struct List {
     pub(super) odd: usize,
 }
 
-/// Whether the container still runs as the process that it was.
-pub(crate) fn is_same(socket: &Path, container: &Container, deadline: Instant) -> bool {
+/// Whether this process is the container's: it ran already when Docker named its
+/// pid. Of a younger one, which may have the pid after it, Docker is asked again,
+/// until `deadline` and for [`ONE`] at least.
+pub(crate) fn is_same(
+    socket: &Path,
+    container: &Container,
+    process: &Process,
+    deadline: Instant,
+) -> Result<bool, DockerError> {
+    if process.start_ticks() < container.asked_ticks {
+        return Ok(true);
+    }
     let patience = deadline.saturating_duration_since(Instant::now());
-    let now =
-        Docker::connect(socket).and_then(|mut docker| docker.inspect(&container.id, patience));
-    matches!(now, Ok(Some(now)) if now.pid == container.pid)
+    let mut docker = Docker::connect(socket)?;
+    let now = docker.inspect(&container.id, patience.max(ONE))?;
+    Ok(now.is_some_and(|now| now.pid == container.pid))
+}
+
+/// Linux counts start times in hundredths of a second since boot.
+fn now_ticks() -> u64 {
+    clock::boot_us() / 10_000
 }
 
 pub(super) fn open(socket: &Path) -> Result<Client, DockerError> {
@@ -244,7 +264,7 @@ pub(super) fn is_id(id: &str) -> bool {
 
 impl Inspected {
     /// `None` for a container of anybody else, or one that does not run.
-    fn into_container(self, id: &str) -> Option<Container> {
+    fn into_container(self, id: &str, asked_ticks: u64) -> Option<Container> {
         let labels = self.config.labels.unwrap_or_default();
         let environment = self.config.env.unwrap_or_default();
         let labelled = labels.keys().any(|name| name.starts_with("daytona."));
@@ -269,6 +289,7 @@ impl Inspected {
                 .take(MAX_MOUNTS)
                 .collect(),
             shares_network: mode == "host" || mode.starts_with("container:"),
+            asked_ticks,
         })
     }
 }
@@ -279,7 +300,7 @@ mod tests {
 
     fn parse(json: &str) -> Option<Container> {
         let inspected: Inspected = serde_json::from_str(json).unwrap();
-        inspected.into_container(&"0".repeat(64))
+        inspected.into_container(&"0".repeat(64), 0)
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl ContainerEvents {
     /// When nobody listens, or Docker refuses.
     pub fn open(config: &DiscoverConfig) -> Result<Self, DockerError> {
         let stream = connect_at_once(&config.docker_socket).map_err(DockerError::Connect)?;
-        let mut client = Client::new(stream, config.patience, MAX_EVENT);
+        let mut client = Client::new(stream, ONE, MAX_EVENT);
         match client.open_stream(PATH).map_err(failed)? {
             200 => Ok(Self {
                 client,

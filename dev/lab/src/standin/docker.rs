@@ -52,6 +52,8 @@ struct Daemon {
     /// Ids that the list lacks.
     unlisted: Vec<String>,
     listeners: Vec<Listener>,
+    /// The container that is the last of which it tells, and whether it has.
+    last: Option<(String, bool)>,
 }
 
 impl Lab {
@@ -123,6 +125,12 @@ impl Docker {
         daemon.broken.extend(id);
     }
 
+    /// Once it has told of this container it answers nothing more, with its
+    /// connections open.
+    pub fn fall_silent_after(&self, container: &Container) {
+        lock(&self.daemon).last = Some((id_of(container), false));
+    }
+
     /// Ends every answer about events, as when Docker is started anew.
     pub fn end_events(&self) {
         lock(&self.daemon).listeners.clear();
@@ -152,6 +160,14 @@ impl Daemon {
         let is_listed = |it: &&Container| !self.unlisted.contains(&id_of(it));
         let listed_ones = self.containers.iter().filter(is_listed);
         Value::Array(listed_ones.map(listed).collect())
+    }
+
+    fn may_answer(&mut self, path: &str) -> bool {
+        let Some((last, is_told)) = &mut self.last else {
+            return true;
+        };
+        let is_last = path.contains(last.as_str());
+        !std::mem::replace(is_told, *is_told || is_last)
     }
 
     fn tell(&mut self, action: &str, container: &Container) {
@@ -193,8 +209,11 @@ fn converse(mut stream: UnixStream, daemon: &Mutex<Daemon>) -> io::Result<()> {
             daemon.listeners.push(Listener::begin(stream, query)?);
             return Ok(());
         }
-        let answer = answer(path, &lock(daemon));
-        stream.write_all(&answer)?;
+        let answer = {
+            let mut daemon = lock(daemon);
+            daemon.may_answer(path).then(|| answer(path, &daemon))
+        };
+        stream.write_all(&answer.unwrap_or_default())?;
     }
 }
 

@@ -10,7 +10,7 @@ use super::senses::Senses;
 use super::told::Told;
 use super::{Shared, State};
 use crate::watch::outlet::Key;
-use sandtrace_provider::{Containers, ProcRoot, Sighting, sightings};
+use sandtrace_provider::{Containers, ProcRoot, Sighting, contained, vmms};
 use sandtrace_sys::proc_events::ProcEvents;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,19 +95,14 @@ impl Arrivals {
         let (mut containers, mut told) = (Containers::default(), Told::default());
         while !self.is_over() {
             let edition = shared.edition();
-            if let Ok((found, problems)) = sightings(&proc, edition.discover(), &mut containers) {
-                told.tell(&problems);
-                let alive: Vec<Name> = found
-                    .iter()
-                    .map(|it| (it.pid(), it.start_ticks()))
-                    .collect();
-                for sighting in found.into_iter().filter(|it| self.is_due(it)) {
-                    if seen.send(News::Seen(Box::new(sighting))).is_err() {
-                        return;
-                    }
-                }
-                self.known.keep(|name| alive.contains(name) || lives(name));
+            let mut alive = Vec::new();
+            if let Ok(found) = vmms(&proc, edition.discover()) {
+                alive.extend(self.hand_on(found, seen));
             }
+            let (found, problems) = contained(&proc, edition.discover(), &mut containers);
+            told.tell(&problems);
+            alive.extend(self.hand_on(found, seen));
+            self.known.keep(|name| alive.contains(name) || lives(name));
             for _ in 0..RESCAN.as_millis() / 20 {
                 if self.is_over() {
                     return;
@@ -115,6 +110,17 @@ impl Arrivals {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
+    }
+
+    /// Hands on those that nobody saw before. Answers who all of them are.
+    fn hand_on(&self, found: Vec<Sighting>, seen: &Sender<News>) -> Vec<Name> {
+        let name = |it: &Sighting| (it.pid(), it.start_ticks());
+        let names = found.iter().map(name).collect();
+        for sighting in found.into_iter().filter(|it| self.is_due(it)) {
+            // Where nobody takes them the watch is over.
+            let _over = seen.send(News::Seen(Box::new(sighting)));
+        }
+        names
     }
 
     /// Hands on each sandbox once it has an interface, and again when it
