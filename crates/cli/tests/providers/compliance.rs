@@ -89,6 +89,35 @@ fn every_form_side_by_side_with_the_same_tap_name() {
     }
 }
 
+/// What Firecracker takes at what time; where it is refused nothing is changed.
+#[test]
+fn an_interface_that_is_given_again_takes_the_place_of_the_first() {
+    let Some(lab) = lab("an_interface_that_is_given_again_takes_the_place_of_the_first") else {
+        return;
+    };
+    for (form, real) in programs(StandInForm::Firecracker) {
+        let id = format!("i{}twice{}", lab.id(), u8::from(real));
+        let config = run_by(&lab, form, real, &id);
+        let vmm = lab.stand_in(&config).unwrap();
+        let taps = || find(&id).taps.into_iter().map(|tap| tap.interface);
+        assert_eq!(taps().collect::<Vec<_>>(), ["tap0"]);
+        vmm.add_tap("eth0", "second0").unwrap();
+        assert_eq!(taps().collect::<Vec<_>>(), ["second0"]);
+        let early = vmm.pause(true).unwrap_err().to_string();
+        assert!(
+            early.contains("not supported before starting the microVM"),
+            "{early}"
+        );
+        vmm.start().unwrap();
+        let late = vmm.add_tap("eth1", "third0").unwrap_err().to_string();
+        assert!(
+            late.contains("not supported after starting the microVM"),
+            "{late}"
+        );
+        assert_eq!(taps().collect::<Vec<_>>(), ["second0"]);
+    }
+}
+
 #[test]
 fn an_id_that_is_used_again_is_told_by_its_run() {
     let Some(lab) = lab("an_id_that_is_used_again_is_told_by_its_run") else {

@@ -119,11 +119,15 @@ fn an_interface_that_goes_is_a_gap_and_its_successor_is_captured() {
     };
     let watch = Watch::start(&lab, &[]);
     let id = format!("i{}loses", lab.id());
-    let config = talker(&lab, &id);
+    // It takes interfaces while its guest runs.
+    let config = StandInConfig {
+        form: StandInForm::CloudHypervisor,
+        ..talker(&lab, &id)
+    };
     let mut vmm = lab.stand_in(&config).unwrap();
+    vmm.start().unwrap();
     let trail = watch.await_trail(&id, "sandbox_attached");
     let first = await_attached(&trail, |it| interfaces(it) == ["tap0"]);
-    vmm.start().unwrap();
     watch.await_trail(&id, "network_egress");
     vmm.remove_tap("tap0").unwrap();
     watch.await_trail(&id, "interface_gone");

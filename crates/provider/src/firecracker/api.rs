@@ -72,7 +72,7 @@ pub(super) fn claims(
     }
     let metadata = match get(&mut client, "/mmds") {
         Ok(answer) => Some(answer.body),
-        // 400 where there is no metadata.
+        // Older ones answer 400 where there is no metadata, others `{}`.
         Err(ApiError::Status(..)) => None,
         Err(error) => {
             claims.unanswered = true;

@@ -48,6 +48,7 @@ impl Vm {
                 Answer::done(Ok(()))
             }
             ("PUT", "/api/v1/vm.boot") => Answer::done(self.boot()),
+            ("PUT", "/api/v1/vm.add-net") => self.add_net(&request.body),
             ("PUT", "/api/v1/vm.pause") => self.become_("Paused"),
             ("PUT", "/api/v1/vm.resume") => self.become_("Running"),
             _ => Answer {
@@ -63,6 +64,28 @@ impl Vm {
         Answer::done(Ok(()))
     }
 
+    /// While the guest runs. It gets the next free place on the bus.
+    fn add_net(&mut self, net: &Value) -> Answer {
+        let list = self
+            .config
+            .as_mut()
+            .and_then(|config| config.get_mut("net"));
+        let Some(list) = list.and_then(Value::as_array_mut) else {
+            return Answer {
+                status: 404,
+                body: None,
+            };
+        };
+        let id = format!("_net{}", list.len());
+        let tap = net.get("tap").and_then(Value::as_str).unwrap_or_default();
+        if let Err(why) = self.machine.open_tap(&id, tap) {
+            return Answer::with(500, &["Error from API", &why]);
+        }
+        let bdf = format!("0000:00:{:02x}.0", 5 + list.len());
+        list.push(net.clone());
+        Answer::json(&json!({ "id": id, "bdf": bdf }))
+    }
+
     fn boot(&mut self) -> Result<(), String> {
         let config = self.config.clone().ok_or("VM is not created")?;
         let list = |name: &str| config.get(name).and_then(Value::as_array).cloned();
@@ -72,9 +95,9 @@ impl Vm {
             let id = format!("_disk{number}");
             self.machine.open_drive(&id, path, read_only)?;
         }
-        for net in list("net").unwrap_or_default() {
+        for (number, net) in list("net").unwrap_or_default().iter().enumerate() {
             let tap = net.get("tap").and_then(Value::as_str).ok_or("no tap")?;
-            self.machine.open_tap(tap)?;
+            self.machine.open_tap(&format!("_net{number}"), tap)?;
         }
         let line = config.pointer("/payload/cmdline").and_then(Value::as_str);
         line.unwrap_or_default()

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The whole of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct VmConfig {
     balloon: Option<Value>,
     pub(super) drives: Vec<Drive>,
@@ -29,11 +29,12 @@ pub(super) struct VmConfig {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Drive {
     pub(super) drive_id: String,
     #[serde(default)]
     partuuid: Option<String>,
-    is_root_device: bool,
+    pub(super) is_root_device: bool,
     #[serde(default = "unsafe_cache")]
     cache_type: String,
     #[serde(default)]
@@ -47,25 +48,52 @@ pub(super) struct Drive {
     socket: Option<String>,
 }
 
+/// `PATCH /drives/ID`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DriveUpdate {
+    pub(super) drive_id: String,
+    #[serde(default)]
+    pub(super) path_on_host: Option<String>,
+    #[serde(default, rename = "rate_limiter")]
+    _rate_limiter: Option<Value>,
+}
+
+/// `PUT /actions`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(tag = "action_type", deny_unknown_fields)]
+pub(super) enum Action {
+    InstanceStart,
+    /// Of these a stand-in does none.
+    FlushMetrics,
+    SendCtrlAltDel,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct BootSource {
-    kernel_image_path: String,
+    pub(super) kernel_image_path: String,
     #[serde(default)]
     initrd_path: Option<String>,
     #[serde(default)]
     pub(super) boot_args: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct MachineConfig {
     vcpu_count: u8,
     mem_size_mib: usize,
+    #[serde(default)]
     smt: bool,
+    #[serde(default)]
     track_dirty_pages: bool,
-    huge_pages: &'static str,
+    #[serde(default = "no_huge_pages")]
+    huge_pages: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct MmdsConfig {
     #[serde(default = "first_version")]
     version: String,
@@ -77,11 +105,12 @@ pub(super) struct MmdsConfig {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Interface {
-    iface_id: String,
+    pub(super) iface_id: String,
     pub(super) host_dev_name: String,
     #[serde(default)]
-    guest_mac: Option<String>,
+    pub(super) guest_mac: Option<String>,
     #[serde(default)]
     mtu: Option<u16>,
     #[serde(default)]
@@ -91,6 +120,7 @@ pub(super) struct Interface {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Vsock {
     guest_cid: u32,
     uds_path: String,
@@ -107,9 +137,12 @@ pub(super) struct InstanceInfo<'a> {
 
 /// `--config-file`: what is not here is not configured.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct FileConfig {
     #[serde(default)]
     pub(super) drives: Vec<Drive>,
+    #[serde(default, rename = "machine-config")]
+    pub(super) machine: MachineConfig,
     #[serde(default, rename = "boot-source")]
     pub(super) boot_source: BootSource,
     #[serde(default, rename = "mmds-config")]
@@ -120,30 +153,20 @@ pub(super) struct FileConfig {
     pub(super) vsock: Option<Vsock>,
 }
 
-impl Default for VmConfig {
+impl Default for MachineConfig {
     fn default() -> Self {
         Self {
-            balloon: None,
-            drives: Vec::new(),
-            boot_source: BootSource::default(),
-            cpu_config: None,
-            logger: None,
-            machine: MachineConfig {
-                vcpu_count: 1,
-                mem_size_mib: 128,
-                smt: false,
-                track_dirty_pages: false,
-                huge_pages: "None",
-            },
-            metrics: None,
-            mmds: None,
-            interfaces: Vec::new(),
-            vsock: None,
-            entropy: None,
-            pmem: Vec::new(),
-            memory_hotplug: None,
+            vcpu_count: 1,
+            mem_size_mib: 128,
+            smt: false,
+            track_dirty_pages: false,
+            huge_pages: no_huge_pages(),
         }
     }
+}
+
+fn no_huge_pages() -> String {
+    "None".to_owned()
 }
 
 fn unsafe_cache() -> String {

@@ -12,8 +12,9 @@ use std::time::Duration;
 /// Taps and drives of one VM.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
-    taps: Vec<Tap>,
-    /// By their ids: a drive that is given again takes the place of the first.
+    /// By their ids, as drives are: one that is given again takes the place of
+    /// the first.
+    taps: BTreeMap<String, Tap>,
     drives: BTreeMap<String, File>,
     pub(super) boot_args: String,
     brake: Arc<Brake>,
@@ -60,9 +61,11 @@ impl Machine {
         self.brake.set(paused);
     }
 
-    pub(super) fn open_tap(&mut self, name: &str) -> Result<(), String> {
+    pub(super) fn open_tap(&mut self, id: &str, name: &str) -> Result<(), String> {
+        // It may be the same tap, which only one can hold.
+        self.taps.remove(id);
         let tap = Tap::open(name).map_err(|error| format!("tap {name}: {error}"))?;
-        self.taps.push(tap);
+        self.taps.insert(id.to_owned(), tap);
         Ok(())
     }
 
@@ -83,7 +86,10 @@ impl Machine {
         if let Some(after) = number("standin.escape_ms") {
             escape(vcpu, Duration::from_millis(after))?;
         }
-        let taps = self.taps.iter().map(|tap| tap.as_fd().try_clone_to_owned());
+        let taps = self
+            .taps
+            .values()
+            .map(|tap| tap.as_fd().try_clone_to_owned());
         let taps: Result<Vec<_>, _> = taps.map(|tap| tap.map(File::from)).collect();
         let taps = taps.map_err(|error| error.to_string())?;
         let delay = Duration::from_millis(number("standin.delay_ms").unwrap_or(50));

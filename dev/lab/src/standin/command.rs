@@ -204,8 +204,12 @@ pub(super) fn drive(id: &str, path: &Path) -> Value {
     })
 }
 
+/// `eth0` has the MAC that E2B gives all of its guests; no two of one VMM have
+/// the same, which Firecracker refuses.
 pub(super) fn interface(id: &str, tap: &str) -> Value {
-    json!({"iface_id": id, "host_dev_name": tap, "guest_mac": "02:FC:00:00:00:05"})
+    let number = id.bytes().last().unwrap_or(b'0').wrapping_sub(b'0');
+    let mac = format!("02:FC:00:00:00:{:02X}", number.wrapping_add(5));
+    json!({"iface_id": id, "host_dev_name": tap, "guest_mac": mac})
 }
 
 /// As the jailer does: the jail becomes a mount and then the root.

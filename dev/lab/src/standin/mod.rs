@@ -246,7 +246,8 @@ impl StandIn {
         }
     }
 
-    /// Makes one more tap in its namespace and gives it that. Firecracker only.
+    /// Makes one more tap in its namespace and gives it that: Firecracker before
+    /// its guest runs, Cloud Hypervisor then.
     ///
     /// # Errors
     /// When there is one of that name, or the VMM says no.
@@ -254,6 +255,9 @@ impl StandIn {
         // The address is the host's own, so that it may be that of each tap.
         let network = Network::behind_tap([169, 254, 0, 22].into());
         netns::add_tap(&self.netns, tap, network.gateway, network.prefix)?;
+        if self.plan.form == StandInForm::CloudHypervisor {
+            return self.put("/api/v1/vm.add-net", &json!({ "tap": tap }));
+        }
         let body = command::interface(iface_id, tap);
         self.put(&format!("/network-interfaces/{iface_id}"), &body)
     }
