@@ -35,14 +35,18 @@ pub(crate) fn remove(name: &str) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Makes a tap that outlives the process which uses it, with the host's address on it.
+/// Makes a tap that outlives the process which uses it, with the host's address on it. Beside
+/// root the user with this id may open it.
 pub(crate) fn add_tap(
     netns: &str,
     tap: &str,
-    address: Ipv4Addr,
-    prefix: u8,
+    owner: u32,
+    (address, prefix): (Ipv4Addr, u8),
 ) -> Result<(), LabError> {
-    ip(netns, &format!("tuntap add dev {tap} mode tap"))?;
+    ip(
+        netns,
+        &format!("tuntap add dev {tap} mode tap user {owner}"),
+    )?;
     ip(netns, &format!("addr add {address}/{prefix} dev {tap}"))?;
     ip(netns, &format!("link set {tap} up"))
 }

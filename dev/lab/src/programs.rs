@@ -44,8 +44,29 @@ pub const DPKG_DEB: Program = Program {
     package: "dpkg",
 };
 
-/// Everything the lab ever runs.
-pub const ALL: [Program; 6] = [QEMU, IP, MKFS, APT_GET, APT_CACHE, DPKG_DEB];
+/// Unpacks it for VMMs that want it so, as Debian packs it today.
+pub const LZ4: Program = Program {
+    name: "lz4",
+    package: "lz4",
+};
+/// The same where it is packed otherwise.
+pub const GZIP: Program = Program {
+    name: "gzip",
+    package: "gzip",
+};
+/// As [`GZIP`].
+pub const XZ: Program = Program {
+    name: "xz",
+    package: "xz-utils",
+};
+/// As [`GZIP`].
+pub const ZSTD: Program = Program {
+    name: "zstd",
+    package: "zstd",
+};
+
+/// Everything the lab runs, but what the kernel might be packed by one day.
+pub const ALL: [Program; 7] = [QEMU, IP, MKFS, APT_GET, APT_CACHE, DPKG_DEB, LZ4];
 
 /// Where Debian keeps programs; a plain user's `PATH` lacks the last two.
 const PLACES: [&str; 5] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];

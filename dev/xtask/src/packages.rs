@@ -46,6 +46,10 @@ const PACKAGES: &[Package] = &[
         why: "partition tables in tests",
     },
     Package {
+        name: "lz4",
+        why: "the lab's kernel as Firecracker takes it",
+    },
+    Package {
         name: "iproute2",
         why: "the lab's network namespaces",
     },

@@ -6,8 +6,8 @@ use crate::support::{CANARY, config, lab, skipped, started};
 use sandtrace_event::RunState;
 use sandtrace_lab::world::World;
 use sandtrace_lab::{
-    Container, Lab, NamespaceConfig, Network, Scenario, StandIn, StandInConfig, StandInForm,
-    scenario,
+    Accelerator, Container, Lab, NamespaceConfig, Network, Scenario, StandIn, StandInConfig,
+    StandInForm, detect, guest_binary, kernel, scenario,
 };
 use sandtrace_provider::{DiscoverConfig, FindError, ProcRoot, Target, find_in, run_state};
 use serde_json::Value;
@@ -39,19 +39,31 @@ fn check(expected: &Expected, vmm: &StandIn) {
     assert!(!format!("{target:?}").contains(CANARY));
 }
 
-/// The stand-in, and the real program where the environment names one.
+/// The stand-in, and the real program where the environment names one and KVM
+/// runs what it boots.
 fn programs(form: StandInForm) -> impl Iterator<Item = (StandInForm, bool)> {
-    let real = form.real().map(|_| (form, true));
+    let real = form.real().filter(|program| {
+        let refusal = kvm_refusal();
+        if let Some(why) = &refusal {
+            skipped(&format!("{form:?} by {}", program.display()), why);
+        }
+        refusal.is_none()
+    });
+    let real = real.map(|_| (form, true));
     [(form, false)].into_iter().chain(real)
 }
 
+/// Why no real VMM can run its guest here.
+fn kvm_refusal() -> Option<String> {
+    let detected = detect(&kernel::locate().unwrap(), &guest_binary().unwrap()).unwrap();
+    (detected.accelerator == Accelerator::Tcg).then_some(detected.reason)
+}
+
 fn run_by(lab: &Lab, form: StandInForm, real: bool, id: &str) -> StandInConfig {
-    let mut config = config(lab, form, id);
-    config.real = real;
-    if real {
-        "console=ttyS0 reboot=k panic=1".clone_into(&mut config.boot_args);
+    StandInConfig {
+        real,
+        ..config(lab, form, id)
     }
-    config
 }
 
 #[test]

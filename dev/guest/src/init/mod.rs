@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use sandtrace_guest::{Message, Network, Script};
@@ -16,6 +17,8 @@ pub(crate) use system::mount_proc;
 
 /// The word on the kernel's command line with which the lab asks only whether it boots.
 const PROBE: &str = "sandtrace.probe";
+/// That it is to do nothing more once it has.
+const REST: &str = "sandtrace.rest";
 const SCRIPT: &str = "/script.json";
 const DISK_DEVICE: &str = "/dev/vda";
 const DISK: &str = "/disk";
@@ -33,9 +36,15 @@ pub(crate) fn run() -> Result<(), String> {
 
 fn boot_and_play() -> Result<(), String> {
     system::mount_pseudo("/").map_err(doing("mount /proc, /sys and /dev"))?;
-    if command_line_has(PROBE)? {
+    let rests = command_line_has(REST)?;
+    if rests || command_line_has(PROBE)? {
         say(&Message::Done { done: true });
-        return Ok(());
+        if !rests {
+            return Ok(());
+        }
+        loop {
+            thread::park();
+        }
     }
     system::load_modules("/modules")?;
     connect(&read_network()?)?;

@@ -3,6 +3,7 @@
 //! Kept as `<state>/kernel/<version>/vmlinuz` and `.../modules/<name>.ko`.
 
 mod fetch;
+mod unpack;
 
 use std::fs;
 use std::path::{Path, PathBuf};

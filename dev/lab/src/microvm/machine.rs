@@ -23,7 +23,7 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=3 reboot=t panic=-1
 
 /// A machine without any device but processor, memory, clock and a console on standard output.
 /// It is its own process group: the lab ends it, not a Ctrl-C at the terminal.
-pub(super) fn base(accelerator: Accelerator, memory_mib: u32) -> Result<Command, LabError> {
+pub(crate) fn base(accelerator: Accelerator, memory_mib: u32) -> Result<Command, LabError> {
     let mut command = QEMU.command()?;
     command.args([
         "-M",
@@ -63,7 +63,7 @@ pub(super) fn boot(command: &mut Command, kernel: &Kernel, initrd: &Path, word: 
 /// Tells the guest how fast its time stamp counter runs, which is as fast as the host's. Left to
 /// itself it measures that against an emulated timer, which on a busy host fails and leaves it
 /// hanging in its first second; and it would later mistrust the counter for the same reason.
-fn clock_arguments() -> Option<String> {
+pub(crate) fn clock_arguments() -> Option<String> {
     static KHZ: OnceLock<Option<u64>> = OnceLock::new();
     let khz = KHZ.get_or_init(tsc::khz).as_ref()?;
     Some(format!("tsc_early_khz={khz} tsc=reliable"))

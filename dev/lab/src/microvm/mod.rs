@@ -1,8 +1,8 @@
 //! A microVM: QEMU with a tap, a disk and the lab's kernel.
 
 mod accelerator;
-mod initramfs;
-mod machine;
+pub(crate) mod initramfs;
+pub(crate) mod machine;
 mod qmp;
 
 use std::fs::{self, File};
@@ -204,7 +204,8 @@ impl Tap {
             lab: Arc::clone(lab),
             name: lab.name("tap"),
         };
-        netns::add_tap(lab.netns(), &tap.name, network.gateway, network.prefix)?;
+        let address = (network.gateway, network.prefix);
+        netns::add_tap(lab.netns(), &tap.name, 0, address)?;
         Ok(tap)
     }
 }

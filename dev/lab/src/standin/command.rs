@@ -3,18 +3,22 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change};
-use serde_json::{Value, json};
+use sandtrace_sys::netns::path_of;
 
-use super::{StandInConfig, StandInForm, copy_or_link};
+use super::payload::Payload;
+use super::{StandInConfig, StandInForm, copy_or_link, orders};
 use crate::error::{LabError, doing};
 use crate::guest_binary::guest_binary;
-use crate::kernel;
 use crate::lab::Inner;
 use crate::places;
+
+/// User and group of a jailed VMM: ids that no package of Debian's has.
+pub(super) const JAILED: u32 = 59_873;
 
 /// Everything about one start.
 #[derive(Debug)]
@@ -31,18 +35,17 @@ pub(super) struct Plan {
     pub(super) disk: PathBuf,
     /// The same as the VMM names it.
     pub(super) disk_inside: PathBuf,
-    /// A kernel for the real program; the stand-in does not open it.
-    pub(super) kernel: PathBuf,
+    pub(super) payload: Payload,
 }
 
 impl Plan {
-    pub(super) fn make(lab: &Inner, config: &StandInConfig) -> Result<Self, LabError> {
+    pub(super) fn make(lab: &Inner, netns: &str, config: &StandInConfig) -> Result<Self, LabError> {
         let dir = lab.make_dir(&lab.name("vm"))?;
         let name = config.form.program_name();
         let real = config.form.real().filter(|_| config.real);
-        let (program, kernel) = match real {
-            Some(real) => (real, kernel::locate()?.vmlinuz),
-            None => (guest_binary()?, PathBuf::from("/boot/vmlinux")),
+        let (program, payload) = match real {
+            Some(real) => (real, Payload::make(&dir)?),
+            None => (guest_binary()?, Payload::nominal(&config.boot_args)),
         };
         let socket = dir.join("api.sock");
         let id = &config.sandbox_id;
@@ -56,11 +59,11 @@ impl Plan {
             jail: None,
             disk: config.disk.clone(),
             disk_inside: config.disk.clone(),
-            kernel,
+            payload,
         };
         match config.form {
             StandInForm::Firecracker => plan.api(["--id".into(), id.into()]),
-            StandInForm::Jailed if config.real => plan.real_jail(&dir, id)?,
+            StandInForm::Jailed if config.real => plan.real_jail(&dir, netns, id)?,
             StandInForm::Jailed => plan.jail(&dir, id)?,
             StandInForm::ConfigFile => plan.config_file(&dir, config)?,
             StandInForm::Containerd => plan.containerd(&dir, config)?,
@@ -94,7 +97,10 @@ impl Plan {
             let mode = Mode::from_raw_mode(0o600);
             mknodat(CWD, &tun, FileType::CharacterDevice, mode, makedev(10, 200))?;
             fs::copy(&self.program, root.join("firecracker"))?;
-            copy_or_link(&self.disk, &root.join("rootfs.ext4"))
+            copy_or_link(&self.disk, &root.join("rootfs.ext4"))?;
+            let owned = ["", "dev", "dev/net", "dev/net/tun", "run", "rootfs.ext4"];
+            let mut owned = owned.iter().map(|name| root.join(name));
+            owned.try_for_each(|path| chown(path, Some(JAILED), Some(JAILED)))
         };
         make().map_err(doing(format!("make the jail {}", root.display())))?;
         let words = "--start-time-us 1580 --start-time-cpu-us 1580 --parent-cpu-time-us 3";
@@ -111,33 +117,40 @@ impl Plan {
     }
 
     /// The real jailer, which makes the jail itself: what the VM needs in it is
-    /// there before (docs/jailer.md of Firecracker).
-    fn real_jail(&mut self, dir: &Path, id: &str) -> Result<(), LabError> {
+    /// there before, and belongs to it (docs/jailer.md of Firecracker).
+    fn real_jail(&mut self, dir: &Path, netns: &str, id: &str) -> Result<(), LabError> {
         let root = dir.join("firecracker").join(id).join("root");
         // The jail and the VMM's argv[0] bear the name of this file.
         let program = dir.join("exec").join("firecracker");
-        let make = || {
+        let mut make = || {
             fs::create_dir_all(&root)?;
             fs::create_dir(dir.join("exec"))?;
             fs::copy(&self.program, &program)?;
-            fs::copy(&self.kernel, root.join("vmlinux"))?;
-            copy_or_link(&self.disk, &root.join("rootfs.ext4"))
+            for file in self.payload.files().chain([&mut self.disk]) {
+                let name = file.file_name().unwrap_or_default().to_owned();
+                copy_or_link(file, &root.join(&name))?;
+                chown(root.join(&name), Some(JAILED), Some(JAILED))?;
+                *file = Path::new("/").join(name);
+            }
+            io::Result::Ok(())
         };
         make().map_err(doing(format!("fill the jail {}", root.display())))?;
-        let words = ["--id", id, "--uid", "0", "--gid", "0", "--exec-file"];
+        self.disk_inside = self.disk.clone();
+        self.disk = root.join(self.disk.strip_prefix("/").unwrap_or(&self.disk));
+        let user = JAILED.to_string();
+        let words = ["--id", id, "--uid", &user, "--gid", &user, "--exec-file"];
         self.arguments = words.map(OsString::from).into();
         self.arguments.extend([
-            program.into(),
+            program.clone().into(),
             "--chroot-base-dir".into(),
             dir.to_owned().into(),
+            "--netns".into(),
+            path_of(netns).into(),
         ]);
         if let Some(jailer) = places::vmm_from_environment("jailer") {
             self.argv0 = jailer.clone().into();
             self.program = jailer;
         }
-        self.disk = root.join("rootfs.ext4");
-        self.disk_inside = "/rootfs.ext4".into();
-        self.kernel = "/vmlinux".into();
         self.socket = root.join("run/firecracker.socket");
         Ok(())
     }
@@ -145,13 +158,7 @@ impl Plan {
     fn config_file(&mut self, dir: &Path, config: &StandInConfig) -> Result<(), LabError> {
         let file = dir.join("vm.json");
         let metadata = dir.join("metadata.json");
-        let mmds = json!({"version": "V2", "network_interfaces": ["eth0"]});
-        let body = json!({
-            "boot-source": {"kernel_image_path": self.kernel, "boot_args": config.boot_args},
-            "drives": [drive("rootfs", &self.disk)],
-            "network-interfaces": [interface("eth0", &config.tap)],
-            "mmds-config": Some(mmds).filter(|_| !config.metadata.is_null()),
-        });
+        let body = orders::configuration_file(self, config);
         self.arguments = ["--no-api", "--config-file"].map(OsString::from).into();
         self.arguments.push(file.clone().into());
         self.arguments
@@ -195,21 +202,6 @@ impl Plan {
         self.working_directory = shim;
         Ok(())
     }
-}
-
-pub(super) fn drive(id: &str, path: &Path) -> Value {
-    json!({
-        "drive_id": id, "path_on_host": path, "is_root_device": id == "rootfs",
-        "is_read_only": false, "cache_type": "Unsafe", "io_engine": "Sync",
-    })
-}
-
-/// `eth0` has the MAC that E2B gives all of its guests; no two of one VMM have
-/// the same, which Firecracker refuses.
-pub(super) fn interface(id: &str, tap: &str) -> Value {
-    let number = id.bytes().last().unwrap_or(b'0').wrapping_sub(b'0');
-    let mac = format!("02:FC:00:00:00:{:02X}", number.wrapping_add(5));
-    json!({"iface_id": id, "host_dev_name": tap, "guest_mac": mac})
 }
 
 /// As the jailer does: the jail becomes a mount and then the root.

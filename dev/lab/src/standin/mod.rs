@@ -7,6 +7,8 @@ mod cgroup;
 mod command;
 mod docker;
 mod http;
+mod orders;
+mod payload;
 
 pub use docker::{Container, Docker};
 
@@ -20,14 +22,15 @@ use std::time::{Duration, Instant};
 
 use sandtrace_sys::netns::{path_of, within};
 use sandtrace_sys::unshare;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::{LabError, doing};
 use crate::lab::{Inner, Lab};
 use crate::run::check_id;
 use crate::{Network, netns, places};
 use cgroup::Cgroup;
-use command::Plan;
+use command::{JAILED, Plan};
+use orders::Order;
 
 /// A secret in the environment of every stand-in that has one: nothing that
 /// is written about it may hold this.
@@ -107,7 +110,8 @@ pub struct StandInConfig {
     /// MMDS; null for none.
     pub metadata: Value,
     /// Command line of its kernel; the stand-in sends by it
-    /// (`standin.frames=5 standin.gap_ms=100 standin.delay_ms=50`).
+    /// (`standin.frames=5 standin.gap_ms=100 standin.delay_ms=50`). The guest of a
+    /// real program boots and does nothing.
     pub boot_args: String,
     /// Whether the real program runs that the environment names for this form
     /// ([`StandInForm::real`]), rather than the stand-in.
@@ -149,8 +153,9 @@ impl Lab {
         let lab = Arc::clone(&self.inner);
         let netns = lab.add_netns(&lab.name("vmm"))?;
         let network = Network::behind_tap([169, 254, 0, 22].into());
-        netns::add_tap(&netns, &config.tap, network.gateway, network.prefix)?;
-        let plan = Plan::make(&lab, config)?;
+        let address = (network.gateway, network.prefix);
+        netns::add_tap(&netns, &config.tap, JAILED, address)?;
+        let plan = Plan::make(&lab, &netns, config)?;
         let child = within(Some(&path_of(&netns)), || spawn(&plan))?
             .map_err(doing(format!("start {}", plan.program.display())))?;
         lab.adopt(child.id())?;
@@ -215,35 +220,8 @@ impl StandIn {
     /// # Errors
     /// When it does not answer or says no.
     pub fn configure(&self, config: &StandInConfig) -> Result<(), LabError> {
-        let disk = &self.plan.disk_inside;
-        match config.form {
-            StandInForm::ConfigFile | StandInForm::Libkrun => Ok(()),
-            StandInForm::CloudHypervisor => {
-                let body = json!({
-                    "payload": {"kernel": self.plan.kernel, "cmdline": config.boot_args},
-                    "disks": [{"path": disk, "readonly": false}],
-                    "net": [{"tap": config.tap, "mac": "12:34:56:78:90:ab"}],
-                });
-                self.put("/api/v1/vm.create", &body)
-            }
-            _ => {
-                let boot = json!({
-                    "kernel_image_path": self.plan.kernel, "boot_args": config.boot_args,
-                });
-                self.put("/boot-source", &boot)?;
-                self.put("/drives/rootfs", &command::drive("rootfs", disk))?;
-                self.put(
-                    "/network-interfaces/eth0",
-                    &command::interface("eth0", &config.tap),
-                )?;
-                if !config.metadata.is_null() {
-                    let mmds = json!({"version": "V2", "network_interfaces": ["eth0"]});
-                    self.put("/mmds/config", &mmds)?;
-                    self.put("/mmds", &config.metadata)?;
-                }
-                Ok(())
-            }
-        }
+        let orders = orders::configuration(&self.plan, config);
+        orders.iter().try_for_each(|order| self.send(order))
     }
 
     /// Makes one more tap in its namespace and gives it that: Firecracker before
@@ -254,12 +232,8 @@ impl StandIn {
     pub fn add_tap(&self, iface_id: &str, tap: &str) -> Result<(), LabError> {
         // The address is the host's own, so that it may be that of each tap.
         let network = Network::behind_tap([169, 254, 0, 22].into());
-        netns::add_tap(&self.netns, tap, network.gateway, network.prefix)?;
-        if self.plan.form == StandInForm::CloudHypervisor {
-            return self.put("/api/v1/vm.add-net", &json!({ "tap": tap }));
-        }
-        let body = command::interface(iface_id, tap);
-        self.put(&format!("/network-interfaces/{iface_id}"), &body)
+        netns::add_tap(&self.netns, tap, JAILED, (network.gateway, network.prefix))?;
+        self.send(&orders::add_interface(self.plan.form, iface_id, tap))
     }
 
     /// Gives it one more writable drive, which it can reach by this path.
@@ -268,8 +242,7 @@ impl StandIn {
     /// # Errors
     /// When it does not answer or says no.
     pub fn add_drive(&self, drive_id: &str, disk: &Path) -> Result<(), LabError> {
-        let body = command::drive(drive_id, disk);
-        self.put(&format!("/drives/{drive_id}"), &body)
+        self.send(&orders::drive(drive_id, disk))
     }
 
     /// Takes a tap away from its namespace, whoever has it open.
@@ -285,11 +258,8 @@ impl StandIn {
     /// # Errors
     /// When it does not answer or says no.
     pub fn start(&self) -> Result<(), LabError> {
-        match self.plan.form {
-            StandInForm::ConfigFile | StandInForm::Libkrun => Ok(()),
-            StandInForm::CloudHypervisor => self.put("/api/v1/vm.boot", &Value::Null),
-            _ => self.put("/actions", &json!({"action_type": "InstanceStart"})),
-        }
+        let start = orders::start(self.plan.form);
+        start.map_or(Ok(()), |order| self.send(&order))
     }
 
     /// Kills it and waits until it is gone.
@@ -304,12 +274,7 @@ impl StandIn {
     /// # Errors
     /// When it does not answer or says no; also without an API.
     pub fn pause(&self, paused: bool) -> Result<(), LabError> {
-        match (self.plan.form, paused) {
-            (StandInForm::CloudHypervisor, true) => self.put("/api/v1/vm.pause", &Value::Null),
-            (StandInForm::CloudHypervisor, false) => self.put("/api/v1/vm.resume", &Value::Null),
-            (_, true) => self.send("PATCH", "/vm", &json!({"state": "Paused"})),
-            (_, false) => self.send("PATCH", "/vm", &json!({"state": "Resumed"})),
-        }
+        self.send(&orders::pause(self.plan.form, paused))
     }
 
     /// Makes a snapshot of its guest, which must be paused, in this directory.
@@ -318,11 +283,7 @@ impl StandIn {
     /// # Errors
     /// When it does not answer or says no.
     pub fn snapshot(&self, dir: &Path) -> Result<(), LabError> {
-        let body = json!({
-            "snapshot_type": "Full",
-            "snapshot_path": dir.join("snapshot"), "mem_file_path": dir.join("memory"),
-        });
-        self.put("/snapshot/create", &body)
+        self.send(&orders::snapshot(dir))
     }
 
     /// Goes on where that one stopped, with its drives and taps. Firecracker
@@ -331,11 +292,7 @@ impl StandIn {
     /// # Errors
     /// When it does not answer or says no.
     pub fn restore(&self, dir: &Path) -> Result<(), LabError> {
-        let memory = json!({"backend_type": "File", "backend_path": dir.join("memory")});
-        let body = json!({
-            "snapshot_path": dir.join("snapshot"), "mem_backend": memory, "resume_vm": true,
-        });
-        self.put("/snapshot/load", &body)
+        self.send(&orders::restore(dir))
     }
 
     /// Orders something by its API.
@@ -343,10 +300,14 @@ impl StandIn {
     /// # Errors
     /// When it does not answer or says no.
     pub fn put(&self, path: &str, body: &Value) -> Result<(), LabError> {
-        self.send("PUT", path, body)
+        self.request("PUT", path, body)
     }
 
-    fn send(&self, method: &str, path: &str, body: &Value) -> Result<(), LabError> {
+    fn send(&self, order: &Order) -> Result<(), LabError> {
+        self.request(order.method, &order.path, &order.body)
+    }
+
+    fn request(&self, method: &str, path: &str, body: &Value) -> Result<(), LabError> {
         let failed = doing(format!(
             "{method} {path} to the VMM at {}",
             self.plan.socket.display()
@@ -373,7 +334,7 @@ fn spawn(plan: &Plan) -> io::Result<Child> {
     command.env("E2B_ACCESS_TOKEN", CANARY);
     if let Some(root) = &plan.jail {
         command::enter_jail(root)?;
-        command.env_clear();
+        command.env_clear().uid(JAILED).gid(JAILED);
     }
     command
         .current_dir(&plan.working_directory)
