@@ -2,12 +2,12 @@
 //! its VMM's API.
 
 use crate::sighting::{Form, Sighting};
-use crate::{ProcRoot, cloud_hypervisor, firecracker};
+use crate::{ProcRoot, cloud_hypervisor, firecracker, qemu};
 use sandtrace_event::{RunState, VmmIdentity};
 use sandtrace_sys::process::Process;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A state, and who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,20 +15,49 @@ pub struct StateWord {
     /// The state.
     pub state: RunState,
     /// `process`: it is stopped; `cgroup`: it is frozen;
-    /// `firecracker_api`, `cloud_hypervisor_api`; `none`: nothing speaks
-    /// against its running.
+    /// `firecracker_api`, `cloud_hypervisor_api`; `threads`: no vCPU of it ran
+    /// for [`STILL`]; `none`: nothing speaks against its running.
     pub source: &'static str,
+}
+
+/// A guest whose vCPUs did not run for so long is paused: one at rest runs each
+/// half a second, for its clocks.
+const STILL: Duration = Duration::from_secs(5);
+
+/// What was seen of a VMM that cannot be asked, from one look to the next.
+#[derive(Debug, Default)]
+pub struct Stillness {
+    /// How often its vCPUs ran, and since when it is no more.
+    turns: Option<(u64, Instant)>,
+}
+
+impl Stillness {
+    fn is_paused(&mut self, turns: Option<u64>, now: Instant) -> bool {
+        match (self.turns, turns) {
+            (Some((before, since)), Some(turns)) if before == turns => now - since >= STILL,
+            _ => {
+                self.turns = turns.map(|turns| (turns, now));
+                false
+            }
+        }
+    }
 }
 
 /// Where the unified hierarchy is mounted: alone, or beside the older ones.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// Looks at a sandbox's process, and asks its API until `deadline` at most.
-/// Where the API does not answer, what the kernel says stands alone.
+/// Where the API does not answer, what the kernel says stands alone. `stillness`
+/// is what earlier looks saw.
 ///
 /// # Errors
 /// When the process is gone.
-pub fn run_state(proc: &ProcRoot, vmm: &VmmIdentity, deadline: Instant) -> io::Result<StateWord> {
+pub fn run_state(
+    proc: &ProcRoot,
+    vmm: &VmmIdentity,
+    stillness: &mut Stillness,
+    deadline: Instant,
+) -> io::Result<StateWord> {
     let process = proc.process(vmm.pid)?;
     if process.start_ticks() != vmm.start_ticks.0 {
         return Err(io::ErrorKind::NotFound.into());
@@ -56,7 +85,14 @@ pub fn run_state(proc: &ProcRoot, vmm: &VmmIdentity, deadline: Instant) -> io::R
             "cloud_hypervisor_api",
             cloud_hypervisor::is_paused(process, arguments, deadline),
         ),
-        Form::Qemu(_) | Form::Libkrun(_) | Form::Daytona(_) => return Ok(RUNS),
+        // QMP takes one client, which is its orchestrator.
+        Form::Qemu(_) => {
+            let turns = process.thread_turns()?;
+            let turns = turns.and_then(|turns| qemu::vcpu_turns(process.pid(), &turns));
+            let is_paused = stillness.is_paused(turns, Instant::now());
+            return Ok(if is_paused { paused("threads") } else { RUNS });
+        }
+        Form::Libkrun(_) | Form::Daytona(_) => return Ok(RUNS),
     };
     let state = match paused {
         Some(true) => RunState::Paused,
@@ -94,4 +130,27 @@ pub(crate) fn cgroup_of(process: &Process) -> Option<PathBuf> {
     }
     let dirs = CGROUPS.iter().map(|root| Path::new(root).join(relative));
     dirs.into_iter().find(|dir| dir.join(EVENTS).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn still_for_a_while_is_paused() {
+        let mut stillness = Stillness::default();
+        let start = Instant::now();
+        let mut look = |turns, seconds| {
+            let at = start + Duration::from_secs(seconds);
+            stillness.is_paused(turns, at)
+        };
+        assert!(!look(Some(7), 0));
+        assert!(!look(Some(7), 4));
+        assert!(look(Some(7), 5));
+        assert!(!look(Some(8), 6));
+        assert!(!look(Some(8), 10));
+        assert!(!look(None, 12), "not told");
+        assert!(!look(Some(8), 13));
+        assert!(look(Some(8), 18));
+    }
 }

@@ -13,6 +13,7 @@ mod threads;
 pub use descriptors::{Access, Descriptor, DescriptorKind, Descriptors, FileId};
 pub use paths::connect_at_once;
 pub use pidfd::Pidfd;
+pub use threads::ThreadTurns;
 
 use rustix::fs::{Mode, OFlags, openat};
 use std::ffi::{OsStr, OsString};

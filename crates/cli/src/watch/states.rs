@@ -9,7 +9,7 @@ use super::trail::Entry;
 use crate::config::Options;
 use crate::exit::{Exit, Failure, OrExit as _};
 use sandtrace_event::{Judged, RunState, SandboxState, VmmIdentity, WallTime};
-use sandtrace_provider::{ProcRoot, StateWord, run_state};
+use sandtrace_provider::{ProcRoot, StateWord, Stillness, run_state};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ pub(super) struct Subject {
     state: RunState,
     /// When that was seen to hold last.
     seen: Option<WallTime>,
+    stillness: Stillness,
 }
 
 impl Subject {
@@ -35,6 +36,7 @@ impl Subject {
             pause,
             state: RunState::Running,
             seen: None,
+            stillness: Stillness::default(),
         }
     }
 
@@ -46,7 +48,8 @@ impl Subject {
     /// Looks once. False once the process is gone.
     pub(super) fn look(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        let Ok(word) = run_state(&ProcRoot::host(), &self.vmm, deadline) else {
+        let stillness = &mut self.stillness;
+        let Ok(word) = run_state(&ProcRoot::host(), &self.vmm, stillness, deadline) else {
             return false;
         };
         let StateWord { state, source } = word;

@@ -9,7 +9,9 @@ use sandtrace_lab::{
     Accelerator, Container, Lab, NamespaceConfig, Network, Scenario, StandIn, StandInConfig,
     StandInForm, detect, guest_binary, kernel, scenario,
 };
-use sandtrace_provider::{DiscoverConfig, FindError, ProcRoot, Target, find_in, run_state};
+use sandtrace_provider::{
+    DiscoverConfig, FindError, ProcRoot, Stillness, Target, find_in, run_state,
+};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -201,7 +203,8 @@ fn a_frozen_cgroup_is_a_pause() {
         let identity = find(&id).vmm.unwrap();
         let state = || {
             let deadline = Instant::now() + Duration::from_secs(5);
-            run_state(&ProcRoot::host(), &identity, deadline).unwrap()
+            let mut stillness = Stillness::default();
+            run_state(&ProcRoot::host(), &identity, &mut stillness, deadline).unwrap()
         };
         let await_state = |expected, source| {
             let deadline = Instant::now() + Duration::from_secs(20);

@@ -2,9 +2,11 @@
 //! one output for all of them.
 
 use crate::fleet::{Watch, of_type, records};
+use crate::side_by_side::qemu;
 use crate::suite::frames_from;
 use crate::support::{Alone, config, ended, lab, started};
 use rustix::process::{Pid, Signal, kill_process};
+use sandtrace_lab::world::World;
 use sandtrace_lab::{StandIn, StandInConfig, StandInForm};
 use serde_json::Value;
 use std::fs;
@@ -238,6 +240,42 @@ fn a_pause_is_recorded() {
         assert!(running["payload"]["after"].as_str() >= paused["wall_time"].as_str());
         assert!(frames() > sent, "{form:?} goes on");
     }
+    watch.interrupt();
+}
+
+/// By its threads: QMP takes no second client.
+#[test]
+fn a_pause_of_qemu_is_recorded() {
+    let Some(lab) = lab("a_pause_of_qemu_is_recorded") else {
+        return;
+    };
+    let world = World::start(lab.netns()).unwrap();
+    let id = format!("i{}qemu", lab.id());
+    // Its guest waits for an order before its first instruction.
+    let (_, mut vm) = qemu(&lab, &world, &id);
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", lab.netns()]);
+    command.arg(env!("CARGO_BIN_EXE_sandtrace"));
+    let more = [
+        "--provider",
+        "qemu",
+        "--state-interval",
+        "500ms",
+        "--syscalls",
+        "off",
+    ];
+    let watch = Watch::over(command, &lab, &more);
+    let trail = watch.await_trail(&id, "sandbox_attached");
+    let paused = nth(&trail, "sandbox_state", 1);
+    assert_eq!(paused["payload"]["state"], "paused", "{paused}");
+    assert_eq!(paused["payload"]["source"], "threads", "{paused}");
+    vm.resume().unwrap();
+    let running = nth(&trail, "sandbox_state", 2);
+    assert_eq!(running["payload"]["state"], "running", "{running}");
+    vm.wait(Duration::from_secs(60)).unwrap();
+    let trail = watch.await_trail(&id, "trail_end");
+    // While it ran it never looked as if it were paused.
+    assert_eq!(of_type(&records(&trail), "sandbox_state").len(), 2);
     watch.interrupt();
 }
 

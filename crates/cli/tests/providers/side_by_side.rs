@@ -111,7 +111,7 @@ fn container(
 }
 
 /// A real VM, beside the container in another network.
-fn qemu(lab: &Alone, world: &World, id: &str) -> (Expected, MicroVm) {
+pub(crate) fn qemu(lab: &Alone, world: &World, id: &str) -> (Expected, MicroVm) {
     let network = Network {
         address: [172, 31, 255, 2].into(),
         prefix: 24,

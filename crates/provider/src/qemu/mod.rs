@@ -7,6 +7,7 @@ use crate::claims::{Claims, Drive, Format, quoted};
 use nodes::{Blockdev, Nodes, blockdev};
 use options::{Options, filename, protocol};
 use sandtrace_event::Layer;
+use sandtrace_sys::process::ThreadTurns;
 use std::path::PathBuf;
 
 /// What the command line says.
@@ -178,6 +179,19 @@ impl Arguments {
 fn option_name(argument: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(argument).ok()?.strip_prefix('-')?;
     Some(name.strip_prefix('-').unwrap_or(name))
+}
+
+/// How often its vCPUs ran: threads that it names `CPU N/KVM` or `CPU N/TCG`
+/// where it was told to name any (`-name debug-threads=on`), else all but the
+/// first, which serves QMP also while the guest is paused.
+pub(crate) fn vcpu_turns(pid: u32, threads: &[ThreadTurns]) -> Option<u64> {
+    let is_named = |it: &&ThreadTurns| it.name.starts_with("CPU ");
+    let any_named = threads.iter().any(|it| is_named(&it));
+    let vcpus = threads.iter().filter(|it| match any_named {
+        true => is_named(it),
+        false => it.thread != pid,
+    });
+    vcpus.map(|it| it.turns).reduce(|sum, turns| sum + turns)
 }
 
 #[cfg(test)]
