@@ -173,7 +173,8 @@ pub struct SandboxState {
     /// then and this record. Absent where it was paused when it was first asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<WallTime>,
-    /// Who says so: `firecracker_api`, `cloud_hypervisor_api`, `threads` (its
+    /// Who says so: `firecracker_api`, `cloud_hypervisor_api`,
+    /// `cloud_hypervisor_events` (the file of its `--event-monitor`), `threads` (its
     /// vCPUs did not run for five seconds), `cgroup` (it is frozen), `process` (it
     /// is stopped), `none` (nobody says it is paused).
     pub source: String,

@@ -15,7 +15,8 @@ pub struct StateWord {
     /// The state.
     pub state: RunState,
     /// `process`: it is stopped; `cgroup`: it is frozen;
-    /// `firecracker_api`, `cloud_hypervisor_api`; `threads`: no vCPU of it ran
+    /// `firecracker_api`, `cloud_hypervisor_api`, `cloud_hypervisor_events` (the
+    /// file of its `--event-monitor`); `threads`: no vCPU of it ran
     /// for [`STILL`]; `none`: nothing speaks against its running.
     pub source: &'static str,
 }
@@ -62,44 +63,49 @@ pub fn run_state(
     if process.start_ticks() != vmm.start_ticks.0 {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let paused = |source| StateWord {
-        state: RunState::Paused,
-        source,
-    };
     if process.is_stopped()? {
-        return Ok(paused("process"));
+        return Ok(paused_by("process"));
     }
     if is_frozen(&process) {
-        return Ok(paused("cgroup"));
+        return Ok(paused_by("cgroup"));
     }
     let Some(sighting) = Sighting::of(process)? else {
         return Ok(RUNS);
     };
     let process = &sighting.process;
-    let (source, paused) = match &sighting.form {
-        Form::Firecracker(arguments) | Form::E2b(_, arguments) => (
-            "firecracker_api",
-            firecracker::is_paused(process, arguments, deadline),
-        ),
-        Form::CloudHypervisor(arguments) => (
-            "cloud_hypervisor_api",
-            cloud_hypervisor::is_paused(process, arguments, deadline),
-        ),
+    let word = match &sighting.form {
+        Form::Firecracker(arguments) | Form::E2b(_, arguments) => {
+            let paused = firecracker::is_paused(process, arguments, deadline);
+            paused.map(|paused| (paused, "firecracker_api"))
+        }
+        Form::CloudHypervisor(arguments) => {
+            cloud_hypervisor::is_paused(process, arguments, deadline)
+        }
         // QMP takes one client, which is its orchestrator.
         Form::Qemu(_) => {
             let turns = process.thread_turns()?;
             let turns = turns.and_then(|turns| qemu::vcpu_turns(process.pid(), &turns));
             let is_paused = stillness.is_paused(turns, Instant::now());
-            return Ok(if is_paused { paused("threads") } else { RUNS });
+            return Ok(if is_paused {
+                paused_by("threads")
+            } else {
+                RUNS
+            });
         }
         Form::Libkrun(_) | Form::Daytona(_) => return Ok(RUNS),
     };
-    let state = match paused {
-        Some(true) => RunState::Paused,
-        Some(false) => RunState::Running,
-        None => return Ok(RUNS),
-    };
-    Ok(StateWord { state, source })
+    Ok(word.map_or(RUNS, |(paused, source)| {
+        let running = StateWord {
+            state: RunState::Running,
+            source,
+        };
+        if paused { paused_by(source) } else { running }
+    }))
+}
+
+fn paused_by(source: &'static str) -> StateWord {
+    let state = RunState::Paused;
+    StateWord { state, source }
 }
 
 const RUNS: StateWord = StateWord {

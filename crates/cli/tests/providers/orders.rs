@@ -199,7 +199,7 @@ fn a_pause_is_recorded() {
         let pid = Pid::from_raw(i32::try_from(vmm.pid()).unwrap()).unwrap();
         kill_process(pid, if paused { Signal::STOP } else { Signal::CONT }).unwrap();
     };
-    let cases: [(_, Pause, _, _); 4] = [
+    let cases: [(_, Pause, _, _); 5] = [
         (
             StandInForm::Firecracker,
             &by_api,
@@ -219,10 +219,21 @@ fn a_pause_is_recorded() {
             "cloud_hypervisor_api",
         ),
         (StandInForm::ConfigFile, &by_signal, "process", "none"),
+        // One whose API does not answer, by the file of its events.
+        (
+            StandInForm::CloudHypervisor,
+            &by_api,
+            "cloud_hypervisor_events",
+            "cloud_hypervisor_events",
+        ),
     ];
     for (form, pause, paused_by, running_by) in cases {
-        let id = format!("i{}{}", lab.id(), format!("{form:?}").to_lowercase());
-        let vmm = started(&lab, &talker(&lab, form, &id));
+        let id = format!("i{}{form:?}{}", lab.id(), paused_by.len()).to_lowercase();
+        let mut config = talker(&lab, form, &id);
+        if paused_by == "cloud_hypervisor_events" {
+            config.boot_args += " standin.api=silent";
+        }
+        let vmm = started(&lab, &config);
         let trail = watch.await_trail(&id, "network_egress");
         pause(&vmm, true);
         let paused = nth(&trail, "sandbox_state", 1);

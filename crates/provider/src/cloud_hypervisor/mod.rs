@@ -1,5 +1,6 @@
 //! Cloud Hypervisor: its arguments, and its configuration by `vm.info`.
 
+mod events;
 mod info;
 
 use crate::claims::{Claims, quoted};
@@ -24,6 +25,7 @@ const MAX_BODY: usize = 1 << 20;
 pub(crate) struct Arguments {
     pub(crate) api_socket: Option<PathBuf>,
     uuid: Option<String>,
+    events: Option<PathBuf>,
 }
 
 /// Why the API's word cannot be had or used.
@@ -50,11 +52,16 @@ impl Arguments {
         let mut arguments = arguments.iter().map(Vec::as_slice);
         while let Some(argument) = arguments.next() {
             if let Some(value) = value_of(argument, b"--api-socket", &mut arguments) {
-                parsed.api_socket = parsed.api_socket.or_else(|| socket(value));
+                parsed.api_socket = parsed.api_socket.or_else(|| path(value));
             } else if let Some(value) = value_of(argument, b"--platform", &mut arguments) {
                 let text = String::from_utf8_lossy(value);
-                let uuid = text.split(',').find_map(|it| it.strip_prefix("uuid="));
-                parsed.uuid = parsed.uuid.or(uuid.map(str::to_owned));
+                // The older name came first and stays.
+                let names = ["uuid", "system_uuid"];
+                let mut options = text.split(',').filter_map(|it| it.split_once('='));
+                let uuid = options.find(|(name, _)| names.contains(name));
+                parsed.uuid = parsed.uuid.or(uuid.map(|(_, uuid)| uuid.to_owned()));
+            } else if let Some(value) = value_of(argument, b"--event-monitor", &mut arguments) {
+                parsed.events = parsed.events.or_else(|| path(value));
             }
         }
         parsed
@@ -93,15 +100,22 @@ impl Arguments {
     }
 }
 
-/// Whether its API says that it is paused; `None` where it says nothing.
+/// Whether its API says that it is paused, or else the file of its events, and
+/// which of them; `None` where neither says anything.
 pub(crate) fn is_paused(
     process: &Process,
     arguments: &Arguments,
     deadline: Instant,
-) -> Option<bool> {
-    let socket = arguments.api_socket.as_deref()?;
-    let info = ask(process, socket, deadline).ok()?;
-    Some(info.is_paused())
+) -> Option<(bool, &'static str)> {
+    let by_api = || {
+        let info = ask(process, arguments.api_socket.as_deref()?, deadline).ok()?;
+        Some((info.is_paused(), "cloud_hypervisor_api"))
+    };
+    let by_events = || {
+        let paused = events::is_paused(process, arguments.events.as_deref()?)?;
+        Some((paused, "cloud_hypervisor_events"))
+    };
+    by_api().or_else(by_events)
 }
 
 fn ask(process: &Process, socket: &std::path::Path, deadline: Instant) -> Result<VmInfo, ApiError> {
@@ -149,8 +163,8 @@ fn value_of<'a>(
     }
 }
 
-/// `path=FILE`, or the bare file. `fd=N` has no path to connect to.
-fn socket(value: &[u8]) -> Option<PathBuf> {
+/// `path=FILE`, or the bare file. `fd=N` has no path to go by.
+fn path(value: &[u8]) -> Option<PathBuf> {
     let first = value.split(|&byte| byte == b',').next().unwrap_or(value);
     let path = first.strip_prefix(b"path=").unwrap_or(first);
     let has_path = !path.is_empty() && !path.starts_with(b"fd=");
@@ -192,6 +206,11 @@ mod tests {
             "--cpus boot=1 --platform num_pci_segments=1,uuid=8e2f-1 --api-socket /a.sock",
             Some("/a.sock"),
             Some("8e2f-1"),
+        );
+        check(
+            "--platform system_uuid=8e2f-2,serial_number=7 --event-monitor path=/e.json --api-socket /a.sock",
+            Some("/a.sock"),
+            Some("8e2f-2"),
         );
         check("--api-socket", None, None);
         check("", None, None);

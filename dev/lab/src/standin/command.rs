@@ -75,7 +75,10 @@ impl Plan {
             StandInForm::CloudHypervisor => {
                 plan.socket = dir.join(format!("{id}.sock"));
                 let option = format!("path={}", plan.socket.display());
+                let events = format!("path={}", dir.join("events.json").display());
                 plan.arguments = vec!["--api-socket".into(), option.into()];
+                plan.arguments
+                    .extend(["--event-monitor".into(), events.into()]);
             }
             StandInForm::Libkrun => plan.libkrun(&dir, id)?,
         }
