@@ -1,6 +1,8 @@
 //! What the program says of itself.
 
 use crate::support::{POLICY, run};
+use std::fs;
+use std::path::Path;
 
 #[test]
 fn version() {
@@ -94,4 +96,37 @@ fn doctor() {
         let line = said.lines().find(|line| line.contains(what)).unwrap();
         assert!(line.starts_with(mark) && line.ends_with(why), "{line}");
     }
+}
+
+/// Commands that the pages tell people to run are such: each is understood up
+/// to the help that is asked for behind it.
+#[test]
+fn commands_of_the_pages() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let pages = docs.chain([root.join("README.md")]);
+    let pages = pages.filter(|path| path.extension().is_some_and(|it| it == "md"));
+    let mut count = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for line in text.lines() {
+            let line = line.strip_prefix("$ ").unwrap_or(line);
+            // What is in angle brackets is to be filled in.
+            let command = line.strip_prefix("sandtrace ");
+            let Some(command) = command.filter(|it| !it.contains('<')) else {
+                continue;
+            };
+            // What a shell would do with the rest is not looked at.
+            let words = command.split_whitespace();
+            let own =
+                words.take_while(|word| !["|", ">", ">>", "#", "\\", "&&", "&"].contains(word));
+            let mut args: Vec<&str> = own.map(|word| word.trim_matches('\'')).collect();
+            args.push("--help");
+            println!("{}: {args:?}", page.display());
+            run(&args).expect(0);
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "{count}");
 }
