@@ -62,7 +62,7 @@ fn print_target(out: &mut impl Write, target: &Target) -> io::Result<()> {
         let netns = netns.map_or_else(String::new, |name| format!(" in {}", escaped(name)));
         writeln!(out, "  network      {}{netns}", escaped(&tap.interface))?;
     }
-    for disk in target.disks.iter().chain(&target.overlay) {
+    for disk in target.disks.iter().chain(&target.overlays) {
         let (path, kind) = (escaped(&disk.identity.path), &disk.identity.kind);
         writeln!(out, "  filesystem   {path} ({kind})")?;
     }

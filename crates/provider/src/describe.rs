@@ -1,10 +1,10 @@
 //! Everything about one sandbox.
 
 use crate::claims::Claims;
-use crate::daytona;
 use crate::inspect::{Namespaces, Seen, Wanted, inspect};
 use crate::sighting::{Form, Sighting};
 use crate::{DiscoverConfig, FindError, Target};
+use crate::{daytona, kata};
 use sandtrace_event::Layer;
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ pub(crate) fn describe(
 ) -> Result<Target, FindError> {
     let process = &sighting.process;
     let claims = sighting.claims(deadline);
-    let mut overlay = None;
-    let seen = match &sighting.form {
+    let mut overlays = Vec::new();
+    let mut seen = match &sighting.form {
         Form::Daytona(container) => {
             let mut seen = Seen::default();
             if wanted.taps {
@@ -26,7 +26,7 @@ pub(crate) fn describe(
             }
             if wanted.disks {
                 match daytona::overlay(process, container) {
-                    Ok(upper) => overlay = Some(upper),
+                    Ok(upper) => overlays.push(upper),
                     Err(why) => seen.missing(Layer::Filesystem, why),
                 }
             }
@@ -38,7 +38,7 @@ pub(crate) fn describe(
             let mut seen = inspect(namespaces, process, &claims, wanted_here);
             if wanted.disks {
                 match arguments.overlay(process) {
-                    Ok(root) => overlay = Some(root),
+                    Ok(root) => overlays.push(root),
                     Err(why) => seen.missing(Layer::Filesystem, why),
                 }
             }
@@ -46,9 +46,15 @@ pub(crate) fn describe(
         }
         _ => inspect(namespaces, process, &claims, wanted),
     };
+    let kata = kata::sandbox(&sighting.id).filter(|_| wanted.disks);
+    if let Some(sandbox) = kata {
+        overlays.extend(kata::overlays(&sandbox));
+        let why = kata::missing(&sandbox, overlays.len());
+        seen.missing(Layer::Filesystem, why);
+    }
     check_that_it_is_itself(sighting, config, deadline)?;
     let mut target = assemble(sighting, claims, seen);
-    target.overlay = overlay;
+    target.overlays = overlays;
     Ok(target)
 }
 
@@ -64,7 +70,7 @@ fn assemble(sighting: &Sighting, claims: Claims, seen: Seen) -> Target {
         vmm: Some(sighting.identity()),
         taps: seen.taps,
         disks: seen.disks,
-        overlay: None,
+        overlays: Vec::new(),
         coverage,
         netns_path: seen.netns_path,
         passed_before: Vec::new(),

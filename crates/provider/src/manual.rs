@@ -77,7 +77,9 @@ pub fn manual_in(proc: &ProcRoot, spec: ManualSpec) -> Result<Target, FindError>
         let disks = spec.disks.iter().map(|path| disk(path, spec.format));
         target.disks = disks.collect::<Result<_, _>>()?;
     }
-    target.overlay = spec.overlay.as_deref().map(overlay).transpose()?;
+    if let Some(path) = &spec.overlay {
+        target.overlays = vec![overlay(path)?];
+    }
     target.sandbox_id = spec.sandbox_id;
     target.agent_id = spec.agent_id.or(target.agent_id);
     note_what_is_missing(&mut target);
@@ -94,7 +96,7 @@ fn bare() -> Target {
         vmm: None,
         taps: Vec::new(),
         disks: Vec::new(),
-        overlay: None,
+        overlays: Vec::new(),
         coverage: Vec::new(),
         netns_path: None,
         passed_before: Vec::new(),
@@ -180,7 +182,7 @@ fn note_what_is_missing(target: &mut Target) {
         let why = "no interface was named";
         target.coverage.push(coverage(Layer::Network, why));
     }
-    let no_files = target.disks.is_empty() && target.overlay.is_none();
+    let no_files = target.disks.is_empty() && target.overlays.is_empty();
     if no_files && !has(target, Layer::Filesystem) {
         let why = "neither a disk nor an overlay was named";
         target.coverage.push(coverage(Layer::Filesystem, why));

@@ -1,6 +1,7 @@
 //! What can be told of a sandbox at a glance, without asking its VMM.
 
 use crate::Sighting;
+use crate::kata;
 use crate::sighting::Form;
 use sandtrace_sys::process::{Access, DescriptorKind, FileId, Process};
 use std::collections::BTreeSet;
@@ -12,10 +13,12 @@ use std::io;
 pub struct Outline {
     /// Its interfaces: taps that a VMM has open, what a container is in.
     pub interfaces: BTreeSet<String>,
-    /// What it can write to: files and block devices.
+    /// What it can write to: files and block devices, and directories of Kata's.
     pub files: BTreeSet<FileId>,
     /// Whether its vCPUs run, or it is a container: its configuration is done.
     pub runs: bool,
+    /// Whether it is a pod, which gets its containers while its guest runs.
+    pub is_pod: bool,
 }
 
 impl Sighting {
@@ -28,8 +31,8 @@ impl Sighting {
         if matches!(self.form, Form::Daytona(_)) {
             return Ok(Outline {
                 interfaces: process.interfaces()?.into_iter().collect(),
-                files: BTreeSet::new(),
                 runs: true,
+                ..Outline::default()
             });
         }
         let mut outline = Outline::default();
@@ -42,6 +45,14 @@ impl Sighting {
                     }
                 }
             }
+        }
+        if let Some(sandbox) = kata::sandbox(&self.id) {
+            let uppers = kata::overlays(&sandbox);
+            let ids = uppers
+                .iter()
+                .filter_map(|it| FileId::of(&it.open_path).ok());
+            outline.files.extend(ids);
+            outline.is_pod = true;
         }
         outline.runs = self.has_vcpus(process)?;
         Ok(outline)

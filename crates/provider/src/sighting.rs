@@ -193,7 +193,7 @@ impl Sighting {
             Form::Libkrun(arguments) => arguments.claims(),
         };
         if let Some(sandbox) = kata::sandbox(&self.id) {
-            kata::add(&mut claims, sandbox);
+            claims.labels.insert(kata::LABEL.to_owned(), sandbox);
         }
         claims
     }

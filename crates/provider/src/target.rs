@@ -101,6 +101,8 @@ pub struct Target {
     /// What had crossed its interfaces when their capture began: for whoever
     /// captures to fill in.
     pub passed_before: Vec<Passed>,
+    /// Upper dirs of its overlays: a pod of Kata's has one for each container.
+    pub overlays: Vec<Disk>,
     /// What cannot be seen of it, and why.
     pub coverage: Vec<Coverage>,
     /// Where to enter its network namespace; `None` where that is our own.
@@ -136,14 +138,14 @@ pub struct Disk {
 }
 
 impl Target {
-    /// Whether its process is a VMM, not the agent's own. An overlay is the
-    /// kernel's, which host and sandbox share, save where a VMM itself serves it.
+    /// Whether its process is a VMM, not the agent's own. The overlay of a
+    /// process that nobody knows is the kernel's, which host and sandbox share.
     #[must_use]
     pub fn is_vm(&self) -> bool {
         match self.provider {
             ProviderKind::Daytona => false,
-            ProviderKind::Libkrun => true,
-            _ => self.overlay.is_none(),
+            ProviderKind::Manual => self.overlays.is_empty(),
+            _ => true,
         }
     }
 
@@ -162,7 +164,7 @@ impl Target {
     /// fit into a record is counted in its coverage.
     #[must_use]
     pub fn attached(&self) -> SandboxAttached {
-        let disks = self.disks.iter().chain(&self.overlay);
+        let disks = self.disks.iter().chain(&self.overlays);
         let mut attached = SandboxAttached {
             agent_id: self.agent_id.clone(),
             coverage: self.coverage.clone(),

@@ -20,7 +20,7 @@ pub(super) fn source(
     let target = target.map_err(settings::failure_of)?;
     let disk = chosen(&target, args.disk.as_deref())?;
     let expected = Some(disk.identity.clone());
-    if target.overlay.as_ref() == Some(disk) {
+    if target.overlays.contains(disk) {
         let mount = start::overlay_mount(&target, &disk.open_path);
         let overlay_xattrs = mount.as_ref().map(|it| it.xattrs).unwrap_or_default();
         let layers = mount.map(|mount| (mount.lowers, mount.data));
@@ -50,7 +50,7 @@ pub(super) fn source(
 
 /// The disk of this name, or the only one.
 fn chosen<'a>(target: &'a Target, named: Option<&str>) -> Result<&'a Disk, Failure> {
-    let all = target.disks.iter().chain(&target.overlay);
+    let all = target.disks.iter().chain(&target.overlays);
     let is_named = |disk: &&Disk| named.is_none_or(|name| disk.identity.path == name);
     let matching: Vec<_> = all.clone().filter(is_named).collect();
     if let [only] = matching.as_slice() {

@@ -212,7 +212,7 @@ fn files(args: &WatchArgs, target: &Target) -> Result<FsConfig, Failure> {
     let Some(base) = &args.base else {
         return Ok(FsConfig::default());
     };
-    let count = target.disks.len() + usize::from(target.overlay.is_some());
+    let count = target.disks.len() + target.overlays.len();
     if count != 1 {
         let why = format!(
             "--base is compared with one disk or overlay, and {} has {count}: name the one with \
@@ -268,7 +268,7 @@ fn find(options: &Options, args: &WatchArgs, sandbox_id: &str) -> Result<Target,
 /// A watch that cannot see anything would only pretend.
 fn check_visible(target: &Target) -> Result<(), Failure> {
     let sees_nothing =
-        target.taps.is_empty() && target.disks.is_empty() && target.overlay.is_none();
+        target.taps.is_empty() && target.disks.is_empty() && target.overlays.is_empty();
     if !sees_nothing {
         return Ok(());
     }

@@ -86,9 +86,9 @@ pub(super) fn report_passed(networks: &[NetworkCollector], is_first: bool, judge
 pub(super) fn file_sources(settings: &Settings) -> Vec<FileSource> {
     let target = &settings.target;
     let images = target.disks.iter().map(|disk| disk_source(settings, disk));
-    let overlay = target.overlay.iter();
-    let overlay = overlay.map(|overlay| overlay_source(settings, overlay));
-    images.chain(overlay).collect()
+    let overlays = target.overlays.iter();
+    let overlays = overlays.map(|overlay| overlay_source(settings, overlay));
+    images.chain(overlays).collect()
 }
 
 /// A disk as it is to be read: in the format that its VMM reads it in, where that
@@ -143,10 +143,10 @@ pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource 
 
 /// Without the layers below an upper dir nobody can tell a new file from a
 /// changed one; the trail says so.
-pub(super) fn unknown_layers(target: &Target) -> Option<Coverage> {
-    let overlay = target.overlay.as_ref()?;
-    let unknown = overlay_mount(target, &overlay.open_path).is_none();
-    unknown.then(|| Coverage {
+pub(super) fn unknown_layers(target: &Target) -> Vec<Coverage> {
+    let overlays = target.overlays.iter();
+    let unknown = overlays.filter(|it| overlay_mount(target, &it.open_path).is_none());
+    let told = unknown.map(|overlay| Coverage {
         layer: Layer::Filesystem,
         missing: format!(
             "no overlay with the upper dir {} is mounted here or is the root of the sandbox's process \
@@ -154,7 +154,8 @@ pub(super) fn unknown_layers(target: &Target) -> Option<Coverage> {
              its former size is not, and nor is what was deleted",
             overlay.identity.path
         ),
-    })
+    });
+    told.collect()
 }
 
 /// The mount whose upper dir this is: the layers below decide what is new and
@@ -232,14 +233,14 @@ fn backends(target: &Target, networks: &[NetworkCollector]) -> Vec<BackendInForc
         None => backend(Layer::Network, "off", "no interface was found or given"),
         Some(chosen) => backend(Layer::Network, chosen.name, &chosen.reason),
     };
-    let files = match (&target.overlay, target.disks.is_empty()) {
-        (Some(_), _) => backend(
+    let files = match (target.overlays.is_empty(), target.disks.is_empty()) {
+        (false, _) => backend(
             Layer::Filesystem,
             "overlay",
             "the sandbox's root is an overlay",
         ),
-        (None, false) => backend(Layer::Filesystem, "ext4", "the sandbox has disk images"),
-        (None, true) => backend(Layer::Filesystem, "off", "no disk was found or given"),
+        (true, false) => backend(Layer::Filesystem, "ext4", "the sandbox has disk images"),
+        (true, true) => backend(Layer::Filesystem, "off", "no disk was found or given"),
     };
     vec![network, files]
 }

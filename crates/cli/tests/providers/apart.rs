@@ -2,8 +2,9 @@
 //! VMMs of several kinds in its pods' namespaces.
 
 use crate::fleet::{Watch, of_type, records};
-use crate::support::{CANARY, config, lab, started};
+use crate::support::{Alone, CANARY, config, lab, started};
 use sandtrace_lab::StandInForm;
+use sandtrace_provider::{ManualSpec, manual};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -44,6 +45,15 @@ fn libkrun_has_files_and_calls_but_no_network() {
     assert_eq!(found["taps"], Value::Null, "{told}");
     assert_eq!(found["disks"][0]["path"], vmm.disk().to_str().unwrap());
     assert!(missing(found, "network").contains("never reaches an interface"));
+    // By its process alone as well.
+    let by_hand = ManualSpec {
+        sandbox_id: id.clone(),
+        pid: Some(vmm.pid()),
+        ..ManualSpec::default()
+    };
+    let target = manual(by_hand).unwrap();
+    let uppers: Vec<_> = target.overlays.iter().map(|it| &it.open_path).collect();
+    assert_eq!(uppers.len(), 1, "{target:?}");
     let since = Instant::now();
     let often = ["--scan-interval", "200ms", "--syscall-interval", "300ms"];
     let more = [&["--provider", "libkrun"], &often[..]].concat();
@@ -73,6 +83,102 @@ fn libkrun_has_files_and_calls_but_no_network() {
     let mut verify = Command::new(env!("CARGO_BIN_EXE_sandtrace"));
     let verified = verify.arg("verify").arg(&trail).output().unwrap();
     assert!(verified.status.success(), "{verified:?}");
+}
+
+/// The root of a container as the runtime shares it with the guest.
+struct Root {
+    upper: PathBuf,
+    place: PathBuf,
+}
+
+impl Root {
+    fn mount(lab: &Alone, id: &str, container: &str) -> Self {
+        let place = PathBuf::from("/run/kata-containers/shared/sandboxes")
+            .join(id)
+            .join(format!("mounts/{container}/rootfs"));
+        let dir = lab.dir().join(format!("{id}-{container}"));
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir.join(name));
+        for dir in [&place, &lower, &upper, &work] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        fs::write(lower.join("of-the-image"), container).unwrap();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(&place);
+        assert!(mount.status().unwrap().success());
+        Self { upper, place }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.place).status();
+        // Up to what is not empty, which others may be in.
+        for dir in self.place.ancestors() {
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Those that are there when the VM is found, and those that come later.
+#[test]
+fn the_roots_of_katas_containers_are_watched() {
+    let Some(lab) = lab("the_roots_of_katas_containers_are_watched") else {
+        return;
+    };
+    let id = format!("i{}pod", lab.id());
+    let _kept = Kept::new(&id);
+    let first = Root::mount(&lab, &id, "c1");
+    let watch = Watch::start(&lab, &["--syscalls", "off"]);
+    let mut config = config(&lab, StandInForm::CloudHypervisor, &id);
+    "tap0_kata".clone_into(&mut config.tap);
+    let mut vmm = started(&lab, &config);
+    let trail = watch.await_trail(&id, "sandbox_attached");
+    let found = &listed(&id)["found"];
+    assert!(
+        missing(found, "filesystem").contains("overlays of 1 containers"),
+        "{found}"
+    );
+    let told = found["disks"].as_array().unwrap();
+    let upper = first.upper.to_str().unwrap();
+    assert!(
+        told.iter()
+            .any(|it| it["path"] == upper && it["kind"] == "overlay"),
+        "{found}"
+    );
+    // As the guest does, by way of the host.
+    let write = |root: &Root, name: &str| fs::write(root.place.join(name), name).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    write(&first, "of-the-first");
+    let second = Root::mount(&lab, &id, "c2");
+    watch.await_trail(&id, second.upper.to_str().unwrap());
+    std::thread::sleep(Duration::from_millis(700));
+    write(&second, "of-the-second");
+    fs::write(second.place.join("of-the-image"), "changed").unwrap();
+    for name in ["/of-the-first", "/of-the-second", "/of-the-image"] {
+        watch.await_trail(&id, &format!("\"path\":\"{name}\""));
+    }
+    vmm.kill();
+    let trail_end = watch.await_trail(&id, "trail_end");
+    assert_eq!(trail_end, trail);
+    let all = records(&trail);
+    let change = |path: &str| {
+        let changes = of_type(&all, "filesystem_change");
+        let change = changes.into_iter().find(|it| it["payload"]["path"] == path);
+        change.unwrap_or_else(|| panic!("{path}: {all:?}")).clone()
+    };
+    assert_eq!(change("/of-the-image")["payload"]["op"], "modified");
+    assert_eq!(change("/of-the-first")["evidence_tier"], "hypervisor");
+    watch.interrupt();
 }
 
 /// As Kata's runtime keeps it.

@@ -29,7 +29,7 @@ fn what_is_named_is_taken() {
     assert_eq!((target.taps[0].index, &target.taps[0].netns), (1, &None));
     assert_eq!(target.disks[0].identity.kind, "ext4");
     assert_eq!(target.disks[0].open_path, image);
-    assert_eq!(target.overlay.as_ref().unwrap().identity.kind, "overlay");
+    assert_eq!(target.overlays.first().unwrap().identity.kind, "overlay");
     assert_eq!(target.coverage, []);
     let kinds = target.attached().disks.into_iter().map(|disk| disk.kind);
     assert_eq!(kinds.collect::<Vec<_>>(), ["ext4", "overlay"]);

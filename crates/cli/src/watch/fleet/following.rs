@@ -13,7 +13,7 @@ use crate::watch::start;
 use sandtrace_capture::Observer as _;
 use sandtrace_capture::network::NetworkCollector;
 use sandtrace_event::{Coverage, Layer, SandboxAttached, TapIdentity};
-use sandtrace_provider::{Disk, Outline, Sighting, Target};
+use sandtrace_provider::{Disk, Outline, ProviderKind, Sighting, Target};
 use sandtrace_wire::Numbering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ const KEPT: Duration = Duration::from_millis(500);
 
 /// And once the guest runs.
 const RUNNING: Duration = Duration::from_secs(10);
+
+/// The same of a pod, which gets its containers then.
+const POD: Duration = Duration::from_secs(1);
 
 /// An orchestrator may hand over metadata as late as this after the start.
 const LATE_METADATA: Duration = Duration::from_secs(1);
@@ -228,7 +231,7 @@ impl Following {
         let pause = if at < self.restless_until {
             RESTLESS.1
         } else if self.outline.runs {
-            RUNNING
+            if self.outline.is_pod { POD } else { RUNNING }
         } else {
             let new = NEW.iter().find(|(until, _)| age < *until);
             new.map_or(KEPT, |(_, pause)| *pause)
@@ -250,8 +253,11 @@ impl Following {
         let was_silent = std::mem::take(&mut self.silences) > 0;
         if began || was_silent {
             let unnamed = target.agent_id.is_none() && target.template.is_none();
-            let is_vmm = target.overlay.is_none();
-            let late = self.outline.runs && unnamed && is_vmm;
+            let has_any = matches!(
+                target.provider,
+                ProviderKind::Firecracker | ProviderKind::E2b
+            );
+            let late = self.outline.runs && unnamed && has_any;
             self.ask_at = late.then_some(at + LATE_METADATA);
         }
     }
@@ -301,12 +307,17 @@ impl Following {
             known.any(|it| is_same(it, disk))
         };
         let disks: Vec<_> = new.disks.into_iter().filter(|it| !known(it)).collect();
-        let overlay = new.overlay.filter(|_| target.overlay.is_none());
+        let is_new = |it: &Disk| target.overlays.iter().all(|known| !is_same(known, it));
+        let overlays: Vec<_> = new.overlays.into_iter().filter(is_new).collect();
         let networks = self.attach_each(taps);
         let mut disks = self.slots(disks);
-        if let Some(overlay) = overlay {
+        for overlay in overlays {
+            if self.settings.target.overlays.len() == MOST_DISKS {
+                self.miss_disk(&overlay);
+                continue;
+            }
             let source = start::overlay_source(&self.settings, &overlay);
-            self.settings.target.overlay = Some(overlay);
+            self.settings.target.overlays.push(overlay);
             disks.push(DiskSlot::new(source, self.judge(true)));
         }
         let layers = start::unknown_layers(&self.settings.target);
@@ -354,9 +365,7 @@ impl Following {
         let mut slots = Vec::new();
         for disk in disks {
             if self.settings.target.disks.len() == MOST_DISKS {
-                let path = disk.identity.path.chars().take(256).collect::<String>();
-                let missing = format!("disk {path:?} is not read: {MOST_DISKS} others are");
-                self.miss(Layer::Filesystem, &missing);
+                self.miss_disk(&disk);
                 continue;
             }
             let source = start::disk_source(&self.settings, &disk);
@@ -364,6 +373,12 @@ impl Following {
             self.settings.target.disks.push(disk);
         }
         slots
+    }
+
+    fn miss_disk(&mut self, disk: &Disk) {
+        let path = disk.identity.path.chars().take(256).collect::<String>();
+        let missing = format!("disk {path:?} is not read: {MOST_DISKS} others are");
+        self.miss(Layer::Filesystem, &missing);
     }
 
     fn miss(&mut self, layer: Layer, missing: &str) {
