@@ -110,6 +110,33 @@ fn what_is_configured_after_the_first_interface_is_captured_too() {
     watch.interrupt();
 }
 
+/// What an orchestrator does with `PATCH /drives`: seen at one of the looks each
+/// ten seconds, and on record with what was in it then.
+#[test]
+fn a_disk_that_is_exchanged_while_its_guest_runs_is_watched_too() {
+    let Some(lab) = lab("a_disk_that_is_exchanged_while_its_guest_runs_is_watched_too") else {
+        return;
+    };
+    let watch = Watch::start(&lab, &["--syscalls", "off"]);
+    let id = format!("i{}swaps", lab.id());
+    let config = talker(&lab, &id);
+    let mut vmm = lab.stand_in(&config).unwrap();
+    vmm.start().unwrap();
+    let trail = watch.await_trail(&id, "network_egress");
+    let other = image(&lab, "other");
+    vmm.exchange_drive("rootfs", &other).unwrap();
+    let path = other.to_str().unwrap();
+    let disks = |it: &Value| it["disks"].as_array().unwrap().clone();
+    let last = await_attached(&trail, |it| {
+        disks(it).iter().any(|disk| disk["path"] == path)
+    });
+    // The first stays on record: its last state was part of the sandbox.
+    assert_eq!(count(&last, "disks"), 2, "{last}");
+    vmm.kill();
+    watch.await_trail(&id, "trail_end");
+    watch.interrupt();
+}
+
 /// The end of an interface is a gap, not the end of the watch; another one is
 /// captured in its place, whatever its name.
 #[test]

@@ -245,6 +245,15 @@ impl StandIn {
         self.send(&orders::drive(drive_id, disk))
     }
 
+    /// Puts another file in the place of a drive's, while its guest runs.
+    /// Firecracker only.
+    ///
+    /// # Errors
+    /// When it does not answer or says no.
+    pub fn exchange_drive(&self, drive_id: &str, disk: &Path) -> Result<(), LabError> {
+        self.send(&orders::exchange_drive(drive_id, disk))
+    }
+
     /// Takes a tap away from its namespace, whoever has it open.
     ///
     /// # Errors

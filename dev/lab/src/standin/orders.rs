@@ -115,6 +115,12 @@ pub(super) fn drive(id: &str, path: &Path) -> Order {
     Order::put(format!("/drives/{id}"), body)
 }
 
+/// Another file in the place of a drive's, while the guest runs.
+pub(super) fn exchange_drive(id: &str, path: &Path) -> Order {
+    let body = json!({"drive_id": id, "path_on_host": path});
+    Order::new("PATCH", format!("/drives/{id}"), body)
+}
+
 /// `eth0` has the MAC that E2B gives all of its guests; no two of one VMM have
 /// the same, which Firecracker refuses.
 fn interface(id: &str, tap: &str) -> Order {

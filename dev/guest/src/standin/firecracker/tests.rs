@@ -215,6 +215,17 @@ fn a_drive_that_is_given_again_takes_the_place_of_the_first() {
     let answer = ask(&mut vm, "PUT", "/drives/other", second);
     let fault = "Drive config error: A root block device already exists!";
     assert_eq!(answer, Answer::fault(fault));
+    // While the guest runs another file can take a drive's place.
+    vm.config.boot_source = given(&json!({"kernel_image_path": "/boot/vmlinux"})).unwrap();
+    let start = json!({"action_type": "InstanceStart"});
+    assert_eq!(ask(&mut vm, "PUT", "/actions", start).status, 204);
+    let other = dir.path().join("old");
+    let exchange = json!({"drive_id": "data", "path_on_host": other});
+    let answer = ask(&mut vm, "PATCH", "/drives/data", exchange);
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let config = ask(&mut vm, "GET", "/vm/config", Value::Null).body.unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["drives"][1]["path_on_host"], other.to_str().unwrap());
 }
 
 /// JSON without what people put between its parts, its members in order.

@@ -53,6 +53,11 @@ const DRIVE: Schema = &[
     ("io_engine", MAY, Word(&["Sync", "Async"])),
     ("socket", MAY, Other),
 ];
+const PARTIAL_DRIVE: Schema = &[
+    ("drive_id", MUST, Text),
+    ("path_on_host", MAY, Text),
+    ("rate_limiter", MAY, Other),
+];
 const INTERFACE: Schema = &[
     ("host_dev_name", MUST, Text),
     ("iface_id", MUST, Text),
@@ -106,6 +111,7 @@ const FIRECRACKER: &[(&str, &str, Kind)] = &[
     ("PUT", "/boot-source", Is(BOOT_SOURCE)),
     ("PUT", "/machine-config", Is(MACHINE)),
     ("PUT", "/drives/", Is(DRIVE)),
+    ("PATCH", "/drives/", Is(PARTIAL_DRIVE)),
     ("PUT", "/network-interfaces/", Is(INTERFACE)),
     ("PUT", "/mmds/config", Is(MMDS)),
     ("PUT", "/mmds", Anything),
@@ -244,6 +250,7 @@ fn what_firecracker_is_told_is_what_it_takes() {
     orders.extend([true, false].map(|paused| pause(config.form, paused)));
     orders.push(add_interface(config.form, "eth1", "tap1"));
     orders.push(drive("data", Path::new("/lab/data.ext4")));
+    orders.push(exchange_drive("data", Path::new("/lab/other.ext4")));
     orders.extend([snapshot(Path::new("/lab")), restore(Path::new("/lab"))]);
     for order in &orders {
         check(order, FIRECRACKER);
