@@ -17,6 +17,9 @@ const SANDBOXES: &str = "/run/vc/sbs";
 /// Where it shares files with guests.
 const SHARED: &str = "/run/kata-containers/shared/sandboxes";
 
+/// The directories in that with one for each container.
+const KINDS: [&str; 2] = ["mounts", "shared"];
+
 /// Most containers of a pod whose roots are read.
 const MAX_OVERLAYS: usize = 64;
 
@@ -59,6 +62,17 @@ pub(crate) fn overlays(sandbox: &str) -> Vec<Disk> {
     overlays
 }
 
+/// What is at the places of those roots: cheaper to look at than all mounts are.
+pub(crate) fn roots(sandbox: &str) -> impl Iterator<Item = FileId> {
+    let shared = shared(sandbox);
+    let dirs = KINDS.map(|kind| fs::read_dir(shared.join(kind)));
+    let entries = dirs
+        .into_iter()
+        .flatten()
+        .flat_map(|dir| dir.flatten().take(MAX_OVERLAYS));
+    entries.filter_map(|entry| FileId::of(&entry.path().join("rootfs")).ok())
+}
+
 /// `upperdir=` of each overlay that is a container's root below `shared`. What
 /// is escaped in it is none of containerd's.
 fn uppers<'a>(mountinfo: &'a str, shared: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
@@ -69,7 +83,7 @@ fn uppers<'a>(mountinfo: &'a str, shared: &'a Path) -> impl Iterator<Item = Path
         let [kind, _container, root] = below.as_slice() else {
             return None;
         };
-        let is_root = (*kind == "mounts" || *kind == "shared") && *root == "rootfs";
+        let is_root = KINDS.iter().any(|it| kind == it) && *root == "rootfs";
         let options = file_system.strip_prefix("overlay ")?.split(' ').nth(1)?;
         let mut options = options.split(',');
         let upper = options.find_map(|option| option.strip_prefix("upperdir="))?;

@@ -47,11 +47,7 @@ impl Sighting {
             }
         }
         if let Some(sandbox) = kata::sandbox(&self.id) {
-            let uppers = kata::overlays(&sandbox);
-            let ids = uppers
-                .iter()
-                .filter_map(|it| FileId::of(&it.open_path).ok());
-            outline.files.extend(ids);
+            outline.files.extend(kata::roots(&sandbox));
             outline.is_pod = true;
         }
         outline.runs = self.has_vcpus(process)?;

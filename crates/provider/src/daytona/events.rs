@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Longest event: it repeats all labels of its container.
 const MAX_EVENT: usize = 1 << 20;
 
+/// Longest wait for the head of the answer, which comes before any event.
+const HEAD: Duration = Duration::from_secs(2);
+
 /// `{"type":["container"],"event":["start","pause","unpause"]}`. How one ends
 /// its process says.
 const PATH: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C\
@@ -55,7 +58,7 @@ impl ContainerEvents {
     /// When nobody listens, or Docker refuses.
     pub fn open(config: &DiscoverConfig) -> Result<Self, DockerError> {
         let stream = connect_at_once(&config.docker_socket).map_err(DockerError::Connect)?;
-        let mut client = Client::new(stream, ONE, MAX_EVENT);
+        let mut client = Client::new(stream, HEAD, MAX_EVENT);
         match client.open_stream(PATH).map_err(failed)? {
             200 => Ok(Self {
                 client,
