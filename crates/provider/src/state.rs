@@ -17,7 +17,7 @@ pub struct StateWord {
     /// `process`: it is stopped; `cgroup`: it is frozen;
     /// `firecracker_api`, `cloud_hypervisor_api`, `cloud_hypervisor_events` (the
     /// file of its `--event-monitor`); `threads`: no vCPU of it ran
-    /// for [`STILL`]; `none`: nothing speaks against its running.
+    /// for five seconds; `none`: nothing speaks against its running.
     pub source: &'static str,
 }
 
