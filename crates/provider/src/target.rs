@@ -96,8 +96,6 @@ pub struct Target {
     pub taps: Vec<TapIdentity>,
     /// Its writable disks.
     pub disks: Vec<Disk>,
-    /// Upper dir of its overlay.
-    pub overlay: Option<Disk>,
     /// What had crossed its interfaces when their capture began: for whoever
     /// captures to fill in.
     pub passed_before: Vec<Passed>,

@@ -243,7 +243,7 @@ fn an_alias_whose_answer_comes_after_the_hello_backs_it() {
     assert!(seen.questions().iter().all(|it| it.matched));
     let flow = seen.to_port(443);
     assert!(flow.findings.is_empty(), "{flow:#?}");
-    let backed = |it: &&sandtrace_event::NameEvidence| it.name == shop && it.agrees;
+    let backed = |it: &&sandtrace_event::NameEvidence| &*it.name == shop && it.agrees;
     assert_eq!(flow.names.iter().filter(backed).count(), 2, "{flow:#?}");
 }
 

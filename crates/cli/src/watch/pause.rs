@@ -2,7 +2,7 @@
 
 use sandtrace_capture::Observer;
 use sandtrace_event::{Observation, Payload, QuiesceMethod, RunState, VmmIdentity};
-use sandtrace_provider::{ProcRoot, run_state};
+use sandtrace_provider::{ProcRoot, Stillness, run_state};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,7 +39,10 @@ impl Pause {
             return false;
         };
         let is_paused = || {
-            let word = run_state(&ProcRoot::host(), vmm, Instant::now() + PATIENCE);
+            // Who only rests long enough to pass for paused may go on at any moment.
+            let mut stillness = Stillness::default();
+            let until = Instant::now() + PATIENCE;
+            let word = run_state(&ProcRoot::host(), vmm, &mut stillness, until);
             word.is_ok_and(|word| word.state == RunState::Paused)
         };
         self.is_seen.load(Ordering::Relaxed) && is_paused()
