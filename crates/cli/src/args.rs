@@ -493,6 +493,8 @@ pub(crate) struct PolicyCheckArgs {
 pub(crate) enum ConfigCommand {
     /// Check that the settings load, and say what they are and where each is from
     Check(ConfigCheckArgs),
+    /// Print the JSON Schema of the settings file (docs/schema/settings.schema.json)
+    Schema,
 }
 
 #[derive(Debug, Args)]

@@ -61,6 +61,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Witness(command) => witness::run(command),
         Command::Policy(PolicyCommand::Check(args)) => policy_file::check(args),
         Command::Config(ConfigCommand::Check(args)) => config::check(args),
+        Command::Config(ConfigCommand::Schema) => config::schema(),
         Command::Profile(ProfileCommand::Learn(args)) => profile::learn(args),
         Command::Profile(ProfileCommand::List) => profile::list(),
         Command::Keys(command) => keys::run(command),

@@ -29,7 +29,8 @@ pub enum EvidenceTier {
 }
 
 impl EvidenceTier {
-    const ALL: [Self; 3] = [Self::Hypervisor, Self::Kernel, Self::Guest];
+    /// Every tier, the most trusted first.
+    pub const ALL: [Self; 3] = [Self::Hypervisor, Self::Kernel, Self::Guest];
 
     /// The word that the trail and the filters use.
     #[must_use]

@@ -17,6 +17,9 @@ pub enum VerdictResult {
 }
 
 impl VerdictResult {
+    /// Every verdict.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Anomaly, Self::Deny];
+
     /// The word that the trail and the filters use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -43,7 +46,7 @@ impl FromStr for VerdictResult {
     type Err = ParseVerdictError;
 
     fn from_str(word: &str) -> Result<Self, ParseVerdictError> {
-        [Self::Allow, Self::Anomaly, Self::Deny]
+        Self::ALL
             .into_iter()
             .find(|verdict| verdict.as_str() == word)
             .ok_or(ParseVerdictError)

@@ -39,10 +39,11 @@ fn print(options: &Options, environment: &Layer) -> std::io::Result<()> {
         writeln!(out, "{}: valid, {}", file.path.display(), file.digest)?;
     }
     let variables = environment.keys();
-    for ((key, variable), value) in Layer::NAMES.iter().zip(values(options)) {
-        let source = if variables.contains(key) {
-            variable
-        } else if in_file.contains(key) {
+    for (setting, value) in Layer::ALL.iter().zip(values(options)) {
+        let key = setting.key;
+        let source = if variables.contains(&key) {
+            setting.variable
+        } else if in_file.contains(&key) {
             "file"
         } else {
             "default"
@@ -52,8 +53,8 @@ fn print(options: &Options, environment: &Layer) -> std::io::Result<()> {
     Ok(())
 }
 
-/// In the order of [`Layer::NAMES`].
-fn values(options: &Options) -> [String; Layer::NAMES.len()] {
+/// In the order of [`Layer::ALL`], as a file would say them.
+fn values(options: &Options) -> [String; Layer::ALL.len()] {
     let time = |time| humantime::format_duration(time).to_string();
     let capture = clap::ValueEnum::to_possible_value(&options.capture);
     let syscalls = clap::ValueEnum::to_possible_value(&options.syscalls);
@@ -71,12 +72,10 @@ fn values(options: &Options) -> [String; Layer::NAMES.len()] {
         time(options.scan_interval),
         options.scan_secrets.to_string(),
         capture.map_or_else(none, |value| value.get_name().to_owned()),
-        options.call_pause.map_or_else(|| "none".to_owned(), time),
+        time(options.call_pause.unwrap_or_default()),
         syscalls.map_or_else(none, |value| value.get_name().to_owned()),
         time(options.syscall_interval),
-        options
-            .state_interval
-            .map_or_else(|| "never".to_owned(), time),
+        time(options.state_interval.unwrap_or_default()),
         options.max_sandboxes.to_string(),
         keys::directory(options.state_dir.as_deref())
             .map_or_else(|_| none(), |dir| dir.display().to_string()),

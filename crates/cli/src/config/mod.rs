@@ -4,6 +4,7 @@
 mod check;
 mod file;
 mod layer;
+mod schema;
 mod words;
 
 use crate::args::{DiscoverArgs, ShowArgs, StateArgs, WatchArgs};
@@ -15,6 +16,7 @@ pub(crate) use file::SettingsFile;
 pub(crate) use layer::Layer;
 use sandtrace_audit_chain::SegmentLimits;
 use sandtrace_provider::DiscoverConfig;
+pub(crate) use schema::print as schema;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -41,7 +41,7 @@ fn one(name: &'static str, word: &'static str) -> Layer {
 
 #[test]
 fn every_setting_of_a_higher_layer_goes_over_a_lower_one() {
-    let names: Vec<_> = Layer::NAMES.iter().map(|(_, variable)| *variable).collect();
+    let names: Vec<_> = Layer::ALL.iter().map(|setting| setting.variable).collect();
     let tried: Vec<_> = WORDS.iter().map(|(variable, ..)| *variable).collect();
     assert_eq!(names, tried);
     let empty = Layer::default;
@@ -66,14 +66,14 @@ fn a_variable_that_holds_no_such_value_is_named() {
         "EVIDENCE_PCAP",
         "DOCKER_SOCKET",
     ];
-    for (_, variable) in Layer::NAMES {
-        let read = Layer::from_variables(|name| (name == *variable).then(|| "tcp://?".to_owned()));
+    for variable in Layer::ALL.iter().map(|setting| setting.variable) {
+        let read = Layer::from_variables(|name| (name == variable).then(|| "tcp://?".to_owned()));
         let is_path = paths
             .iter()
-            .any(|path| *variable == format!("SANDTRACE_{path}"));
+            .any(|path| variable == format!("SANDTRACE_{path}"));
         match read {
             Ok(_) => assert!(is_path, "{variable}"),
-            Err((name, _)) => assert_eq!(name, *variable),
+            Err((name, _)) => assert_eq!(name, variable),
         }
     }
 }
@@ -106,4 +106,29 @@ fn what_does_not_go_together_is_the_fault_of_who_said_it() {
     let place = Options::resolve(size(), below).unwrap().evidence.unwrap();
     assert_eq!(place.directory, Path::new("frames"));
     assert_eq!(place.max_bytes, 1 << 20);
+}
+
+/// A row for each setting, in order, with what SIGHUP does about it.
+#[test]
+fn the_documentation_has_every_setting() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    assert_eq!(rows.len(), Layer::ALL.len());
+    for (row, setting) in rows.iter().zip(Layer::ALL) {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let reload = match setting.reload {
+            layer::Reload::Again => "read again",
+            layer::Reload::Restart => "restart",
+        };
+        assert_eq!(cells[0], format!("| `{}`", setting.key));
+        assert_eq!(cells[1], format!("`{}`", setting.variable));
+        if let Some(default) = setting.default {
+            assert_eq!(cells[2], format!("`{default}`"));
+        }
+        assert_eq!(cells[3], reload, "{row}");
+    }
 }

@@ -35,6 +35,7 @@ mod resuming;
 mod rights;
 mod schema;
 mod settings;
+mod settings_schema;
 mod support;
 mod syscalls;
 mod tampering;

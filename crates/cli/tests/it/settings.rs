@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The program without any setting of the caller's.
-fn bare(args: &[&str]) -> Command {
+pub(crate) fn bare(args: &[&str]) -> Command {
     let mut command = sandtrace(args);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SANDTRACE_") {
@@ -17,7 +17,7 @@ fn bare(args: &[&str]) -> Command {
     command
 }
 
-fn check(file: &str, variables: &[(&str, &str)]) -> Ran {
+pub(crate) fn check(file: &str, variables: &[(&str, &str)]) -> Ran {
     let mut command = bare(&["config", "check", file]);
     command.envs(variables.iter().copied());
     finish(command)
@@ -36,7 +36,7 @@ fn check_refused(file: &str, variables: &[(&str, &str)], parts: &[&str]) {
 
 /// The value of a setting and where it is from, as `config check` says.
 #[track_caller]
-fn setting(said: &str, key: &str) -> (String, String) {
+pub(crate) fn setting(said: &str, key: &str) -> (String, String) {
     let line = said
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(key));

@@ -47,7 +47,7 @@ fn every_key_is_read() {
         filter_verdict = ["deny", "anomaly"]
     "#;
     let file = SettingsFile::parse(Path::new(PATH), text.as_bytes()).unwrap();
-    let keys: Vec<_> = Layer::NAMES.iter().map(|(key, _)| *key).collect();
+    let keys: Vec<_> = Layer::ALL.iter().map(|setting| setting.key).collect();
     assert_eq!(file.layer.keys(), keys);
     let layer = file.layer;
     assert_eq!(layer.policy, Some("/etc/sandtrace/policy.yaml".into()));
