@@ -190,6 +190,10 @@ pub struct PolicyChange {
     /// Whether the new settings are in force from here on. If not, the old
     /// ones still are.
     pub accepted: bool,
+    /// Settings that changed in the file or the environment and are as before
+    /// until a restart, by their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
     /// SHA-256 of the policy as it was read; absent for none, or where it could
     /// not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

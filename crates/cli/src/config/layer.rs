@@ -71,6 +71,21 @@ macro_rules! settings {
                 keys
             }
 
+            /// These settings with those of `newer` that need no restart, and the
+            /// keys of those that would have changed and do.
+            pub(crate) fn renewed(&self, newer: Self) -> (Self, Vec<&'static str>) {
+                let mut kept = Vec::new();
+                let renewed = Self {
+                    $($field: if Reload::$reload == Reload::Again {
+                        newer.$field
+                    } else {
+                        if self.$field != newer.$field { kept.push($key); }
+                        self.$field.clone()
+                    },)*
+                };
+                (renewed, kept)
+            }
+
             /// Reads the variables that `get` knows.
             ///
             /// # Errors

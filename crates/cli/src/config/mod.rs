@@ -63,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) show: ShowArgs,
     /// What the command line says, to go over what is read again.
     arguments: Layer,
+    /// What all layers said together.
+    said: Layer,
     /// The file that it names.
     config: Option<PathBuf>,
 }
@@ -101,14 +103,16 @@ impl Options {
         })
     }
 
-    /// Reads file and environment again.
-    pub(crate) fn again(&self) -> Result<Self, Failure> {
+    /// Reads file and environment again. What needs a restart stays as it is;
+    /// the keys of that of it which changed are given too.
+    pub(crate) fn again(&self) -> Result<(Self, Vec<&'static str>), Failure> {
         let below = Below::read(self.config.as_deref())?;
-        let options = Self::resolve(self.arguments.clone(), below)?;
-        Ok(Self {
-            config: self.config.clone(),
-            ..options
-        })
+        // What does not go together is refused, whatever of it would count.
+        let read = Self::resolve(self.arguments.clone(), below)?;
+        let (said, kept) = self.said.renewed(read.said);
+        let options = Self::by(said, self.arguments.clone(), read.file)?;
+        let config = self.config.clone();
+        Ok((Self { config, ..options }, kept))
     }
 
     /// The same for `list`.
@@ -120,7 +124,12 @@ impl Options {
     }
 
     fn resolve(arguments: Layer, below: Below) -> Result<Self, Failure> {
-        let layer = arguments.clone().over(below.layer());
+        let said = arguments.clone().over(below.layer());
+        Self::by(said, arguments, below.file)
+    }
+
+    fn by(layer: Layer, arguments: Layer, file: Option<SettingsFile>) -> Result<Self, Failure> {
+        let said = layer.clone();
         let scan_interval = layer.scan_interval.unwrap_or(Duration::from_secs(2));
         if scan_interval.is_zero() {
             let why = "scan_interval (--scan-interval) of 0s would read disks without a pause: give a \
@@ -169,8 +178,9 @@ impl Options {
                 filter_tier: layer.filter_tier.unwrap_or_default(),
                 filter_verdict: layer.filter_verdict.unwrap_or_default(),
             },
-            file: below.file,
+            file,
             arguments,
+            said,
             config: None,
         })
     }

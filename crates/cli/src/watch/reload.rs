@@ -45,22 +45,25 @@ impl Rules {
 
     /// Reads everything again and tells people what came of it.
     pub(crate) fn reload(&self) -> Reloaded {
-        let options = self.options.again();
-        let read = options.as_ref().unwrap_or(&self.options);
-        let new_settings = read.file.as_ref().map(|file| file.digest);
-        let path = read.policy.clone();
-        let loaded = match &options {
-            Ok(options) => Self::load(options).map_err(|failure| failure.error),
+        let read = self.options.again();
+        let (options, kept) = match &read {
+            Ok((options, kept)) => (options, kept.as_slice()),
+            Err(_) => (&self.options, &[][..]),
+        };
+        let new_settings = options.file.as_ref().map(|file| file.digest);
+        let path = options.policy.clone();
+        let loaded = match &read {
+            Ok((options, _)) => Self::load(options).map_err(|failure| failure.error),
             Err(failure) => Err(anyhow::anyhow!("{:#}", failure.error)),
         };
         let new_policy = path.as_deref().and_then(policy_file::digest);
         let problem = loaded.as_ref().err().map(|error| format!("{error:#}"));
-        match &problem {
-            None => show::tell("SIGHUP: settings and policy were read again and are in force"),
-            Some(why) => show::tell(&format!("SIGHUP: the old settings stay in force: {why}")),
-        }
+        // Nothing of what is refused would count after a restart either.
+        let kept = if problem.is_none() { kept } else { &[] };
+        tell(problem.as_deref(), kept);
         let change = PolicyChange {
             accepted: problem.is_none(),
+            needs_restart: kept.iter().map(|key| (*key).to_owned()).collect(),
             new_policy: loaded.as_ref().map_or(new_policy, Self::policy_digest),
             new_settings,
             old_policy: self.policy_digest(),
@@ -74,6 +77,19 @@ impl Rules {
             change,
         }
     }
+}
+
+/// Says what came of it.
+fn tell(problem: Option<&str>, kept: &[&str]) {
+    let said = match problem {
+        Some(why) => format!("the old settings stay in force: {why}"),
+        None => "settings and policy were read again and are in force".to_owned(),
+    };
+    let kept = match kept {
+        [] => String::new(),
+        kept => format!("; what changed of {} needs a restart", kept.join(", ")),
+    };
+    show::tell(&format!("SIGHUP: {said}{kept}"));
 }
 
 /// Judges the one sandbox of `law` by what is read at each SIGHUP. The thread

@@ -75,7 +75,7 @@ pub(crate) fn watched(lab: &Alone, docker: &Docker, more: &[&str]) -> Watch {
 }
 
 /// Waits until somebody hears Docker's events.
-fn await_listener(docker: &Docker) {
+pub(crate) fn await_listener(docker: &Docker) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while docker.listeners() == 0 {
         assert!(Instant::now() < deadline, "nobody hears the events");

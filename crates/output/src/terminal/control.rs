@@ -80,9 +80,14 @@ pub(super) fn policy_change(change: &PolicyChange) -> Columns {
         (Some(path), None) => format!("policy {path}"),
         (None, _) => "no policy".to_owned(),
     };
+    let remark = match (&change.problem, change.needs_restart.as_slice()) {
+        (Some(problem), _) => problem.clone(),
+        (None, []) => String::new(),
+        (None, kept) => format!("as before until a restart: {}", kept.join(", ")),
+    };
     Columns::new(KIND, kind)
         .path(policy.as_bytes())
-        .remark(change.problem.as_deref().unwrap_or_default())
+        .remark(&remark)
 }
 
 pub(super) fn gap(gap: &CaptureGap) -> Columns {
