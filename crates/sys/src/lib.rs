@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod blockdev;
 pub mod bpf;
 pub mod clock;
+pub mod device;
 pub mod fiemap;
 pub mod links;
 pub mod mapped;

@@ -116,6 +116,10 @@ impl Inner {
         &self.netns
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A name that no other thing in this lab has, short enough for an interface.
     pub(crate) fn name(&self, kind: &str) -> String {
         format!("{kind}{}", self.names.fetch_add(1, Ordering::Relaxed))

@@ -34,5 +34,7 @@ pub use namespace::{NamespaceConfig, NamespaceSandbox, Overlay};
 pub use places::{GUEST_VARIABLE, STATE_VARIABLE};
 pub use run::Outcome;
 pub use sandtrace_guest::{Network, Report, Scenario, Script};
-pub use standin::{CANARY, Container, Docker, StandIn, StandInConfig, StandInForm};
+pub use standin::{
+    CANARY, Container, Docker, Slot, SlotSandbox, StandIn, StandInConfig, StandInForm,
+};
 pub use tree::TreeEntry;

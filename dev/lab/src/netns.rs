@@ -77,7 +77,8 @@ pub(crate) fn remove_link(netns: &str, link: &str) -> Result<(), LabError> {
     ip(netns, &format!("link del {link}"))
 }
 
-fn ip(netns: &str, words: &str) -> Result<(), LabError> {
+/// Runs `ip` in a namespace.
+pub(crate) fn ip(netns: &str, words: &str) -> Result<(), LabError> {
     IP.run(["-n", netns].into_iter().chain(words.split_whitespace()))?;
     Ok(())
 }

@@ -28,6 +28,11 @@ pub const MKFS: Program = Program {
     name: "mkfs.ext4",
     package: "e2fsprogs",
 };
+/// Makes block devices of files.
+pub const LOSETUP: Program = Program {
+    name: "losetup",
+    package: "mount",
+};
 /// Downloads the kernel.
 pub const APT_GET: Program = Program {
     name: "apt-get",
@@ -67,6 +72,8 @@ pub const ZSTD: Program = Program {
 
 /// Everything the lab runs, but what the kernel might be packed by one day.
 pub const ALL: [Program; 7] = [QEMU, IP, MKFS, APT_GET, APT_CACHE, DPKG_DEB, LZ4];
+/// Everything the lab ever runs.
+pub const ALL: [Program; 7] = [QEMU, IP, MKFS, LOSETUP, APT_GET, APT_CACHE, DPKG_DEB];
 
 /// Where Debian keeps programs; a plain user's `PATH` lacks the last two.
 const PLACES: [&str; 5] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];

@@ -32,6 +32,7 @@ mod orders;
 mod reloaded;
 mod senses;
 mod side_by_side;
+mod slots;
 mod snapshots;
 mod suite;
 mod support;

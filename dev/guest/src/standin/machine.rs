@@ -1,5 +1,6 @@
 //! What a VMM has open, and what its guest would send.
 
+use super::tcp;
 use sandtrace_sys::seccomp;
 use sandtrace_sys::tap::Tap;
 use std::collections::BTreeMap;
@@ -73,13 +74,14 @@ impl Machine {
     /// it sends: `standin.delay_ms`, `standin.gap_ms` and `standin.frames`; and
     /// with `standin.forbidden_ms` when its vCPU meets its seccomp filter, or with
     /// `standin.confined_ms` when all threads get one that they do not meet, and
-    /// with `standin.escape_ms` when its guest gets out. It sends on every tap. Its thread has the name of the real VMM's `vcpu`.
+    /// with `standin.escape_ms` when its guest gets out, and with `standin.tcp` which
+    /// address and port its first tap's guest has one TCP conversation with first. It sends on every tap. Its thread has the name of the real VMM's `vcpu`.
     pub(super) fn start(&self, vcpu: &str) -> Result<(), String> {
-        let number = |name: &str| {
-            let words = self.boot_args.split_whitespace();
-            let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            values.find_map(|value| value.parse::<u64>().ok())
+        let value = |name: &str| {
+            let mut words = self.boot_args.split_whitespace();
+            words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
         };
+        let number = |name: &str| value(name)?.parse::<u64>().ok();
         if let Some(after) = number("standin.forbidden_ms") {
             meet_filter(Duration::from_millis(after))?;
         }
@@ -95,10 +97,15 @@ impl Machine {
         let delay = Duration::from_millis(number("standin.delay_ms").unwrap_or(50));
         let gap = Duration::from_millis(number("standin.gap_ms").unwrap_or(1000));
         let frames = number("standin.frames").unwrap_or(0);
+        let to = value("standin.tcp").and_then(|address| address.parse().ok());
         let vcpu = std::thread::Builder::new().name(vcpu.to_owned());
         let brake = Arc::clone(&self.brake);
         let guest = vcpu.spawn(move || {
             std::thread::sleep(delay);
+            if let (Some(to), Some(tap)) = (to, taps.first()) {
+                // Where nobody answers it gives up, as a guest would.
+                let _ = tcp::converse(tap, to);
+            }
             for number in 0..frames {
                 let running = brake.pass();
                 for tap in &taps {
@@ -178,12 +185,12 @@ fn frame(number: u64) -> Vec<u8> {
 }
 
 /// RFC 1071.
-fn checksum(header: &[u8]) -> u16 {
-    let (words, _) = header.as_chunks::<2>();
-    let sum: u32 = words
-        .iter()
-        .map(|word| u32::from(u16::from_be_bytes(*word)))
-        .sum();
+pub(super) fn checksum(bytes: &[u8]) -> u16 {
+    let (words, rest) = bytes.as_chunks::<2>();
+    let words = words.iter().map(|word| u16::from_be_bytes(*word));
+    // An odd last byte is the upper half of a word.
+    let last = rest.first().map(|byte| u16::from_be_bytes([*byte, 0]));
+    let sum: u32 = words.chain(last).map(u32::from).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
     !u16::try_from(folded).unwrap_or(0)

@@ -7,6 +7,7 @@ mod config;
 mod firecracker;
 mod libkrun;
 mod machine;
+mod tcp;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

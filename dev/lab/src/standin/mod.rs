@@ -6,11 +6,13 @@
 mod cgroup;
 mod command;
 mod docker;
+mod e2b;
 mod http;
 mod orders;
 mod payload;
 
 pub use docker::{Container, Docker};
+pub use e2b::{Slot, SlotSandbox};
 
 use std::fs::{self, File};
 use std::io;
@@ -125,6 +127,8 @@ pub struct StandIn {
     lab: Arc<Inner>,
     child: Child,
     netns: String,
+    /// Whether the namespace is there for others after it.
+    is_pooled: bool,
     plan: Plan,
     cgroup: Option<Cgroup>,
 }
@@ -164,14 +168,11 @@ impl Lab {
             lab,
             child,
             netns,
+            is_pooled: false,
             plan,
             cgroup,
         };
-        if let Some(cgroup) = &stand_in.cgroup {
-            cgroup
-                .add(stand_in.pid())
-                .map_err(doing("move the VMM into its cgroup"))?;
-        }
+        stand_in.join_cgroup()?;
         Ok(stand_in)
     }
 }
@@ -194,6 +195,12 @@ impl StandIn {
     #[must_use]
     pub fn disk(&self) -> &Path {
         &self.plan.disk
+    }
+
+    fn join_cgroup(&self) -> Result<(), LabError> {
+        let joined = self.cgroup.as_ref().map(|cgroup| cgroup.add(self.pid()));
+        let joined = joined.unwrap_or(Ok(()));
+        joined.map_err(doing("move the VMM into its cgroup"))
     }
 
     /// Freezes its cgroup, or lets it go on; false where it has none.
@@ -329,7 +336,9 @@ impl Drop for StandIn {
     fn drop(&mut self) {
         self.kill();
         self.lab.disown(self.child.id());
-        self.lab.remove_netns(&self.netns);
+        if !self.is_pooled {
+            self.lab.remove_netns(&self.netns);
+        }
     }
 }
 
