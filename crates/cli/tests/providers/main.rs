@@ -30,6 +30,7 @@ mod manners;
 mod orchestrated;
 mod orders;
 mod reloaded;
+mod reused;
 mod senses;
 mod side_by_side;
 mod slots;

@@ -64,6 +64,7 @@ pub(crate) fn config(lab: &Lab, form: StandInForm, id: &str) -> StandInConfig {
         }),
         boot_args: "standin.frames=5 standin.gap_ms=20 standin.delay_ms=100".to_owned(),
         real: false,
+        pid: None,
     }
 }
 

@@ -188,6 +188,7 @@ impl Slot {
             disk: device.to_owned(),
             disk_inside: inside,
             kernel: "/boot/vmlinux".into(),
+            pid: None,
         };
         let start = || spawn(&plan, &self.netns, link);
         let child = within(Some(&path_of(self.lab.netns())), start)??;

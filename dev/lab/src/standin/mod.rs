@@ -15,7 +15,7 @@ pub use docker::{Container, Docker};
 pub use e2b::{Slot, SlotSandbox};
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -118,6 +118,9 @@ pub struct StandInConfig {
     /// Whether the real program runs that the environment names for this form
     /// ([`StandInForm::real`]), rather than the stand-in.
     pub real: bool,
+    /// The process id that it is to have in the caller's PID namespace, which it
+    /// gets unless another process is given it first.
+    pub pid: Option<u32>,
 }
 
 /// A running stand-in in its own PID, mount and network namespaces. Dropped,
@@ -347,6 +350,10 @@ fn spawn(plan: &Plan) -> io::Result<Child> {
     // A jail has no /dev/null of its own.
     let null = File::options().read(true).write(true).open("/dev/null")?;
     unshare::mounts_and_children()?;
+    // A jail has none of these files either.
+    let last = File::options()
+        .write(true)
+        .open("/proc/sys/kernel/ns_last_pid");
     let mut command = Command::new(&plan.program);
     command.arg0(&plan.argv0).args(&plan.arguments);
     command.env("E2B_ACCESS_TOKEN", CANARY);
@@ -359,8 +366,12 @@ fn spawn(plan: &Plan) -> io::Result<Child> {
         .process_group(0)
         .stdin(null.try_clone()?)
         .stdout(null)
-        .stderr(Stdio::inherit())
-        .spawn()
+        .stderr(Stdio::inherit());
+    if let Some(pid) = plan.pid {
+        // The next one after it is given (Documentation/admin-guide/sysctl/kernel.rst).
+        write!(last?, "{}", pid.saturating_sub(1))?;
+    }
+    command.spawn()
 }
 
 /// Waits until a program listens at `path`.
