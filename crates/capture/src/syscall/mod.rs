@@ -10,6 +10,7 @@ mod confinement;
 mod decode;
 pub mod ebpf;
 mod groups;
+mod hide;
 mod known;
 pub mod names;
 pub mod ptrace;

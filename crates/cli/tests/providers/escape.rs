@@ -100,7 +100,7 @@ fn check(backend: &str, lab: &Lab) {
         expected(
             "execve",
             "/bin/bash",
-            json!(["/bin/bash", "-c", HELPER]),
+            json!(["/bin/bash", "-c", HELPER, "helper", "--env", "TOKEN=***"]),
             "deny",
         ),
         expected("connect", "203.0.113.9:53", none.clone(), "anomaly"),

@@ -31,6 +31,7 @@ mod orchestrated;
 mod orders;
 mod reloaded;
 mod reused;
+mod secrets;
 mod senses;
 mod side_by_side;
 mod slots;

