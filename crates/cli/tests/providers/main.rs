@@ -19,6 +19,7 @@ mod containers;
 mod crowded;
 #[cfg(test)]
 mod escape;
+mod failing;
 #[cfg(test)]
 mod file_events;
 mod fleet;

@@ -301,7 +301,9 @@ impl Following {
             target.netns_path = new.netns_path;
         }
         let taps = new.taps.into_iter();
-        let taps: Vec<_> = taps.filter(|tap| !target.taps.contains(tap)).collect();
+        let taps: Vec<_> = taps
+            .filter(|tap| !is_known(&mut target.taps, tap))
+            .collect();
         let known = |disk: &Disk| {
             let mut known = target.disks.iter();
             known.any(|it| is_same(it, disk))
@@ -391,6 +393,15 @@ impl Following {
         let lane = self.lane.clone();
         Judge::new(&self.law, Outlet::Shared(Lane { patient, ..lane }))
     }
+}
+
+/// All of a sandbox's interfaces are in one namespace, where each has its index
+/// as long as it is there. The namespace may lose its name meanwhile, or get one.
+fn is_known(known: &mut [TapIdentity], tap: &TapIdentity) -> bool {
+    let mut known = known.iter_mut();
+    let same = known.find(|known| known.index == tap.index);
+    same.map(|known| known.netns.clone_from(&tap.netns))
+        .is_some()
 }
 
 fn is_same(one: &Disk, other: &Disk) -> bool {
