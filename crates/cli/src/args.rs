@@ -9,6 +9,7 @@ use sandtrace_event::{EventType, EvidenceTier, VerdictResult};
 use sandtrace_output::{Filter, Target};
 use sandtrace_provider::ProviderKind;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -146,7 +147,7 @@ pub(crate) struct WatchArgs {
     pub(crate) trail_dir: Option<PathBuf>,
     /// Most sandboxes watched at the same time [default: 1024]
     #[arg(long, value_name = "N", conflicts_with = "sandbox_id")]
-    pub(crate) max_sandboxes: Option<usize>,
+    pub(crate) max_sandboxes: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) discover: DiscoverArgs,
     /// Agent's name in the trail [default: what the sandbox's metadata says, else its id]

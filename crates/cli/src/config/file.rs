@@ -12,6 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read as _};
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// Largest settings file that is read.
@@ -123,7 +124,7 @@ struct Watch {
     syscalls: Option<Word<SyscallMode>>,
     syscall_interval: Option<Span>,
     state_interval: Option<Span>,
-    max_sandboxes: Option<usize>,
+    max_sandboxes: Option<NonZeroUsize>,
     state_dir: Option<PathBuf>,
     witness: Option<Vec<Item<WitnessTarget>>>,
     segment_size: Option<Item<Size>>,

@@ -10,6 +10,7 @@ use sandtrace_output::Target;
 use sandtrace_provider::ProviderKind;
 use serde_json::Value;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ settings! {
     /// Time between two questions whether a sandbox is paused; zero for never.
     state_interval: Duration = "watch.state_interval", "SANDTRACE_STATE_INTERVAL", Some("10s"), Restart;
     /// Most sandboxes at the same time.
-    max_sandboxes: usize = "watch.max_sandboxes", "SANDTRACE_MAX_SANDBOXES", Some("1024"), Again;
+    max_sandboxes: NonZeroUsize = "watch.max_sandboxes", "SANDTRACE_MAX_SANDBOXES", Some("1024"), Again;
     /// Directory of this host's key.
     state_dir: PathBuf = "watch.state_dir", "SANDTRACE_STATE_DIR", None, Restart;
     /// Who is asked to cosign the checkpoints of trails.
@@ -170,7 +171,7 @@ impl Variable for bool {
     type Word = Self;
 }
 
-impl Variable for usize {
+impl Variable for NonZeroUsize {
     type Word = Self;
 }
 

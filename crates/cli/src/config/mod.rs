@@ -18,6 +18,7 @@ use sandtrace_audit_chain::SegmentLimits;
 use sandtrace_provider::DiscoverConfig;
 pub(crate) use schema::print as schema;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub(crate) use words::Size;
@@ -156,7 +157,7 @@ impl Options {
             syscalls: layer.syscalls.unwrap_or(SyscallMode::Auto),
             syscall_interval: layer.syscall_interval.unwrap_or(Duration::from_secs(5)),
             state_interval: Some(state_interval).filter(|interval| !interval.is_zero()),
-            max_sandboxes: layer.max_sandboxes.unwrap_or(1024),
+            max_sandboxes: layer.max_sandboxes.map_or(1024, NonZeroUsize::get),
             state_dir: layer.state_dir,
             witnesses: layer.witnesses.unwrap_or_default(),
             segments: SegmentLimits {

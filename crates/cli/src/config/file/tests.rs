@@ -53,7 +53,7 @@ fn every_key_is_read() {
     assert_eq!(layer.policy, Some("/etc/sandtrace/policy.yaml".into()));
     assert_eq!(layer.trail_dir, Some("/var/lib/sandtrace".into()));
     assert_eq!(layer.scan_interval, Some(Duration::from_secs(2)));
-    assert_eq!(layer.max_sandboxes, Some(200));
+    assert_eq!(layer.max_sandboxes, NonZeroUsize::new(200));
     assert_eq!(layer.state_dir, Some("/etc/sandtrace/keys".into()));
     assert_eq!(layer.evidence_pcap, Some("/etc/sandtrace/frames".into()));
     assert_eq!(layer.segment_size, Some(Size(256 << 20)));
@@ -97,6 +97,8 @@ fn what_is_wrong_is_said_with_its_place() {
         "2:14: invalid IP address",
     );
     refused("[watch]\nmax_sandboxes = -1\n", "2:17: invalid value");
+    // It would watch nothing and say nothing.
+    refused("[watch]\nmax_sandboxes = 0\n", "2:17: invalid value");
     refused(
         "[watch]\nsegment_size = \"much\"\n",
         "2:16: \"much\": a size is a number of bytes",

@@ -67,4 +67,42 @@ mod tests {
         assert_eq!(wanted(1000), 8192);
         assert_eq!(wanted(usize::MAX), u64::MAX);
     }
+
+    /// What the documentation says one sandbox may take.
+    #[test]
+    fn bounds_are_documented() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/providers.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let number = |number: u64| show::grouped(number);
+        let flows = sandtrace_wire::FlowConfig::default();
+        let count = |it: usize| number(it.try_into().unwrap());
+        let (table, burst) = (count(flows.max_flows), u64::from(flows.open_burst));
+        let (burst, steady) = (number(burst), number(u64::from(flows.opens_per_second)));
+        let (ring, blocks) = (
+            super::super::sandbox::RING,
+            super::super::sandbox::RING.blocks,
+        );
+        let kept = (
+            count(flows.reassembly_bytes),
+            flows.reassembly_bytes_total >> 20,
+        );
+        for row in [
+            format!(
+                "| {} KiB, {} ms |",
+                (ring.block_size * blocks) >> 10,
+                ring.retire_ms * blocks
+            ),
+            format!(
+                "| {table} at the same time; their records {burst} at once and {steady} a second"
+            ),
+            format!("| {} each, {} MiB for an interface |", kept.0, kept.1),
+            format!(
+                "| {} addresses, {} questions |",
+                count(flows.max_named_addresses),
+                count(flows.max_dns_pending)
+            ),
+        ] {
+            assert!(page.contains(&row), "docs/providers.md: {row}");
+        }
+    }
 }
