@@ -28,6 +28,7 @@ mod hub;
 mod late;
 mod lone;
 mod manners;
+mod named;
 mod orchestrated;
 mod orders;
 mod reloaded;
