@@ -3,9 +3,10 @@
 
 use crate::watch::{CaptureMode, SyscallMode};
 use clap::ValueEnum;
-use serde::de::Error as _;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use std::fmt::{self, Display, Write as _};
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -136,11 +137,25 @@ impl<T> From<List<T>> for Vec<T> {
     }
 }
 
-/// Reads a string of a settings file.
+/// Reads a string of a settings file, where it stands: an error from here has its
+/// place, one from after it that of the list around it.
 fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Result<T, D::Error> {
-    let word = String::deserialize(from)?;
-    let wrong = |why: T::Err| D::Error::custom(format_args!("{word:?}: {why}"));
-    word.parse().map_err(wrong)
+    from.deserialize_str(Parse(PhantomData))
+}
+
+struct Parse<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: Display>> Visitor<'_> for Parse<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<T, E> {
+        word.parse()
+            .map_err(|why| E::custom(format_args!("{word:?}: {why}")))
+    }
 }
 
 impl<'de, T: Choice> Deserialize<'de> for Word<T> {

@@ -86,7 +86,7 @@ fn what_is_wrong_is_said_with_its_place() {
     refused("[wacht]\n", "1:2: unknown field `wacht`");
     refused(
         "[providers]\nkinds = [\"e2b\", \"xen\"]\n",
-        "2:9: \"xen\": not a provider: use one of firecracker, e2b",
+        "2:17: \"xen\": not a provider: use one of firecracker, e2b",
     );
     refused(
         "[watch]\nscan_interval = \"soon\"\n",
@@ -94,7 +94,7 @@ fn what_is_wrong_is_said_with_its_place() {
     );
     refused(
         "[watch]\nresolvers = [\"nine\"]\n",
-        "2:14: invalid IP address",
+        "2:14: \"nine\": invalid IP address",
     );
     refused("[watch]\nmax_sandboxes = -1\n", "2:17: invalid value");
     // It would watch nothing and say nothing.
@@ -105,7 +105,7 @@ fn what_is_wrong_is_said_with_its_place() {
     );
     refused(
         "[watch]\nwitness = [\"https://w:1\"]\n",
-        "2:11: \"https://w:1\": https is not spoken here",
+        "2:12: \"https://w:1\": https is not spoken here",
     );
     refused(
         "[watch]\nsyscalls = \"some\"\n",
@@ -113,7 +113,7 @@ fn what_is_wrong_is_said_with_its_place() {
     );
     refused(
         "[output]\ntargets = [\"tcp://x:1\"]\n",
-        "2:11: \"tcp://x:1\": output scheme",
+        "2:12: \"tcp://x:1\": output scheme",
     );
     refused(
         "[watch]\ntrail = \"a\"\ntrail = \"b\"\n",
