@@ -71,9 +71,7 @@ pub const ZSTD: Program = Program {
 };
 
 /// Everything the lab runs, but what the kernel might be packed by one day.
-pub const ALL: [Program; 7] = [QEMU, IP, MKFS, APT_GET, APT_CACHE, DPKG_DEB, LZ4];
-/// Everything the lab ever runs.
-pub const ALL: [Program; 7] = [QEMU, IP, MKFS, LOSETUP, APT_GET, APT_CACHE, DPKG_DEB];
+pub const ALL: [Program; 8] = [QEMU, IP, MKFS, LOSETUP, APT_GET, APT_CACHE, DPKG_DEB, LZ4];
 
 /// Where Debian keeps programs; a plain user's `PATH` lacks the last two.
 const PLACES: [&str; 5] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];

@@ -36,8 +36,6 @@ pub(super) struct Plan {
     /// The same as the VMM names it.
     pub(super) disk_inside: PathBuf,
     pub(super) payload: Payload,
-    /// A kernel for the real program; the stand-in does not open it.
-    pub(super) kernel: PathBuf,
     /// The process id that it is to have.
     pub(super) pid: Option<u32>,
 }
@@ -64,7 +62,6 @@ impl Plan {
             disk: config.disk.clone(),
             disk_inside: config.disk.clone(),
             payload,
-            kernel,
             pid: config.pid,
         };
         match config.form {

@@ -22,6 +22,7 @@ use sandtrace_sys::{device, unshare};
 
 use super::cgroup::Cgroup;
 use super::command::Plan;
+use super::payload::Payload;
 use super::{CANARY, StandIn, StandInConfig, StandInForm};
 use crate::error::{LabError, doing};
 use crate::guest_binary::guest_binary;
@@ -101,7 +102,7 @@ impl Slot {
     fn connect(&self, index: u8) -> Result<(), LabError> {
         let (host, inner, veth) = (self.lab.netns(), &*self.netns, &self.veth);
         let (outer_end, inner_end) = ([10, 11, 0, index].into(), [10, 12, 0, index].into());
-        netns::add_tap(inner, TAP, GATEWAY, 30)?;
+        netns::add_tap(inner, TAP, 0, (GATEWAY, 30))?;
         netns::ip(inner, &format!("link set {TAP} address {GATEWAY_MAC}"))?;
         let neighbour = format!("neigh add {GUEST} lladdr {GUEST_MAC} dev {TAP} nud permanent");
         netns::ip(inner, &neighbour)?;
@@ -187,7 +188,7 @@ impl Slot {
             jail: None,
             disk: device.to_owned(),
             disk_inside: inside,
-            kernel: "/boot/vmlinux".into(),
+            payload: Payload::nominal(&config.boot_args),
             pid: None,
         };
         let start = || spawn(&plan, &self.netns, link);

@@ -209,6 +209,7 @@ fn check(order: &Order, api: &[(&str, &str, Kind)]) {
 
 fn config(form: StandInForm) -> StandInConfig {
     StandInConfig {
+        pid: None,
         form,
         sandbox_id: "i1".to_owned(),
         namespace: "default".to_owned(),
@@ -223,6 +224,7 @@ fn config(form: StandInForm) -> StandInConfig {
 /// As for a real program; nothing of it is made.
 fn plan(config: &StandInConfig) -> Plan {
     Plan {
+        pid: None,
         form: config.form,
         program: PathBuf::new(),
         argv0: "firecracker".into(),
