@@ -4,25 +4,18 @@ use super::collector::{NetworkCollector, NetworkTarget};
 use crate::Observer;
 use sandtrace_event::{CaptureGap, Count, GapCause, GapUnit, Layer, Observation, Passed};
 use sandtrace_sys::netdev::Counters;
-use sandtrace_sys::{links, netns};
 
-/// `counters` are of the moment before the capture began. `None`: nothing had passed.
-pub(super) fn passed(
-    target: &NetworkTarget,
-    index: Option<u32>,
-    counters: Counters,
-) -> Option<Passed> {
+/// `counters` are of the moment before the capture began. `own`: nobody else held
+/// the interface before. `None`: nothing had passed.
+pub(super) fn passed(target: &NetworkTarget, own: bool, counters: Counters) -> Option<Passed> {
     if counters.rx_packets == 0 && counters.tx_packets == 0 {
         return None;
     }
-    // Taps are used again, by one sandbox after the other: who held it last
-    // counts alone where there was nobody else. What cannot be told is not.
-    let look = || index.is_some_and(|index| links::is_held_first(index).unwrap_or(false));
     Some(Passed {
         bytes_received: Count(counters.tx_bytes),
         bytes_sent: Count(counters.rx_bytes),
         interface: target.interface.clone(),
-        own: netns::within(target.netns.as_deref(), look).unwrap_or(false),
+        own,
         packets_received: Count(counters.tx_packets),
         packets_sent: Count(counters.rx_packets),
     })

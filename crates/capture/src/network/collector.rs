@@ -5,7 +5,7 @@ use super::clocks::now;
 use super::convert::{Reporter, timestamp};
 use super::counted::Counted;
 use super::evidence::{Evidence, EvidenceConfig};
-use super::hosts::Hosts;
+use super::hosts::{Hosts, Nearby};
 use super::hub::NetworkHub;
 use super::reconcile::{Around, reconcile};
 use super::source::{Backend, BackendChosen, Source};
@@ -16,10 +16,10 @@ use sandtrace_event::{
     Timestamp,
 };
 use sandtrace_sys::bpf::BpfFramesError;
-use sandtrace_sys::clock;
 use sandtrace_sys::netdev::{self, Counters, NetDev};
 use sandtrace_sys::netns::{self, NetnsError};
 use sandtrace_sys::ring::{RingConfig, RingError};
+use sandtrace_sys::{clock, links};
 use sandtrace_wire::{FlowConfig, FlowSink, FlowTable, Totals};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -156,12 +156,15 @@ impl NetworkCollector {
         };
         let netns = target.netns.as_deref();
         let look = || {
-            let index = netdev::index(&target.interface);
-            (NetDev::open(), index)
+            let index = netdev::index(&target.interface).ok().flatten();
+            // Taps are used again, by one sandbox after the other: who held it last
+            // counts alone where there was nobody else. What cannot be told is not.
+            let own = index.is_some_and(|index| links::is_held_first(index).unwrap_or(false));
+            (NetDev::open(), index, own, Nearby::here())
         };
-        let (netdev, index) = netns::within(netns, look)?;
+        // All at one go: each change of namespaces takes a thread.
+        let (netdev, index, own, near) = netns::within(netns, look)?;
         let mut netdev = netdev.map_err(failed)?;
-        let index = index.ok().flatten();
         let mut count = || netdev.read(&target.interface).map_err(failed);
         let before = count()?;
         let (source, chosen) = Source::open(&target)?;
@@ -169,7 +172,7 @@ impl NetworkCollector {
         let (Some(before), Some(after)) = (before, after) else {
             return Err(NetworkError::Vanished(target.interface));
         };
-        let passed = before::passed(&target, index, before);
+        let passed = before::passed(&target, own, before);
         let evidence = match target.evidence.clone() {
             Some(config) => {
                 let directory = config.directory.clone();
@@ -179,7 +182,7 @@ impl NetworkCollector {
             None => None,
         };
         let now = now();
-        let hosts = Hosts::near(netns);
+        let hosts = Hosts::near(near);
         let shared = target.flows.numbering.shares_trail();
         let mut collector = Self {
             evidence,

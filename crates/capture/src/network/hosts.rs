@@ -2,12 +2,11 @@
 //! they change. All interfaces of one network namespace share one look at them.
 
 use sandtrace_sys::addresses::Addresses;
-use sandtrace_sys::{clock, netns};
+use sandtrace_sys::clock;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Time between two looks.
@@ -35,13 +34,13 @@ type Name = (u64, u64);
 static SPACES: Mutex<BTreeMap<Name, Weak<Mutex<Space>>>> = Mutex::new(BTreeMap::new());
 
 impl Hosts {
-    /// An address that cannot be read is told by its range, where that is private.
-    pub(super) fn near(namespace: Option<&Path>) -> Self {
-        let near = namespace.map(|_| netns::within(namespace, Space::here));
-        let near = near.and_then(|near| near.ok()?.ok());
-        let spaces = near.into_iter().chain(Space::here().ok());
+    /// Of the interface's namespace and this thread's. An address that cannot be
+    /// read is told by its range, where that is private.
+    pub(super) fn near(near: io::Result<Nearby>) -> Self {
+        let mut spaces: Vec<_> = near.into_iter().chain(Nearby::here()).collect();
+        spaces.dedup_by(|one, other| Arc::ptr_eq(&one.0, &other.0));
         Self {
-            spaces: spaces.map(|space| (space, 0)).collect(),
+            spaces: spaces.into_iter().map(|near| (near.0, 0)).collect(),
             next_us: 0,
         }
     }
@@ -75,25 +74,32 @@ impl Hosts {
     }
 }
 
-impl Space {
-    /// That of the calling thread.
-    fn here() -> io::Result<Arc<Mutex<Self>>> {
+/// The addresses of one network namespace.
+pub(super) struct Nearby(Arc<Mutex<Space>>);
+
+impl Nearby {
+    /// Those of the calling thread's.
+    pub(super) fn here() -> io::Result<Self> {
         let file = std::fs::metadata("/proc/thread-self/ns/net")?;
         let name = (file.dev(), file.ino());
-        let mut spaces = lock(&SPACES);
-        if let Some(space) = spaces.get(&name).and_then(Weak::upgrade) {
-            return Ok(space);
+        if let Some(space) = lock(&SPACES).get(&name).and_then(Weak::upgrade) {
+            return Ok(Self(space));
         }
-        spaces.retain(|_, space| space.strong_count() > 0);
-        let space = Arc::new(Mutex::new(Self {
+        // Outside the lock: many sandboxes begin at once. Of two for the same
+        // namespace the later one is shared from then on.
+        let space = Arc::new(Mutex::new(Space {
             addresses: Addresses::open()?,
             edition: 1,
             looked_us: clock::boot_us(),
         }));
+        let mut spaces = lock(&SPACES);
+        spaces.retain(|_, space| space.strong_count() > 0);
         spaces.insert(name, Arc::downgrade(&space));
-        Ok(space)
+        Ok(Self(space))
     }
+}
 
+impl Space {
     /// What cannot be read stays as it was.
     fn look(&mut self, now_us: u64) {
         if now_us.saturating_sub(self.looked_us) >= LOOK_US {
