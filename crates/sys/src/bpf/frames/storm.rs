@@ -51,6 +51,9 @@ fn sweep(hub: &BpfFrames, tap: &BpfTap) -> (u64, u64) {
     (left, frames)
 }
 
+/// Frames of one flow in a row.
+const IN_ROW: usize = 32;
+
 fn storm() {
     let tap = Tap::open("st-storm").unwrap();
     let up = ["link", "set", "st-storm", "up"];
@@ -60,7 +63,10 @@ fn storm() {
     let over = AtomicBool::new(false);
     let (sent, counted, left) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            let frames: Vec<_> = (0..=255).map(frame).collect();
+            // So many in a row that a flow is silent for some milliseconds after them,
+            // however fast the machine is.
+            let in_row = |port| std::iter::repeat_n(frame(port), IN_ROW);
+            let frames: Vec<_> = (0..=255).flat_map(in_row).collect();
             let mut sent = 0_u64;
             for frame in frames.iter().cycle() {
                 if over.load(Ordering::Relaxed) {
