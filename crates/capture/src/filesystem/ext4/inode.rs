@@ -123,7 +123,7 @@ impl Inode {
     }
 
     /// A short link's target is in the inode itself.
-    pub(super) fn short_target(&self) -> Option<&[u8]> {
+    pub(in super::super) fn short_target(&self) -> Option<&[u8]> {
         let size = usize::try_from(self.size).ok()?;
         let is_short = size < MAP && !self.has_extents() && !self.is_inline();
         self.map.get(..size).filter(|_| is_short)

@@ -9,7 +9,8 @@ use super::super::ext4::{
 use super::super::tree::{
     Attributes, Delta, Entry, Identity, PathBytes, Tree, Xattrs, join, shown,
 };
-use sandtrace_event::{FileKind, HashScope};
+use sandtrace_event::{Digest, FileKind, HashScope};
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::RandomState;
 
@@ -270,8 +271,14 @@ impl<'a> Walk<'a, '_> {
     /// Reads what the inode holds into its entry.
     fn read(&mut self, path: &PathBytes, inode: &Inode, entry: &mut Entry) {
         let unreadable = |error: Ext4Error| Content::Unreadable(error.to_string().into());
+        if let Some(sealed) = sealed_link(inode) {
+            entry.content = sealed;
+            return;
+        }
         entry.content = match inode.kind {
-            _ if inode.is_encrypted() => return self.read_file(path, inode, entry),
+            InodeKind::Dir | InodeKind::Symlink if inode.is_encrypted() => {
+                return self.read_file(path, inode, entry);
+            }
             InodeKind::File => return self.read_file(path, inode, entry),
             InodeKind::Symlink => self
                 .volume
@@ -378,6 +385,17 @@ impl ReadAt for Bytes<'_> {
             .read_at(self.inode, offset, buffer)
             .map_err(|error| error.to_string())
     }
+}
+
+/// An encrypted link that is short enough to be in its inode, where others have
+/// the places of their blocks.
+fn sealed_link(inode: &Inode) -> Option<Content> {
+    let is_sealed = inode.kind == InodeKind::Symlink && inode.is_encrypted();
+    let sealed = inode.short_target().filter(|_| is_sealed)?;
+    Some(Content::Sealed {
+        digest: Digest(Sha256::digest(sealed).into()),
+        writes: 0,
+    })
 }
 
 /// A file as it is on the disk, in whole blocks.

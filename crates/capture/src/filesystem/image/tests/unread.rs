@@ -65,6 +65,23 @@ fn files_that_are_encrypted_are_told_by_their_blocks() {
     }
 }
 
+#[test]
+fn encrypted_links_are_told_by_what_their_inodes_hold() {
+    let made = Made::new(&["-O", "encrypt"], home);
+    made.debugfs(&["symlink /link nowhere", "set_inode_field /link flags 0x800"]);
+    let mut collector = made.attach();
+    let mut seen = BTreeSet::new();
+    for word in ["0x41414141", "0x42424242"] {
+        made.debugfs(&[&format!("set_inode_field /link block[0] {word}")]);
+        let report = scan(&mut collector);
+        assert_eq!(report.lines(), ["Modified Symlink /link"]);
+        let why = report.changes[0].unreadable.clone().unwrap();
+        assert!(why.starts_with("ext4 feature not supported: encrypt; "));
+        assert!(seen.insert(why));
+        assert_eq!(scan(&mut collector).lines(), [""; 0]);
+    }
+}
+
 /// As long as nobody can read it.
 #[test]
 fn a_file_system_that_is_not_read_is_told_by_its_blocks() {
