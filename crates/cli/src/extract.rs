@@ -1,17 +1,17 @@
 //! `sandtrace extract`: one conversation out of the evidence files of a watch.
 
 use crate::args::ExtractArgs;
+use crate::digest::digest_of;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::show;
 use anyhow::Context as _;
 use sandtrace_audit_chain::TrailReader;
 use sandtrace_audit_chain::segments::{self, SegmentReader};
 use sandtrace_capture::network::{Extracted, PcapNgWriter, Wanted, extract};
-use sandtrace_event::{Count, Digest, EvidenceFile, Flow, IngressFlow, Payload};
-use sha2::{Digest as _, Sha256};
+use sandtrace_event::{Count, EvidenceFile, Flow, IngressFlow, Payload};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, BufWriter, Seek as _};
+use std::io::{BufReader, BufWriter, Seek as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -215,20 +215,6 @@ fn vouched(file: &EvidenceFile, directory: &Path) -> Result<File, Failure> {
         .with_context(context)
         .or_exit(Exit::Malformed)?;
     Ok(source)
-}
-
-fn digest_of(source: &File) -> std::io::Result<Digest> {
-    let mut reader = BufReader::with_capacity(BUFFER, source);
-    let mut hasher = Sha256::new();
-    loop {
-        let bytes = reader.fill_buf()?;
-        if bytes.is_empty() {
-            return Ok(Digest(hasher.finalize().into()));
-        }
-        hasher.update(bytes);
-        let taken = bytes.len();
-        reader.consume(taken);
-    }
 }
 
 fn parent(path: &Path) -> PathBuf {

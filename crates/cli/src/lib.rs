@@ -5,6 +5,7 @@ mod args;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
+mod digest;
 mod doctor;
 mod exit;
 mod extract;

@@ -6,6 +6,7 @@
 mod source;
 
 use crate::args::ReplayArgs;
+use crate::digest::digest_of;
 use crate::exit::{Exit, Failure, OrExit as _};
 use crate::keys;
 use crate::policy_file::{self, LoadedPolicy};
@@ -30,6 +31,7 @@ use sandtrace_output::WhenBusy;
 use sandtrace_wire::FlowConfig;
 use source::Source;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufReader, pipe};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -46,7 +48,8 @@ const TIER: EvidenceTier = EvidenceTier::Hypervisor;
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let settings = Settings::from_args(args)?;
     let source = Source::open(&args.file).or_unreadable(args)?;
-    let replay = Replay::open(buffered(source.clone()), settings.config()).or_unreadable(args)?;
+    let buffered = BufReader::with_capacity(BUFFER, source.clone());
+    let replay = Replay::open(buffered, settings.config()).or_unreadable(args)?;
     let interrupted = interruptions()?;
     let sinks = show::sinks(&args.show, WhenBusy::Wait)?;
     let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;
@@ -173,7 +176,8 @@ impl Settings {
         resolvers.dedup();
         // The capture itself names a deterministic trail: other captures get other ids.
         let nonce = if args.deterministic {
-            let digest = digest_of(args)?.0;
+            let digest = File::open(&args.file).and_then(digest_of);
+            let digest = digest.or_unreadable(args)?.0;
             digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
         } else {
             random_nonce()?
@@ -203,7 +207,7 @@ impl Settings {
             resolvers,
             sandbox_addresses: args.sandbox_ip.clone(),
             call_pause: args.call_pause.filter(|pause| !pause.is_zero()),
-            first: first_moment(buffered(Source::open(&args.file).or_unreadable(args)?))
+            first: first_moment(BufReader::new(File::open(&args.file).or_unreadable(args)?))
                 .or_unreadable(args)?,
             name: show::escaped(&name.to_string_lossy()),
         })
@@ -324,17 +328,6 @@ impl Settings {
 }
 
 const FRAMES_ONLY: &str = "a capture file holds frames only";
-
-fn buffered(source: Source) -> BufReader<Source> {
-    BufReader::with_capacity(BUFFER, source)
-}
-
-/// Digest of the file as it stands on disk.
-fn digest_of(args: &ReplayArgs) -> Result<Digest, Failure> {
-    let mut source = Source::open(&args.file).or_unreadable(args)?;
-    source.drain().or_unreadable(args)?;
-    Ok(source.digest().1)
-}
 
 /// Says which file an error is about.
 trait OrUnreadable<T> {

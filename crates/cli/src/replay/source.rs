@@ -8,10 +8,6 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
 
-/// Bytes read at once: few enough that they are still in the processor's cache
-/// when they are hashed.
-const AT_ONCE: usize = 64 * 1024;
-
 /// A file whose digest is that of the very bytes that were read of it: what
 /// is replaced while it is read has no other digest than what was looked at.
 /// Clones share their place in the file.
@@ -35,9 +31,7 @@ impl Source {
 
     /// Reads what is left of the file.
     pub(super) fn drain(&mut self) -> io::Result<()> {
-        let mut buffer = vec![0; AT_ONCE];
-        while self.read(&mut buffer)? > 0 {}
-        Ok(())
+        io::copy(self, &mut io::sink()).map(drop)
     }
 
     /// How many bytes were read, and their digest.
@@ -51,8 +45,6 @@ impl Source {
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut hashed = self.0.borrow_mut();
-        let some = buffer.len().min(AT_ONCE);
-        let buffer = buffer.get_mut(..some).unwrap_or_default();
         let read = hashed.file.read(buffer)?;
         hashed.hasher.update(buffer.get(..read).unwrap_or_default());
         hashed.bytes += u64::try_from(read).unwrap_or(u64::MAX);

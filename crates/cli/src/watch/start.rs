@@ -3,6 +3,7 @@
 use super::files::FileSource;
 use super::judge::Judge;
 use super::settings::Settings;
+use crate::digest::digest_of;
 use crate::exit::{Exit, Failure};
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper, mounts_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
@@ -13,8 +14,7 @@ use sandtrace_sys::bpf::BpfFramesError;
 use sandtrace_sys::netns::NetnsError;
 use sandtrace_sys::ring::RingError;
 use sandtrace_wire::{FlowConfig, Numbering};
-use sha2::{Digest as _, Sha256};
-use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -203,22 +203,7 @@ pub(super) fn trail_start(settings: &Settings, networks: &[NetworkCollector]) ->
 /// Digest of this program, computed once.
 pub(crate) fn own_digest() -> Option<Digest> {
     static DIGEST: OnceLock<Option<Digest>> = OnceLock::new();
-    *DIGEST.get_or_init(digest_of_own_program)
-}
-
-fn digest_of_own_program() -> Option<Digest> {
-    let program = std::fs::File::open("/proc/self/exe").ok()?;
-    let mut program = BufReader::with_capacity(1 << 16, program);
-    let mut hasher = Sha256::new();
-    loop {
-        let bytes = program.fill_buf().ok()?;
-        if bytes.is_empty() {
-            return Some(Digest(hasher.finalize().into()));
-        }
-        hasher.update(bytes);
-        let taken = bytes.len();
-        program.consume(taken);
-    }
+    *DIGEST.get_or_init(|| digest_of(std::fs::File::open("/proc/self/exe").ok()?).ok())
 }
 
 fn backends(target: &Target, networks: &[NetworkCollector]) -> Vec<BackendInForce> {

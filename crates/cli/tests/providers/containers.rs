@@ -35,15 +35,29 @@ pub(crate) fn made(
     id: &str,
     third: u8,
 ) -> (NamespaceSandbox, Container) {
-    let network = Network {
+    made_in(lab, world, apart(world, third), (id, id))
+}
+
+/// A network of its own.
+pub(crate) fn apart(world: &World, third: u8) -> Network {
+    Network {
         address: [172, 31, third, 2].into(),
         prefix: 24,
         gateway: [172, 31, third, 1].into(),
         ..Network::behind_tap(world.resolver())
-    };
+    }
+}
+
+/// One in this network, by the name that Docker has for it and the lab's own.
+pub(crate) fn made_in(
+    lab: &Alone,
+    world: &World,
+    network: Network,
+    (id, sandbox_id): (&str, &str),
+) -> (NamespaceSandbox, Container) {
     let sandbox = lab
         .namespace(&NamespaceConfig {
-            sandbox_id: id.to_owned(),
+            sandbox_id: sandbox_id.to_owned(),
             script: scenario::script(Scenario::StripeExfil, world, network),
             overlay: lab.overlay(&scenario::base_tree()).unwrap(),
         })

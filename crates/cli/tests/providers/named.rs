@@ -1,14 +1,11 @@
 //! Ids as long as they may be, longer, and such as would lead out of a
 //! directory, of every provider whose ids are but words.
 
-use crate::containers::sandtrace;
+use crate::containers::{apart, made_in, sandtrace};
 use crate::fleet::{Watch, of_type, records, trails_of};
 use crate::support::{Alone, config, lab};
 use sandtrace_lab::world::World;
-use sandtrace_lab::{
-    Container, Docker, NamespaceConfig, NamespaceSandbox, Network, Scenario, StandIn,
-    StandInConfig, StandInForm, scenario,
-};
+use sandtrace_lab::{Docker, NamespaceSandbox, StandIn, StandInConfig, StandInForm};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -68,25 +65,10 @@ fn container(
     docker: &Docker,
     (id, third): (&str, u8),
 ) -> NamespaceSandbox {
-    let network = Network {
-        address: [172, 31, third, 2].into(),
-        prefix: 24,
-        gateway: [172, 31, third, 1].into(),
-        ..Network::behind_tap(world.resolver())
-    };
-    let sandbox = NamespaceConfig {
-        sandbox_id: format!("box{third}"),
-        script: scenario::script(Scenario::StripeExfil, world, network),
-        overlay: lab.overlay(&scenario::base_tree()).unwrap(),
-    };
-    let sandbox = lab.namespace(&sandbox).unwrap();
-    docker.add(Container {
-        name: id.to_owned(),
-        pid: sandbox.pid(),
-        upper: Some(sandbox.upper().to_owned()),
-        env: vec![format!("DAYTONA_SANDBOX_ID={id}")],
-        labels: Vec::new(),
-    });
+    let sandbox_id = format!("box{third}");
+    let names = (id, &*sandbox_id);
+    let (sandbox, container) = made_in(lab, world, apart(world, third), names);
+    docker.add(container);
     sandbox
 }
 

@@ -1,14 +1,11 @@
 //! Nothing that is written about a sandbox holds a secret of it: canaries in
 //! variables, arguments, metadata, labels, kernel command lines.
 
-use crate::containers::sandtrace;
+use crate::containers::{made_in, sandtrace};
 use crate::fleet::Watch;
 use crate::support::{Alone, CANARY, config, lab, started};
 use sandtrace_lab::world::World;
-use sandtrace_lab::{
-    Container, Docker, NamespaceConfig, NamespaceSandbox, Network, Scenario, StandIn, StandInForm,
-    scenario,
-};
+use sandtrace_lab::{Docker, NamespaceSandbox, Network, StandIn, StandInForm};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,27 +56,17 @@ fn stand_in(lab: &Alone, form: StandInForm) -> (String, StandIn) {
 
 fn container(lab: &Alone, world: &World, docker: &Docker, id: &str) -> NamespaceSandbox {
     let network = Network::behind_tap(world.resolver());
-    let sandbox = NamespaceConfig {
-        sandbox_id: id.to_owned(),
-        script: scenario::script(Scenario::StripeExfil, world, network),
-        overlay: lab.overlay(&scenario::base_tree()).unwrap(),
-    };
-    let sandbox = lab.namespace(&sandbox).unwrap();
-    docker.add(Container {
-        name: id.to_owned(),
-        pid: sandbox.pid(),
-        upper: Some(sandbox.upper().to_owned()),
-        env: vec![
-            format!("DAYTONA_SANDBOX_ID={id}"),
-            format!("DAYTONA_SANDBOX_AUTH_TOKEN={CANARY}"),
-            format!("OPENAI_API_KEY={CANARY}"),
-        ],
-        labels: vec![
-            ("daytona.access_token".to_owned(), CANARY.to_owned()),
-            ("com.example.token".to_owned(), CANARY.to_owned()),
-            (format!("{CANARY}.label"), "x".to_owned()),
-        ],
-    });
+    let (sandbox, mut container) = made_in(lab, world, network, (id, id));
+    container.env.extend([
+        format!("DAYTONA_SANDBOX_AUTH_TOKEN={CANARY}"),
+        format!("OPENAI_API_KEY={CANARY}"),
+    ]);
+    container.labels = vec![
+        ("daytona.access_token".to_owned(), CANARY.to_owned()),
+        ("com.example.token".to_owned(), CANARY.to_owned()),
+        (format!("{CANARY}.label"), "x".to_owned()),
+    ];
+    docker.add(container);
     sandbox
 }
 

@@ -1,14 +1,15 @@
 //! One of each kind on one host at once: `list` shows all of them, and one
 //! `watch --all` gives each its own trail. And what is named by hand.
 
+use crate::containers::{apart, made_in};
 use crate::fleet::{Watch, of_type, records};
 use crate::suite::{Expected, frames_from};
 use crate::support::{Alone, CANARY, config, ended, lab, started};
 use rustix::process::{Pid, Signal, kill_process};
 use sandtrace_lab::world::World;
 use sandtrace_lab::{
-    Container, Docker, MicroVm, MicroVmConfig, NamespaceConfig, NamespaceSandbox, Network,
-    Scenario, StandIn, StandInForm, make_image, scenario,
+    Docker, MicroVm, MicroVmConfig, NamespaceSandbox, Network, Scenario, StandIn, StandInForm,
+    make_image, scenario,
 };
 use sandtrace_provider::ProviderKind;
 use serde_json::Value;
@@ -87,37 +88,22 @@ fn container(
     id: &str,
 ) -> (Expected, NamespaceSandbox) {
     let network = Network::behind_tap(world.resolver());
-    let sandbox = NamespaceConfig {
-        sandbox_id: id.to_owned(),
-        script: scenario::script(Scenario::StripeExfil, world, network),
-        overlay: lab.overlay(&scenario::base_tree()).unwrap(),
-    };
-    let sandbox = lab.namespace(&sandbox).unwrap();
-    docker.add(Container {
-        name: id.to_owned(),
-        pid: sandbox.pid(),
-        upper: Some(sandbox.upper().to_owned()),
-        env: vec![
-            format!("DAYTONA_SANDBOX_ID={id}"),
-            "DAYTONA_SANDBOX_SNAPSHOT=python-3.12".to_owned(),
-            format!("OPENAI_API_KEY={CANARY}"),
-        ],
-        labels: vec![
-            ("agent_id".to_owned(), "coder".to_owned()),
-            ("com.example.token".to_owned(), CANARY.to_owned()),
-        ],
-    });
+    let (sandbox, mut container) = made_in(lab, world, network, (id, id));
+    container.env.extend([
+        "DAYTONA_SANDBOX_SNAPSHOT=python-3.12".to_owned(),
+        format!("OPENAI_API_KEY={CANARY}"),
+    ]);
+    container.labels = vec![
+        ("agent_id".to_owned(), "coder".to_owned()),
+        ("com.example.token".to_owned(), CANARY.to_owned()),
+    ];
+    docker.add(container);
     (Expected::container(id, &sandbox), sandbox)
 }
 
 /// A real VM, beside the container in another network.
 pub(crate) fn qemu(lab: &Alone, world: &World, id: &str) -> (Expected, MicroVm) {
-    let network = Network {
-        address: [172, 31, 255, 2].into(),
-        prefix: 24,
-        gateway: [172, 31, 255, 1].into(),
-        ..Network::behind_tap(world.resolver())
-    };
+    let network = apart(world, 255);
     let disk = lab.dir().join(format!("{id}.ext4"));
     make_image(&disk, 64 << 20, &scenario::base_tree()).unwrap();
     let script = scenario::script(Scenario::StripeExfil, world, network);

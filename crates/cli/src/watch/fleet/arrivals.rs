@@ -4,7 +4,7 @@
 //! or may change.
 
 use super::following::Following;
-use super::known::{Known, Name};
+use super::known::{Known, Name, name_of};
 use super::sandbox::lock;
 use super::senses::Senses;
 use super::told::Told;
@@ -84,8 +84,7 @@ impl Arrivals {
 
     /// Whether it is to be attached: nobody saw it before, or it may be tried again.
     pub(super) fn is_due(&self, sighting: &Sighting) -> bool {
-        self.known
-            .is_due((sighting.pid(), sighting.start_ticks()), Instant::now())
+        self.known.is_due(name_of(sighting), Instant::now())
     }
 
     /// Looks at everything now and then: the net below the events. Docker may
@@ -114,8 +113,7 @@ impl Arrivals {
 
     /// Hands on those that nobody saw before. Answers who all of them are.
     fn hand_on(&self, found: Vec<Sighting>, seen: &Sender<News>) -> Vec<Name> {
-        let name = |it: &Sighting| (it.pid(), it.start_ticks());
-        let names = found.iter().map(name).collect();
+        let names = found.iter().map(name_of).collect();
         for sighting in found.into_iter().filter(|it| self.is_due(it)) {
             // Where nobody takes them the watch is over.
             let _over = seen.send(News::Seen(Box::new(sighting)));
@@ -212,8 +210,7 @@ impl Looks {
         let later = self.followed.split_off(&(now, Key::MAX));
         for mut following in std::mem::replace(&mut self.followed, later).into_values() {
             if following.is_over() {
-                let sighting = following.sighting();
-                over.push((sighting.pid(), sighting.start_ticks()));
+                over.push(name_of(following.sighting()));
             } else if following.is_due(now, self.asked < ASKED_AT_ONCE) {
                 self.asked += u32::from(following.is_asked());
                 _ = jobs.send(Job::Describe(Box::new(following)));

@@ -3,6 +3,7 @@
 
 use super::State;
 use super::arrivals::Job;
+use super::known::name_of;
 use crate::show;
 use sandtrace_provider::{
     ContainerEvent, ContainerEvents, DiscoverConfig, DockerError, ProcRoot, ProviderKind, Sighting,
@@ -57,8 +58,7 @@ fn take(state: &State, config: &DiscoverConfig, event: &ContainerEvent, jobs: &S
         return;
     };
     if !event.started {
-        let name = (sighting.pid(), sighting.start_ticks());
-        state.states.hurry(name);
+        state.states.hurry(name_of(&sighting));
     } else if state.arrivals.is_due(&sighting) {
         // Where nobody attaches any more the watch is over.
         let _over = jobs.send(Job::Attach(Box::new(sighting)));

@@ -4,7 +4,7 @@ use super::State;
 use super::arrivals::{Job, News, lives};
 use super::capture::Order;
 use super::following::{Following, SOON};
-use super::known::Name;
+use super::known::{Name, name_of};
 use super::sandbox::{Sandbox, lock};
 use super::trails;
 use crate::show;
@@ -39,7 +39,7 @@ impl State {
 
     /// Attaches one sandbox.
     fn attach(&self, sighting: Box<Sighting>) -> Option<Box<Following>> {
-        let name = (sighting.pid(), sighting.start_ticks());
+        let name = name_of(&sighting);
         let id = sighting.sandbox_id().to_owned();
         let key = self.enrol(name, &id)?;
         match self.open(key, sighting) {

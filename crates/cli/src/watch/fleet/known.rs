@@ -2,6 +2,7 @@
 //! again.
 
 use super::sandbox::lock;
+use sandtrace_provider::Sighting;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,6 +15,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(64);
 
 /// A process for good: pid and start time.
 pub(super) type Name = (u32, u64);
+
+/// That of a sandbox's.
+pub(super) fn name_of(sighting: &Sighting) -> Name {
+    (sighting.pid(), sighting.start_ticks())
+}
 
 /// Processes that are sandboxes.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 //! directories in which sandboxes show. None of them is relied on: the look at
 //! everything is the net.
 
-use super::known::Name;
+use super::known::{Name, name_of};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 use sandtrace_provider::{ProcRoot, Sighting, USUAL_FOLDERS};
@@ -94,7 +94,7 @@ impl Senses {
     pub(super) fn follow(&mut self, sighting: &Sighting) {
         let Some(files) = &mut self.files else { return };
         if let Some(events) = sighting.cgroup_events() {
-            files.follow(&events, (sighting.pid(), sighting.start_ticks()));
+            files.follow(&events, name_of(sighting));
         }
         if self.events.is_none() {
             for folder in sighting.folders() {
