@@ -197,9 +197,11 @@ impl Following {
             self.outline = outline;
             return true;
         }
-        if may_ask && self.ask_at.is_some_and(|due| due <= at) {
-            self.ask_at = None;
-            self.is_asked = true;
+        if self.ask_at.is_some_and(|due| due <= at) {
+            self.is_asked = may_ask;
+            self.ask_at = (!may_ask).then_some(at + TURN);
+        }
+        if self.is_asked {
             self.outline = outline;
             return true;
         }
@@ -237,7 +239,7 @@ impl Following {
             new.map_or(KEPT, |(_, pause)| *pause)
         };
         let due = self.ask_at.map(|due| due.saturating_duration_since(at));
-        due.map_or(pause, |due| due.max(TURN).min(pause))
+        due.map_or(pause, |due| due.min(pause))
     }
 
     /// When its API is to be asked once more: soon where it did not answer, and
