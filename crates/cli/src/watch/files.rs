@@ -252,7 +252,7 @@ impl DiskWatch {
         let at = now();
         let mut sink = |observation| held.add(observation, judge);
         let scanned = collector.scan(at, quiesce, &mut sink);
-        held.end(self.pause.holds(), judge);
+        held.end(held.is_waiting() && self.pause.holds(), judge);
         match scanned {
             Ok(_) => self.began = at,
             Err(error) => self.report_unreadable(&error),

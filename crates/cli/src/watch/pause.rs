@@ -66,6 +66,11 @@ impl Held {
         }
     }
 
+    /// Whether it matters how the scan ended.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     pub(super) fn add(&mut self, observation: Observation, to: &mut impl Observer) {
         match &mut self.waiting {
             Some(waiting) if waiting.len() < MOST => waiting.push(observation),
