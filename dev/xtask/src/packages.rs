@@ -106,12 +106,15 @@ pub(crate) fn install() -> Result<()> {
     // to install them, and it is missing then.
     for _ in 0..ROUNDS {
         if wanted.is_empty() {
-            return Ok(());
+            break;
         }
         install_each(&wanted)?;
         wanted = missing()?;
     }
-    bail!("{} is missing still", names(&wanted).join(", "))
+    if !wanted.is_empty() {
+        bail!("missing still: {}", names(&wanted).join(", "));
+    }
+    Ok(())
 }
 
 fn install_each(packages: &[&Package]) -> Result<()> {
