@@ -15,12 +15,25 @@ pub(crate) trait Base {
     fn lookup(&mut self, path: &[u8]) -> Result<Option<Entry>, Failed>;
     /// Reads content that [`Content::Lower`] or [`Content::InBase`] only point at.
     fn content(&mut self, of: &Content) -> Content;
-    /// Whether a file whose mark is not what it was may have been written to:
-    /// both indexes are of the same layers.
-    fn marks_tell(&self) -> bool;
+    /// What a write leaves in both indexes.
+    fn traces(&self) -> Traces;
     /// What looks like secrets in the content that was read, where that is
     /// looked for.
     fn secrets(&self) -> Option<&Findings>;
+}
+
+/// What of an entry cannot be as it was if its file was written to, or another
+/// file is in its place. Each tells what those before it tell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Traces {
+    /// The time of modification, unless it was set back: the indexes are of
+    /// two trees that have nothing in common.
+    Times,
+    /// The file's identity, of another file: a file may be moved on its disk,
+    /// and its blocks tell what was written.
+    Inodes,
+    /// The mark: the indexes are of the same layers.
+    Marks,
 }
 
 /// One path that changed.
@@ -183,7 +196,8 @@ impl Differ<'_> {
     }
 
     fn compare_entries(&mut self, before: &Entry, after: &Entry) -> Option<FileOp> {
-        if !same_content(before, after, self.base.marks_tell(), self.base) {
+        let traces = self.base.traces();
+        if !same_content(before, after, traces, self.base) {
             Some(FileOp::Modified)
         } else if before.attributes == after.attributes && before.xattrs.is_same(&after.xattrs) {
             None
@@ -205,16 +219,18 @@ fn sides(
 }
 
 /// Whether two entries hold the same, as far as can be told: where not all
-/// content was read, its size and time of modification decide, and its mark if
-/// `marks_tell`. The sandbox can set the former, not the time of change.
-fn same_content(before: &Entry, after: &Entry, marks_tell: bool, base: &mut dyn Base) -> bool {
+/// content was read, its size, its time of modification and `traces` decide.
+/// The sandbox can set the first two.
+fn same_content(before: &Entry, after: &Entry, traces: Traces, base: &mut dyn Base) -> bool {
     if (before.kind, before.size) != (after.kind, after.size) {
         return false;
     }
     if before.content == after.content && !is_partial(&before.content) {
         return true;
     }
-    let same_time = before.modified == after.modified && (!marks_tell || before.mark == after.mark);
+    let is_untouched = before.modified == after.modified
+        && (traces < Traces::Inodes || before.identity == after.identity)
+        && (traces < Traces::Marks || before.mark == after.mark);
     if after.kind != FileKind::File {
         return matches!(before.content, Content::Unreadable(_)) && before.content == after.content;
     }
@@ -223,9 +239,9 @@ fn same_content(before: &Entry, after: &Entry, marks_tell: bool, base: &mut dyn 
     resolve(&mut after, base);
     match (&before.content, &after.content) {
         (Content::Skipped, Content::Unreadable(_)) => false,
-        (Content::Skipped, _) | (_, Content::Skipped) => same_time,
-        (Content::Unreadable(_), Content::Unreadable(_)) => same_time,
-        (before, after) => before == after && (!is_partial(after) || same_time),
+        (Content::Skipped, _) | (_, Content::Skipped) => is_untouched,
+        (Content::Unreadable(_), Content::Unreadable(_)) => is_untouched,
+        (before, after) => before == after && (!is_partial(after) || is_untouched),
     }
 }
 

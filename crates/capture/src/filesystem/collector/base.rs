@@ -2,7 +2,7 @@
 
 use super::super::bounds::Budget;
 use super::super::content::Content;
-use super::super::diff::Base;
+use super::super::diff::{Base, Traces};
 use super::super::ext4::Volume;
 use super::super::image::read_inode;
 use super::super::layers::Failed;
@@ -27,10 +27,8 @@ impl Base for Copy<'_> {
         }
     }
 
-    /// A file may be moved on its disk; that something of it was written is
-    /// told by its blocks.
-    fn marks_tell(&self) -> bool {
-        false
+    fn traces(&self) -> Traces {
+        Traces::Inodes
     }
 
     fn secrets(&self) -> Option<&Findings> {

@@ -2,7 +2,7 @@
 
 use super::super::content::Content;
 use super::super::tree::{Entry, Identity};
-use super::{Base, Change, resolve, same_content};
+use super::{Base, Change, Traces, resolve, same_content};
 use sandtrace_event::{Digest, FileKind, FileOp, HashScope};
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -140,7 +140,7 @@ fn join(
         return;
     };
     // Renaming a file changes its mark.
-    let same = |after: &Entry| same_content(&before, after, false, base);
+    let same = |after: &Entry| same_content(&before, after, Traces::Inodes, base);
     if change.after.as_ref().is_some_and(same) {
         change.op = FileOp::Renamed;
         change.from = Some(path);

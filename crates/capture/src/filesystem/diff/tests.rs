@@ -41,8 +41,8 @@ fn tree(nodes: &[(&str, Entry)]) -> Tree {
 struct Nothing;
 
 impl Base for Nothing {
-    fn marks_tell(&self) -> bool {
-        false
+    fn traces(&self) -> Traces {
+        Traces::Inodes
     }
 
     fn secrets(&self) -> Option<&Findings> {
@@ -90,6 +90,26 @@ fn list(before: &mut Tree, after: &Tree) -> (Vec<String>, Tree) {
 #[track_caller]
 fn check(before: &[(&str, Entry)], after: &[(&str, Entry)], expected: &[&str]) {
     assert_eq!(list(&mut tree(before), &tree(after)).0, expected);
+}
+
+/// A file of which only head and tail were read.
+fn large(ino: u64, modified: i64) -> Entry {
+    let mut large = file(ino, 3);
+    large.modified = modified;
+    large.content = Content::Hashed {
+        digest: Digest([3; 32]),
+        scope: HashScope::HeadTail,
+        writes: 0,
+    };
+    large
+}
+
+#[test]
+fn a_large_file_in_place_of_another_is_not_taken_for_it() {
+    let before = [("/a", large(1, 5))];
+    check(&before, &[("/a", large(1, 5))], &[]);
+    check(&before, &[("/a", large(1, 6))], &["Modified /a"]);
+    check(&before, &[("/a", large(2, 5))], &["Modified /a"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::bounds::Budget;
 use super::super::content::Content;
-use super::super::diff::Base;
+use super::super::diff::{Base, Traces};
 use super::super::layers::{Failed, Layers, Stack};
 use super::super::secrets::Findings;
 use super::super::tree::{Entry, PathBytes, parent};
@@ -79,8 +79,12 @@ impl Base for LowerView<'_> {
         }
     }
 
-    fn marks_tell(&self) -> bool {
-        !self.is_foreign
+    fn traces(&self) -> Traces {
+        if self.is_foreign {
+            Traces::Times
+        } else {
+            Traces::Marks
+        }
     }
 
     fn secrets(&self) -> Option<&Findings> {

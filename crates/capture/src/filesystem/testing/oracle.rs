@@ -284,6 +284,7 @@ fn attempt(root: &Path, dice: &mut Dice) -> String {
             "secret patch",
             patch_secretly(&one, dice.below(40_000) as u64),
         ),
+        24 => ("secret replace", replace_secretly(&one, &root.join("new"))),
         23 => ("truncate", truncate(&one, dice.below(6000) as u64)),
         16 | 17 => ("set attribute", set_attribute(&one, dice)),
         18 => ("remove attribute", remove_attribute(&one, dice)),
@@ -316,6 +317,21 @@ fn patch(path: &Path, at: u64) -> std::io::Result<()> {
     let mut file = fs::File::options().write(true).open(path)?;
     file.seek(SeekFrom::Start(at))?;
     file.write_all(b"patch")
+}
+
+/// Puts in a file's place a copy with its times and a few other bytes.
+fn replace_secretly(path: &Path, by: &Path) -> std::io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let modified = fs::metadata(path)?.modified()?;
+    fs::copy(path, by)?;
+    fs::File::options()
+        .write(true)
+        .open(by)?
+        .set_modified(modified)?;
+    patch_secretly(by, 5000)?;
+    fs::rename(by, path)
 }
 
 /// Writes amid a file, whose size and time of modification stay as they were.
