@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: the fuzz targets, each for a bounded time.
 
-use crate::repo::{Repo, find_program};
-use crate::step::{step, streamed};
+use crate::repo::{GUEST_TARGET, Repo};
+use crate::step::{collected, quiet, step};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::PathBuf;
@@ -37,31 +37,77 @@ impl Options {
     }
 }
 
+/// Instrumentation by which libFuzzer sees what an input reached: counters
+/// beside each edge and the operands of comparisons, as in
+/// <https://clang.llvm.org/docs/SanitizerCoverage.html>. LLVM's own pass makes
+/// it, so that any toolchain does; the parsers have no `unsafe` for an address
+/// sanitizer to look at.
+const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+/// One input that takes longer is a finding.
+const MOST_SECONDS: u32 = 10;
+/// A target that holds more is a finding.
+const MOST_MIB: u32 = 1024;
+
 /// Runs one target, or all of them one after the other.
 pub(crate) fn run(repo: &Repo, options: &Options) -> Result<()> {
-    if !repo.root.join("fuzz/Cargo.toml").is_file() {
-        bail!("this checkout has no fuzz targets");
-    }
-    if find_program("cargo-fuzz").is_none() {
-        bail!("no cargo-fuzz: cargo install --locked cargo-fuzz");
-    }
+    let all = targets(repo)?;
     let targets = match &options.target {
+        Some(target) if !all.contains(target) => {
+            bail!("no fuzz target {target}; there are {}", all.join(", "))
+        }
         Some(target) => vec![target.clone()],
-        None => targets(repo)?,
+        None => all,
     };
+    step("building the fuzz targets", || build(repo))?;
     for target in targets {
-        let limit = format!("-max_total_time={}", options.seconds);
-        step(&format!("fuzz {target} for {} s", options.seconds), || {
-            let mut command = nightly(repo);
-            command.args(["run", &target]);
-            // What is found goes into the first directory; the others are read.
-            let found = repo.root.join("fuzz/corpus").join(&target);
-            fs::create_dir_all(&found).with_context(|| format!("create {}", found.display()))?;
-            command.arg(found).args(seeds(repo, &target));
-            command.args(["--", &limit]);
-            streamed(command.args(longest_input(&target)))
-        })?;
+        let title = format!("fuzz {target} for {} s", options.seconds);
+        step(&title, || fuzz(repo, &target, options.seconds))?;
     }
+    Ok(())
+}
+
+/// With `--target`, so that only the targets and what they are made of are
+/// instrumented, not the programs that build them.
+fn build(repo: &Repo) -> Result<()> {
+    let arguments = ["build", "--release", "--target", GUEST_TARGET];
+    let mut command = repo.cargo(arguments);
+    command.args(["--manifest-path", "fuzz/Cargo.toml"]);
+    quiet(command.env("RUSTFLAGS", COVERAGE))
+}
+
+fn fuzz(repo: &Repo, target: &str, seconds: u32) -> Result<()> {
+    // What is found goes into the first directory; the others are read.
+    let found = repo.root.join("fuzz/corpus").join(target);
+    let broken = repo.root.join("fuzz/artifacts").join(target);
+    for directory in [&found, &broken] {
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    }
+    let programs = repo.root.join("fuzz/target").join(GUEST_TARGET);
+    let mut command = Command::new(programs.join("release").join(target));
+    command.arg(found).args(seeds(repo, target));
+    command.arg(format!("-max_total_time={seconds}"));
+    command.arg(format!("-timeout={MOST_SECONDS}"));
+    command.arg(format!("-rss_limit_mb={MOST_MIB}"));
+    command.arg(format!("-artifact_prefix={}/", broken.display()));
+    command.args(["-print_final_stats=1", "-verbosity=0"]);
+    let (output, is_sound) = collected(command.args(longest_input(target)))?;
+    if !is_sound {
+        bail!("{target} broke; its input is in {}", broken.display());
+    }
+    let stat = |name: &str| {
+        let line = output.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or("?", |line| line.trim_start_matches(':').trim())
+    };
+    println!(
+        "    {} inputs, {} reached something new, {} MiB at most",
+        stat("stat::number_of_executed_units"),
+        stat("stat::new_units_added"),
+        stat("stat::peak_rss_mb"),
+    );
     Ok(())
 }
 
@@ -82,28 +128,20 @@ fn seeds(repo: &Repo, target: &str) -> Vec<PathBuf> {
     folders.filter(|folder| folder.is_dir()).collect()
 }
 
+/// By the names of their sources.
 fn targets(repo: &Repo) -> Result<Vec<String>> {
-    let output = nightly(repo)
-        .arg("list")
-        .output()
-        .context("listing fuzz targets")?;
-    if !output.status.success() {
-        bail!(
-            "cargo-fuzz needs nightly Rust (rustup toolchain install nightly): {}",
-            String::from_utf8_lossy(&output.stderr).trim()
+    let sources = repo.root.join("fuzz/fuzz_targets");
+    let reading = || format!("reading {}", sources.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&sources).with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        names.extend(
+            path.file_stem()
+                .map(|name| name.to_string_lossy().into_owned()),
         );
     }
-    let names = String::from_utf8_lossy(&output.stdout);
-    Ok(names.lines().map(str::to_owned).collect())
-}
-
-/// `cargo +nightly fuzz`; the toolchain is chosen by rustup's cargo, so not
-/// by the one that runs this program.
-fn nightly(repo: &Repo) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(["+nightly", "fuzz"]).current_dir(&repo.root);
-    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
-    command
+    names.sort_unstable();
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ cargo xtask COMMAND
   bench [capture | verify | latency | syscalls | net | all] [ARGS…]
                    measure, each figure beside a reference (as root)
   fuzz [TARGET] [--seconds N]
-                   run the fuzz targets (nightly Rust and cargo-fuzz)
+                   run the fuzz targets, each for N seconds (60); what breaks one is
+                   kept in fuzz/artifacts
 ";
 
 fn main() -> ExitCode {
