@@ -21,7 +21,7 @@ mod layers;
 mod mountinfo;
 pub mod overlay;
 mod record;
-mod secrets;
+pub(crate) mod secrets;
 #[cfg(test)]
 mod testing;
 mod tree;

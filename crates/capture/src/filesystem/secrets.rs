@@ -99,6 +99,14 @@ fn is_url_safe(byte: u8) -> bool {
     is_word(byte) || byte == b'-'
 }
 
+/// Whether there is one in these bytes.
+pub(crate) fn are_in(bytes: &[u8]) -> bool {
+    let mut scanner = Scanner::default();
+    scanner.feed(bytes);
+    scanner.end_part();
+    scanner.counts.iter().any(|count| *count > 0)
+}
+
 /// Looks through bytes that come in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Scanner {

@@ -52,7 +52,7 @@ pub(crate) fn decode(tid: u32, call: &RawCall) -> Option<RareCall> {
     let detail = detail(&name, call, &mut unread);
     unread.dedup();
     let argv = call.argv.iter();
-    let argv = hide(argv.map(|argument| lossy(&argument.bytes)));
+    let argv = hide(argv.map(|argument| (lossy(&argument.bytes), argument.cut)));
     let (path, path_b64) = path.map_or((None, None), |bytes| {
         let (path, exact) = Bytes64::readable_and_exact(&bytes);
         (Some(path), exact)

