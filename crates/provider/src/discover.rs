@@ -1,7 +1,7 @@
 //! Finding sandboxes: all of them, or one by its id.
 
 use crate::claims::quoted;
-use crate::daytona::{Containers, DockerError};
+use crate::daytona::{self, Containers, DockerError};
 use crate::describe::describe;
 use crate::inspect::{Namespaces, Wanted};
 use crate::sighting::Sighting;
@@ -11,11 +11,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Threads that ask APIs at the same time: one that hangs does not hold up
 /// the others.
 const ASKING: usize = 16;
+
+/// How long Docker may take to list its containers while a VMM waits.
+const AT_ONCE: Duration = Duration::from_millis(250);
 
 /// What there is on a host.
 #[derive(Debug, Default)]
@@ -229,12 +232,21 @@ pub fn find(id: &str) -> Result<Target, FindError> {
 /// # Errors
 /// As for [`find`].
 pub fn find_in(proc: &ProcRoot, id: &str, config: &DiscoverConfig) -> Result<Target, FindError> {
-    let found = sightings(proc, config, &mut Containers::default());
-    let (found, _) = found.map_err(|source| FindError::List { source })?;
+    let mut found = vmms(proc, config).map_err(|source| FindError::List { source })?;
+    let mut problems = Vec::new();
+    // A VMM does not wait for a Docker that is silent. One that is not says at once
+    // whether a container has the same name, as which a program in it may pose.
+    let is_vmms = found.iter().any(|it| it.answers_to(id));
+    if !is_vmms || is_container(config, id) {
+        let (contained, why) = contained(proc, config, &mut Containers::default());
+        found.extend(contained);
+        found.sort_by_key(Sighting::pid);
+        problems = why;
+    }
     let matching: Vec<_> = found.iter().filter(|it| it.answers_to(id)).collect();
     match matching.as_slice() {
         [only] => only.describe(proc, config, Instant::now() + config.patience),
-        [] if is_valid_id(id) => Err(unknown(id, &found)),
+        [] if is_valid_id(id) => Err(unknown(id, &found, problems)),
         [] => Err(FindError::InvalidId { id: id.to_owned() }),
         several => Err(FindError::Ambiguous {
             id: id.to_owned(),
@@ -243,10 +255,15 @@ pub fn find_in(proc: &ProcRoot, id: &str, config: &DiscoverConfig) -> Result<Tar
     }
 }
 
-fn unknown(id: &str, sightings: &[Sighting]) -> FindError {
+fn is_container(config: &DiscoverConfig, id: &str) -> bool {
+    config.wants(ProviderKind::Daytona) && daytona::lists(&config.docker_socket, id, AT_ONCE)
+}
+
+fn unknown(id: &str, sightings: &[Sighting], problems: Vec<Problem>) -> FindError {
     let found: Vec<Found> = sightings.iter().map(Sighting::found).collect();
     FindError::Unknown {
         id: id.to_owned(),
         found,
+        problems,
     }
 }

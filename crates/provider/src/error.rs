@@ -1,7 +1,7 @@
 //! Why a sandbox cannot be attached to.
 
 use crate::claims::quoted;
-use crate::{DockerError, ProviderKind};
+use crate::{DockerError, Problem, ProviderKind};
 use sandtrace_sys::netns::NetnsError;
 use std::fmt;
 use std::io;
@@ -40,12 +40,14 @@ pub enum FindError {
         source: io::Error,
     },
     /// No VMM on this host has this id.
-    #[error("no sandbox {} on this host; {}", quoted(.id), Listed(.found))]
+    #[error("no sandbox {} on this host; {}{}", quoted(.id), Listed(.found), Unseen(.problems))]
     Unknown {
         /// As it was given.
         id: String,
         /// Those that there are.
         found: Vec<Found>,
+        /// What could not be looked at, where it may be.
+        problems: Vec<Problem>,
     },
     /// Several VMMs have this id.
     #[error("sandbox id {} is ambiguous: processes {pids:?} have it; choose one by its pid", quoted(.id))]
@@ -140,6 +142,22 @@ impl FindError {
             _ => return false,
         };
         source.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
+/// A bounded list of what could not be looked at.
+struct Unseen<'a>(&'a [Problem]);
+
+impl fmt::Display for Unseen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 3;
+        for problem in self.0.iter().take(SHOWN) {
+            write!(f, "; {problem}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more could not be looked at"),
+        }
     }
 }
 

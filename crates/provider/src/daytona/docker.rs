@@ -177,17 +177,12 @@ impl Docker {
         Ok(list)
     }
 
-    /// One container; `None` for one of anybody else, one that does not run
-    /// and one that is gone.
-    pub(super) fn inspect(
-        &mut self,
-        id: &str,
-        patience: Duration,
-    ) -> Result<Option<Container>, DockerError> {
+    /// One container.
+    pub(super) fn inspect(&mut self, id: &str, patience: Duration) -> Result<Word, DockerError> {
         let asked = now_ticks();
         match self.get::<Inspected>(&format!("/containers/{id}/json"), patience) {
-            Ok(inspected) => Ok(inspected.into_container(id, asked)),
-            Err(DockerError::Status(_, 404)) => Ok(None),
+            Ok(inspected) => Ok(inspected.into_word(id, asked)),
+            Err(DockerError::Status(_, 404)) => Ok(Word::Rests),
             Err(error) => Err(error),
         }
     }
@@ -211,6 +206,35 @@ impl Docker {
         serde_json::from_slice(&answer.body)
             .map_err(|error| DockerError::Json(path.to_owned(), place_of(&error)))
     }
+}
+
+/// What Docker says of one container.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// Daytona's, and it runs.
+    Runs(Box<Container>),
+    /// Daytona's without a process, as while it restarts, or one that is gone.
+    Rests,
+    /// Anybody else's.
+    Other,
+}
+
+impl Word {
+    pub(super) fn runs(self) -> Option<Container> {
+        match self {
+            Self::Runs(container) => Some(*container),
+            Self::Rests | Self::Other => None,
+        }
+    }
+}
+
+/// Whether Docker says within `patience` that a container of this name or id runs.
+pub(crate) fn lists(socket: &Path, name: &str, patience: Duration) -> bool {
+    let list = Docker::connect(socket).and_then(|mut docker| docker.list(patience));
+    list.is_ok_and(|list| {
+        let mut containers = list.containers.iter();
+        containers.any(|(id, its)| id == name || its == name)
+    })
 }
 
 /// The containers that run.
@@ -239,7 +263,7 @@ pub(crate) fn is_same(
     let patience = deadline.saturating_duration_since(Instant::now());
     let mut docker = Docker::connect(socket)?;
     let now = docker.inspect(&container.id, patience.max(ONE))?;
-    Ok(now.is_some_and(|now| now.pid == container.pid))
+    Ok(now.runs().is_some_and(|now| now.pid == container.pid))
 }
 
 /// Linux counts start times in hundredths of a second since boot.
@@ -263,20 +287,22 @@ pub(super) fn is_id(id: &str) -> bool {
 }
 
 impl Inspected {
-    /// `None` for a container of anybody else, or one that does not run.
-    fn into_container(self, id: &str, asked_ticks: u64) -> Option<Container> {
+    fn into_word(self, id: &str, asked_ticks: u64) -> Word {
         let labels = self.config.labels.unwrap_or_default();
         let environment = self.config.env.unwrap_or_default();
         let labelled = labels.keys().any(|name| name.starts_with("daytona."));
         let is_daytonas = labelled || environment.sandbox.is_some();
-        if !is_daytonas || !self.state.running || self.state.pid == 0 {
-            return None;
+        if !is_daytonas {
+            return Word::Other;
+        }
+        if !self.state.running || self.state.pid == 0 {
+            return Word::Rests;
         }
         let name = self.name.strip_prefix('/').unwrap_or(&self.name).to_owned();
         let mode = self.host_config.network_mode.as_str();
         let upper = self.graph_driver.and_then(|driver| driver.data?.upper_dir);
         let mounts = self.mounts.unwrap_or_default().into_iter();
-        Some(Container {
+        Word::Runs(Box::new(Container {
             id: id.to_owned(),
             name,
             pid: self.state.pid,
@@ -290,7 +316,7 @@ impl Inspected {
                 .collect(),
             shares_network: mode == "host" || mode.starts_with("container:"),
             asked_ticks,
-        })
+        }))
     }
 }
 
@@ -298,9 +324,9 @@ impl Inspected {
 mod tests {
     use super::*;
 
-    fn parse(json: &str) -> Option<Container> {
+    fn parse(json: &str) -> Word {
         let inspected: Inspected = serde_json::from_str(json).unwrap();
-        inspected.into_container(&"0".repeat(64), 0)
+        inspected.into_word(&"0".repeat(64), 0)
     }
 
     #[test]
@@ -311,7 +337,7 @@ mod tests {
             "HostConfig":{"NetworkMode":"runner-bridge"},
             "GraphDriver":{"Name":"overlay2","Data":{"UpperDir":"/var/lib/docker/overlay2/x/diff"}},
             "Mounts":[{"Type":"bind","Destination":"/vol","RW":true},{"Destination":"/ro","RW":false}]}"#;
-        let container = parse(json).unwrap();
+        let container = parse(json).runs().unwrap();
         assert_eq!((container.name.as_str(), container.pid), ("6c1d", 77));
         assert_eq!(
             container.upper,
@@ -331,10 +357,12 @@ mod tests {
                 r#"{{"Name":"/x","State":{{"Pid":7,"Running":{running}}},"Config":{{"Labels":null,"Env":{env}}},"GraphDriver":{{"Name":"overlayfs","Data":null}},"Mounts":null}}"#
             )
         };
-        assert!(parse(&json("null", true)).is_none());
-        assert!(parse(&json(r#"["PATH=/bin"]"#, true)).is_none());
-        assert!(parse(&json(r#"["DAYTONA_SANDBOX_ID=x"]"#, false)).is_none());
-        assert!(parse(&json(r#"["DAYTONA_SANDBOX_ID=x"]"#, true)).is_some());
+        let of = |env, running| parse(&json(env, running));
+        assert!(matches!(of("null", true), Word::Other));
+        assert!(matches!(of(r#"["PATH=/bin"]"#, true), Word::Other));
+        let daytonas = r#"["DAYTONA_SANDBOX_ID=x"]"#;
+        assert!(matches!(of(daytonas, false), Word::Rests));
+        assert!(matches!(of(daytonas, true), Word::Runs(_)));
     }
 
     #[test]

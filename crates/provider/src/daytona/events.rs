@@ -122,7 +122,7 @@ impl Sighting {
         id: &str,
     ) -> Result<Option<Self>, DockerError> {
         let mut docker = Docker::connect(&config.docker_socket)?;
-        let Some(container) = docker.inspect(id, ONE)? else {
+        let Some(container) = docker.inspect(id, ONE)?.runs() else {
             return Ok(None);
         };
         let process = proc.process(container.pid).ok();

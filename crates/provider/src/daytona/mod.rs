@@ -9,7 +9,7 @@ mod rounds;
 mod wires;
 
 pub use docker::DockerError;
-pub(crate) use docker::{Container, is_same};
+pub(crate) use docker::{Container, is_same, lists};
 pub use events::{ContainerEvent, ContainerEvents};
 pub(crate) use root::overlay;
 pub use rounds::Containers;

@@ -1,6 +1,6 @@
 //! All containers of a host, looked at in rounds.
 
-use super::docker::{Container, Docker, DockerError, List};
+use super::docker::{Container, Docker, DockerError, List, Word};
 use sandtrace_sys::process::{ProcRoot, Process};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,8 +103,10 @@ impl Containers {
             match docker.inspect(id, ONE) {
                 Err(error @ DockerError::Connect(_)) => return Err(error),
                 Err(why) => self.note_failure(id, why),
-                Ok(None) => _ = self.known.insert(id.clone(), Known::Other),
-                Ok(Some(container)) => self.note(proc, container),
+                Ok(Word::Other) => _ = self.known.insert(id.clone(), Known::Other),
+                // It may run by the next round.
+                Ok(Word::Rests) => _ = self.known.remove(id),
+                Ok(Word::Runs(container)) => self.note(proc, *container),
             }
         }
         Ok(0)

@@ -2,11 +2,12 @@
 
 use crate::fake::Fake;
 use sandtrace_provider::{
-    Containers, DiscoverConfig, Discovery, ProviderKind, discover, sightings,
+    Containers, DiscoverConfig, Discovery, FindError, ProviderKind, discover, find_in, sightings,
 };
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -218,6 +219,70 @@ fn containers_of_others_are_asked_for_once() {
     assert_eq!(
         asked.iter().filter(|path| number(path).is_some()).count(),
         1
+    );
+}
+
+/// Between two runs a container has no process, and is Daytona's nonetheless.
+#[test]
+fn a_container_that_restarts_is_asked_for_again() {
+    let fake = Fake::new(&["test"]);
+    let restarted = Arc::new(AtomicBool::new(false));
+    let runs = Arc::clone(&restarted);
+    let (config, _) = serve(&fake, move |path, stream| match number(path) {
+        None => say(stream, 200, &list([1])),
+        Some(_) if runs.load(Ordering::SeqCst) => say(stream, 200, &inspected("box-1")),
+        Some(_) => {
+            let pid = format!("\"Pid\":{}", std::process::id());
+            say(stream, 200, &inspected("box-1").replace(&pid, "\"Pid\":0"));
+        }
+    });
+    let mut containers = Containers::default();
+    let mut look = || {
+        let (found, problems) = sightings(&fake.proc(), &config, &mut containers).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        found.len()
+    };
+    assert_eq!((look(), look()), (0, 0));
+    restarted.store(true, Ordering::SeqCst);
+    assert_eq!((look(), look()), (1, 1));
+}
+
+#[test]
+fn a_named_vmm_does_not_wait_for_a_silent_docker() {
+    let fake = Fake::new(&["qemu-system-x86_64", "-name", "box"]);
+    let (mut config, _) = serve(&fake, |_, _| {});
+    config.providers = Vec::new();
+    let began = Instant::now();
+    assert_eq!(
+        find_in(&fake.proc(), "box", &config).unwrap().sandbox_id,
+        "box"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    let unknown = find_in(&fake.proc(), "other", &config).unwrap_err();
+    let text = unknown.to_string();
+    assert!(
+        text.contains("found: box") && text.contains("; Daytona's containers: Docker's API"),
+        "{text}"
+    );
+}
+
+/// A program in a container can be called like any VMM.
+#[test]
+fn a_vmm_that_is_called_like_a_container_is_ambiguous() {
+    let fake = Fake::new(&["qemu-system-x86_64", "-name", "box-1"]);
+    let (mut config, _) = serve(&fake, |path, stream| match number(path) {
+        None => say(stream, 200, &list([1])),
+        Some(_) => say(stream, 200, &inspected("box-1")),
+    });
+    config.providers = Vec::new();
+    let found = find_in(&fake.proc(), "box-1", &config);
+    assert!(
+        matches!(found, Err(FindError::Ambiguous { .. })),
+        "{found:?}"
     );
 }
 
