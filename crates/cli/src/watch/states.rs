@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure, OrExit as _};
 use sandtrace_event::{Judged, RunState, SandboxState, VmmIdentity, WallTime};
 use sandtrace_provider::{ProcRoot, StateWord, Stillness, run_state};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One sandbox's state as far as it is known.
 pub(super) struct Subject {
@@ -45,13 +45,14 @@ impl Subject {
         (self.vmm.pid, self.vmm.start_ticks.0)
     }
 
-    /// Looks once. False once the process is gone.
-    pub(super) fn look(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+    /// Looks once; its API has `patience` to answer. Without any it is not asked.
+    pub(super) fn look(&mut self, patience: Duration) -> Look {
+        let deadline = Instant::now() + patience;
         let stillness = &mut self.stillness;
         let Ok(word) = run_state(&ProcRoot::host(), &self.vmm, stillness, deadline) else {
-            return false;
+            return Look::Gone;
         };
+        let is_silent = !patience.is_zero() && Instant::now() >= deadline;
         let StateWord { state, source } = word;
         let at = now();
         self.pause.set(state);
@@ -70,8 +71,18 @@ impl Subject {
         }
         self.state = state;
         self.seen = Some(at.wall);
-        true
+        if is_silent { Look::Silent } else { Look::Done }
     }
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The process is gone.
+    Gone,
+    Done,
+    /// The API used up its time.
+    Silent,
 }
 
 /// Follows the one sandbox of `settings`, if it has a process. The thread ends
@@ -87,7 +98,7 @@ pub(super) fn follow(
     };
     let mut subject = Subject::new(vmm, Arc::clone(law), queue.clone(), settings.pause.clone());
     let work = move || {
-        while subject.look() {
+        while subject.look(PATIENCE) != Look::Gone {
             std::thread::sleep(interval);
         }
     };
