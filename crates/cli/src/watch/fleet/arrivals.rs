@@ -87,26 +87,35 @@ impl Arrivals {
         self.known.is_due(name_of(sighting), Instant::now())
     }
 
-    /// Looks at everything now and then: the net below the events. Docker may
-    /// be slow, so this has a thread of its own.
-    pub(super) fn rescan(&self, shared: &Shared, seen: &Sender<News>) {
+    /// Looks at all processes now and then: the net below the events.
+    pub(super) fn look_for_vmms(&self, shared: &Shared, seen: &Sender<News>) {
+        let proc = ProcRoot::host();
+        self.again_and_again(|| {
+            let found = vmms(&proc, shared.edition().discover()).unwrap_or_default();
+            let alive = self.hand_on(found, seen);
+            self.known.keep(|name| alive.contains(name) || lives(name));
+        });
+    }
+
+    /// The same for containers: Docker may be slow, and VMMs do not wait for it.
+    pub(super) fn look_for_containers(&self, shared: &Shared, seen: &Sender<News>) {
         let proc = ProcRoot::host();
         let (mut containers, mut told) = (Containers::default(), Told::default());
-        while !self.is_over() {
-            let edition = shared.edition();
-            let mut alive = Vec::new();
-            if let Ok(found) = vmms(&proc, edition.discover()) {
-                alive.extend(self.hand_on(found, seen));
-            }
-            let (found, problems) = contained(&proc, edition.discover(), &mut containers);
+        self.again_and_again(|| {
+            let (found, problems) = contained(&proc, shared.edition().discover(), &mut containers);
             told.tell(&problems);
-            alive.extend(self.hand_on(found, seen));
-            self.known.keep(|name| alive.contains(name) || lives(name));
+            self.hand_on(found, seen);
+        });
+    }
+
+    /// Until the watch is over.
+    fn again_and_again(&self, mut look: impl FnMut()) {
+        while !self.is_over() {
+            look();
             for _ in 0..RESCAN.as_millis() / 20 {
-                if self.is_over() {
-                    return;
+                if !self.is_over() {
+                    std::thread::sleep(Duration::from_millis(20));
                 }
-                std::thread::sleep(Duration::from_millis(20));
             }
         }
     }

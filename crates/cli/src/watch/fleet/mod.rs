@@ -288,14 +288,19 @@ impl Fleet {
                 }
             }
         })?;
-        let rescan = Arc::clone(&state);
+        let (vmms, containers) = (Arc::clone(&state), Arc::clone(&state));
+        let seen_too = seen.clone();
         let watch = Arc::clone(&state);
         let hear = Arc::clone(&state);
         let heard = job.clone();
         let looking = vec![
             spawn("containers", move || containers::follow(&hear, &heard))?,
-            spawn("rescan", move || {
-                rescan.arrivals.rescan(&rescan.shared, &seen);
+            spawn("vmms", move || {
+                vmms.arrivals.look_for_vmms(&vmms.shared, &seen);
+            })?,
+            spawn("docker", move || {
+                let shared = &containers.shared;
+                containers.arrivals.look_for_containers(shared, &seen_too);
             })?,
             spawn("arrivals", move || {
                 watch.arrivals.watch(&watch, events, &found, &job);
