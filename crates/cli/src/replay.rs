@@ -275,6 +275,7 @@ impl Settings {
                 backend(Layer::Filesystem, "off", FRAMES_ONLY),
                 backend(Layer::Syscall, "off", FRAMES_ONLY),
             ],
+            needs_restart: Vec::new(),
             nonce: format!("{:016x}", self.identity.nonce),
             origin: self.origin.clone(),
             policy_digest: policy.map(|policy| policy.digest),

@@ -77,6 +77,10 @@ pub struct TrailStart {
     /// Who signs; absent where nothing is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<TrailKey>,
+    /// Settings, by their keys, that are not as the settings file of
+    /// `settings_digest` has them: it was read again, and they need a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
     /// Random 64 bits in hexadecimal that set this trail apart from all others.
     pub nonce: String,
     /// Name of the log that this trail is: `sandtrace/<host>/<trace_id>`.

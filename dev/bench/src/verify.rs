@@ -184,6 +184,7 @@ pub(crate) fn start() -> TrailStart {
         binary_digest: None,
         boot_id: None,
         capture: Vec::new(),
+        needs_restart: Vec::new(),
         nonce: "0000000000000001".to_owned(),
         origin: ORIGIN.to_owned(),
         policy_digest: None,

@@ -80,7 +80,9 @@ macro_rules! settings {
                     $($field: if Reload::$reload == Reload::Again {
                         newer.$field
                     } else {
-                        if self.$field != newer.$field { kept.push($key); }
+                        let said = [&self.$field, &newer.$field];
+                        let [now, then] = said.map(|value| effect(value.as_ref(), $default));
+                        if now != then { kept.push($key); }
                         self.$field.clone()
                     },)*
                 };
@@ -157,10 +159,25 @@ settings! {
     filter_verdict: Vec<VerdictResult> = "output.filter_verdict", "SANDTRACE_FILTER_VERDICT", None, Restart;
 }
 
+/// What a setting comes to where a layer may leave it out: its default may be
+/// written out as well.
+fn effect<T: Variable + Clone>(value: Option<&T>, default: Option<&str>) -> Option<T> {
+    let default = || default?.parse::<T::Word>().ok().map(Into::into);
+    value
+        .cloned()
+        .or_else(default)
+        .filter(|it| !it.is_nothing())
+}
+
 /// How a setting is written as one word.
 pub(super) trait Variable: Sized {
     /// What parses the word.
     type Word: std::str::FromStr<Err: std::fmt::Display> + Into<Self>;
+
+    /// Whether it says no more than if it was left out.
+    fn is_nothing(&self) -> bool {
+        false
+    }
 }
 
 impl Variable for PathBuf {
@@ -193,4 +210,8 @@ impl Variable for Duration {
 
 impl<T: std::str::FromStr<Err: std::fmt::Display>> Variable for Vec<T> {
     type Word = List<T>;
+
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
 }

@@ -40,6 +40,8 @@ const EVIDENCE_BYTES: u64 = 256 << 20;
 pub(crate) struct Options {
     /// The settings file, where one was read.
     pub(crate) file: Option<SettingsFile>,
+    /// Keys of what changed since the start and is in force only after another.
+    pub(crate) needs_restart: Vec<&'static str>,
     pub(crate) policy: Option<PathBuf>,
     pub(crate) trail: PathBuf,
     pub(crate) trail_dir: PathBuf,
@@ -104,16 +106,18 @@ impl Options {
         })
     }
 
-    /// Reads file and environment again. What needs a restart stays as it is;
-    /// the keys of that of it which changed are given too.
-    pub(crate) fn again(&self) -> Result<(Self, Vec<&'static str>), Failure> {
+    /// Reads file and environment again. What needs a restart stays as it is.
+    pub(crate) fn again(&self) -> Result<Self, Failure> {
         let below = Below::read(self.config.as_deref())?;
         // What does not go together is refused, whatever of it would count.
         let read = Self::resolve(self.arguments.clone(), below)?;
-        let (said, kept) = self.said.renewed(read.said);
+        let (said, needs_restart) = self.said.renewed(read.said);
         let options = Self::by(said, self.arguments.clone(), read.file)?;
-        let config = self.config.clone();
-        Ok((Self { config, ..options }, kept))
+        Ok(Self {
+            config: self.config.clone(),
+            needs_restart,
+            ..options
+        })
     }
 
     /// The same for `list`.
@@ -180,6 +184,7 @@ impl Options {
                 filter_verdict: layer.filter_verdict.unwrap_or_default(),
             },
             file,
+            needs_restart: Vec::new(),
             arguments,
             said,
             config: None,

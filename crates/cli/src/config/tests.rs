@@ -56,6 +56,26 @@ fn every_setting_of_a_higher_layer_goes_over_a_lower_one() {
 }
 
 #[test]
+fn a_default_that_is_written_out_changes_nothing() {
+    let none = Layer::default();
+    for setting in Layer::ALL {
+        let Some(default) = setting.default else {
+            continue;
+        };
+        let written = one(setting.variable, default);
+        assert_eq!(none.renewed(written.clone()).1, [""; 0], "{}", setting.key);
+        assert_eq!(written.renewed(none.clone()).1, [""; 0], "{}", setting.key);
+    }
+    let empty = Layer {
+        filter_type: Some(Vec::new()),
+        ..Layer::default()
+    };
+    assert_eq!(none.renewed(empty).1, [""; 0]);
+    let other = one("SANDTRACE_SCAN_INTERVAL", "3s");
+    assert_eq!(none.renewed(other).1, ["watch.scan_interval"]);
+}
+
+#[test]
 fn a_variable_that_holds_no_such_value_is_named() {
     // A path may be anything.
     let paths = [

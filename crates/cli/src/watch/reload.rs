@@ -46,20 +46,20 @@ impl Rules {
     /// Reads everything again and tells people what came of it.
     pub(crate) fn reload(&self) -> Reloaded {
         let read = self.options.again();
-        let (options, kept) = match &read {
-            Ok((options, kept)) => (options, kept.as_slice()),
-            Err(_) => (&self.options, &[][..]),
-        };
+        let options = read.as_ref().unwrap_or(&self.options);
         let new_settings = options.file.as_ref().map(|file| file.digest);
         let path = options.policy.clone();
         let loaded = match &read {
-            Ok((options, _)) => Self::load(options).map_err(|failure| failure.error),
+            Ok(options) => Self::load(options).map_err(|failure| failure.error),
             Err(failure) => Err(anyhow::anyhow!("{:#}", failure.error)),
         };
         let new_policy = path.as_deref().and_then(policy_file::digest);
         let problem = loaded.as_ref().err().map(|error| format!("{error:#}"));
         // Nothing of what is refused would count after a restart either.
-        let kept = if problem.is_none() { kept } else { &[] };
+        let kept = match &problem {
+            None => options.needs_restart.as_slice(),
+            Some(_) => &[],
+        };
         tell(problem.as_deref(), kept);
         let change = PolicyChange {
             accepted: problem.is_none(),

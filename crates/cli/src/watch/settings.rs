@@ -52,8 +52,9 @@ pub(crate) struct Settings {
     pub(crate) ring: RingConfig,
     pub(crate) scan_interval: Duration,
     pub(crate) files: FsConfig,
-    /// Of the settings file, where one was read.
+    /// Of the settings file, where one was read, and what of it is not in force.
     pub(crate) settings_digest: Option<Digest>,
+    pub(crate) needs_restart: Vec<&'static str>,
     pub(crate) signing: Signing,
     pub(crate) syscall_interval: Duration,
     pub(crate) capture: CaptureMode,
@@ -164,6 +165,7 @@ impl Settings {
             scan_interval: request.scan_interval,
             files: FsConfig::default(),
             settings_digest: None,
+            needs_restart: Vec::new(),
             signing: request.signing,
             syscall_interval: Duration::from_secs(5),
             capture: CaptureMode::Auto,

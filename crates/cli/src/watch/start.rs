@@ -191,6 +191,11 @@ pub(super) fn trail_start(settings: &Settings, networks: &[NetworkCollector]) ->
             .ok()
             .map(|id| id.trim().to_owned()),
         capture: backends(&settings.target, networks),
+        needs_restart: settings
+            .needs_restart
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         nonce: format!("{:016x}", identity.nonce),
         origin: settings.origin.clone(),
         policy_digest: policy.map(|policy| policy.digest),

@@ -175,8 +175,15 @@ fn what_needs_a_restart_is_said_and_stays_as_it_is() {
     vmm.kill();
     watch.await_trail(&id, "trail_end");
     check_trail(&late, &id, 5);
-    let start = &records(&late)[0]["payload"]["capture"];
-    assert_eq!(start, &records(&trail)[0]["payload"]["capture"]);
+    let (start, before) = (
+        &records(&late)[0]["payload"],
+        &records(&trail)[0]["payload"],
+    );
+    assert_eq!(start["capture"], before["capture"]);
+    // The digest is of a file of which these are not in force.
+    assert_eq!(start["settings_digest"], refused["new_settings"]);
+    assert_eq!(restarts(start), expected);
+    assert_eq!(restarts(before), BTreeSet::new());
     for name in ["other", "keys", "frames", "events.jsonl"] {
         assert!(!lab.dir().join(name).exists(), "{name}");
     }

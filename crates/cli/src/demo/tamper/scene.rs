@@ -214,6 +214,7 @@ fn start(trace_id: &str) -> Result<TrailStart> {
         }),
         capture,
         key: Some(forge::unmade_key()),
+        needs_restart: Vec::new(),
         nonce: format!("{NONCE:016x}"),
         origin: format!("{HOST}/{trace_id}"),
         policy_digest: None,

@@ -302,6 +302,7 @@ fn settings(target: Target, shared: &Shared, edition: &Edition) -> Result<Settin
     let keeping = shared.evidence.as_ref();
     settings.evidence = keeping.map(|keeping| keeping.of(&settings.identity));
     settings.settings_digest = options.file.as_ref().map(|file| file.digest);
+    settings.needs_restart.clone_from(&options.needs_restart);
     Ok(settings)
 }
 
