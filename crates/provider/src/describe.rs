@@ -48,9 +48,10 @@ pub(crate) fn describe(
     };
     let kata = kata::sandbox(&sighting.id).filter(|_| wanted.disks);
     if let Some(sandbox) = kata {
-        overlays.extend(kata::overlays(&sandbox));
-        let why = kata::missing(&sandbox, overlays.len());
-        seen.missing(Layer::Filesystem, why);
+        let is_its = kata::is_vmm_of(&sandbox, process.pid());
+        let roots = is_its.then(|| kata::overlays(&sandbox));
+        seen.missing(Layer::Filesystem, kata::missing(&sandbox, roots.as_ref()));
+        overlays.extend(roots.into_iter().flat_map(|roots| roots.read));
     }
     check_that_it_is_itself(sighting, config, deadline)?;
     let mut target = assemble(sighting, claims, seen);

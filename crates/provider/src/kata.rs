@@ -5,7 +5,10 @@ use crate::Disk;
 use crate::ids::is_valid_id;
 use crate::inspect::disk_identity;
 use sandtrace_sys::process::FileId;
+use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// The label with the id of the sandbox.
@@ -20,8 +23,14 @@ const SHARED: &str = "/run/kata-containers/shared/sandboxes";
 /// The directories in that with one for each container.
 const KINDS: [&str; 2] = ["mounts", "shared"];
 
+/// Longest file that the runtime keeps of a sandbox.
+const MAX_KEPT: u64 = 1 << 20;
+
 /// Most containers of a pod whose roots are read.
 const MAX_OVERLAYS: usize = 64;
+
+/// Most that are looked at: that there are more than are read is said, too.
+const MAX_ROOTS: usize = 1024;
 
 /// What the runtime puts before the id in QEMU's `-name`
 /// (virtcontainers/qemu.go).
@@ -40,26 +49,67 @@ fn sandbox_in(sandboxes: &Path, claimed: &str) -> Option<String> {
     ids.find(is_known).map(str::to_owned)
 }
 
+/// What the runtime keeps of a sandbox (virtcontainers/persist/api).
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Kept {
+    hypervisor_state: HypervisorState,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HypervisorState {
+    pid: u32,
+}
+
+/// Whether this process is the sandbox's VMM by the runtime's own word. Anybody can
+/// call a process by the id of another's.
+pub(crate) fn is_vmm_of(sandbox: &str, pid: u32) -> bool {
+    is_vmm_in(Path::new(SANDBOXES), sandbox, pid)
+}
+
+fn is_vmm_in(sandboxes: &Path, sandbox: &str, pid: u32) -> bool {
+    let file = fs::File::open(sandboxes.join(sandbox).join("persist.json"));
+    let mut kept = Vec::new();
+    let read = file.and_then(|file| file.take(MAX_KEPT).read_to_end(&mut kept));
+    let kept = read
+        .ok()
+        .and_then(|_| serde_json::from_slice::<Kept>(&kept).ok());
+    kept.is_some_and(|kept| kept.hypervisor_state.pid == pid)
+}
+
+/// Roots of a pod's containers that are read, and how many there are.
+pub(crate) struct Overlays {
+    pub(crate) read: Vec<Disk>,
+    count: usize,
+}
+
 /// Upper dirs of the roots of its containers, which the runtime mounts where it
 /// shares them with the guest: `mounts/<container>/rootfs` and, with other
 /// rights, `shared/<container>/rootfs` (virtcontainers/fs_share_linux.go).
-pub(crate) fn overlays(sandbox: &str) -> Vec<Disk> {
+pub(crate) fn overlays(sandbox: &str) -> Overlays {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut overlays: Vec<Disk> = Vec::new();
-    for upper in uppers(&mounts, &shared(sandbox)) {
+    overlays_in(&mounts, &shared(sandbox))
+}
+
+fn overlays_in(mounts: &str, shared: &Path) -> Overlays {
+    let (mut overlays, mut known) = (Vec::new(), BTreeSet::new());
+    for upper in uppers(mounts, shared) {
         let is_dir = fs::symlink_metadata(&upper).is_ok_and(|it| it.is_dir());
         let id = FileId::of(&upper).ok().filter(|_| is_dir);
         let Some(id) = id else { continue };
-        let identity = disk_identity(&upper.to_string_lossy(), id, "overlay");
-        if overlays.len() < MAX_OVERLAYS && overlays.iter().all(|it| it.identity != identity) {
+        if known.insert(id) && overlays.len() < MAX_OVERLAYS {
             overlays.push(Disk {
-                identity,
+                identity: disk_identity(&upper.to_string_lossy(), id, "overlay"),
                 open_path: upper,
                 format: None,
             });
         }
     }
-    overlays
+    Overlays {
+        read: overlays,
+        count: known.len(),
+    }
 }
 
 /// What is at the places of those roots: cheaper to look at than all mounts are.
@@ -69,7 +119,7 @@ pub(crate) fn roots(sandbox: &str) -> impl Iterator<Item = FileId> {
     let entries = dirs
         .into_iter()
         .flatten()
-        .flat_map(|dir| dir.flatten().take(MAX_OVERLAYS));
+        .flat_map(|dir| dir.flatten().take(MAX_ROOTS));
     entries.filter_map(|entry| FileId::of(&entry.path().join("rootfs")).ok())
 }
 
@@ -92,14 +142,25 @@ fn uppers<'a>(mountinfo: &'a str, shared: &'a Path) -> impl Iterator<Item = Path
     })
 }
 
-/// What is not seen of its files.
-pub(crate) fn missing(sandbox: &str, overlays: usize) -> String {
+/// What is not seen of its files; `None` where the process is not the runtime's
+/// VMM of it.
+pub(crate) fn missing(sandbox: &str, overlays: Option<&Overlays>) -> String {
     let shared = shared(sandbox);
     let shared = shared.display();
-    match overlays {
+    let Some(overlays) = overlays else {
+        return format!(
+            "Kata's runtime does not name this process as the VMM of sandbox {sandbox}, so the \
+             containers' root file systems are not read: {shared}"
+        );
+    };
+    match overlays.count {
         0 => format!(
             "Kata shares the containers' root file systems with the guest as a directory of the \
              host, in which no overlay is mounted that could be read: {shared}"
+        ),
+        count if count > MAX_OVERLAYS => format!(
+            "Kata shares a directory of the host with the guest: of the overlays of {count} \
+             containers in it only {MAX_OVERLAYS} are read, volumes are not: {shared}"
         ),
         count => format!(
             "Kata shares a directory of the host with the guest: the overlays of {count} \
@@ -126,6 +187,42 @@ mod tests {
         for other in ["sandbox-77", "vm-1", "sandbox-", "sandbox-..", "..", ""] {
             assert_eq!(sandbox(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn only_the_runtimes_own_vmm_is_that_of_a_sandbox() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("5f3a")).unwrap();
+        let is_vmm = |pid| is_vmm_in(dir.path(), "5f3a", pid);
+        assert!(!is_vmm(77), "nothing is kept yet");
+        let kept = dir.path().join("5f3a/persist.json");
+        let state = r#"{"State":"running","HypervisorState":{"Pid":77,"Type":"qemu"},"Config":{}}"#;
+        fs::write(&kept, state).unwrap();
+        assert!(is_vmm(77) && !is_vmm(78));
+        fs::write(&kept, &state[..40]).unwrap();
+        assert!(!is_vmm(77), "half written");
+    }
+
+    #[test]
+    fn roots_beyond_the_bound_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = (0..MAX_OVERLAYS + 2).map(|number| {
+            let upper = dir.path().join(number.to_string());
+            fs::create_dir(&upper).unwrap();
+            let shared = shared("5f3a");
+            format!(
+                "31 1 0:9 / {}/mounts/c{number}/rootfs rw - overlay overlay rw,upperdir={}\n",
+                shared.display(),
+                upper.display()
+            )
+        });
+        let overlays = overlays_in(&mounts.collect::<String>(), &shared("5f3a"));
+        assert_eq!(overlays.read.len(), MAX_OVERLAYS);
+        let said = missing("5f3a", Some(&overlays));
+        assert!(
+            said.contains("of the overlays of 66 containers in it only 64 are read"),
+            "{said}"
+        );
     }
 
     #[test]

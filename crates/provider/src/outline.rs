@@ -47,7 +47,9 @@ impl Sighting {
             }
         }
         if let Some(sandbox) = kata::sandbox(&self.id) {
-            outline.files.extend(kata::roots(&sandbox));
+            if kata::is_vmm_of(&sandbox, process.pid()) {
+                outline.files.extend(kata::roots(&sandbox));
+            }
             outline.is_pod = true;
         }
         outline.runs = self.has_vcpus(process)?;

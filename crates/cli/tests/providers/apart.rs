@@ -136,13 +136,22 @@ fn the_roots_of_katas_containers_are_watched() {
         return;
     };
     let id = format!("i{}pod", lab.id());
-    let _kept = Kept::new(&id);
+    let kept = Kept::new(&id);
     let first = Root::mount(&lab, &id, "c1");
     let watch = Watch::start(&lab, &["--syscalls", "off"]);
     let mut config = config(&lab, StandInForm::CloudHypervisor, &id);
     "tap0_kata".clone_into(&mut config.tap);
     let mut vmm = started(&lab, &config);
     let trail = watch.await_trail(&id, "sandbox_attached");
+    let found = &listed(&id)["found"];
+    // Anybody may be called like a pod.
+    assert!(
+        missing(found, "filesystem").contains("does not name this process"),
+        "{found}"
+    );
+    assert!(!found["disks"].to_string().contains("overlay"), "{found}");
+    kept.names(vmm.pid());
+    watch.await_trail(&id, first.upper.to_str().unwrap());
     let found = &listed(&id)["found"];
     assert!(
         missing(found, "filesystem").contains("overlays of 1 containers"),
@@ -190,11 +199,17 @@ impl Kept {
         fs::create_dir_all(&dir).unwrap();
         Self(dir)
     }
+
+    /// Once the VMM runs.
+    fn names(&self, pid: u32) {
+        let state = serde_json::json!({"HypervisorState": {"Pid": pid, "Type": "clh"}});
+        fs::write(self.0.join("persist.json"), state.to_string()).unwrap();
+    }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
         // Where nothing else is in them.
         for above in ["/run/vc/sbs", "/run/vc"] {
             let _ = fs::remove_dir(above);
@@ -213,10 +228,11 @@ fn katas_vmms_are_known_by_the_id_of_their_pod() {
         (StandInForm::Firecracker, "firecracker"),
     ] {
         let id = format!("i{}kata{kind}", lab.id());
-        let _kept = Kept::new(&id);
+        let kept = Kept::new(&id);
         let mut config = config(&lab, form, &id);
         "tap0_kata".clone_into(&mut config.tap);
         let vmm = started(&lab, &config);
+        kept.names(vmm.pid());
         let trail = watch.await_trail(&id, "network_egress");
         let found = &listed(&id)["found"];
         assert_eq!(found["provider"], kind);
