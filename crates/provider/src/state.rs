@@ -28,7 +28,7 @@ const STILL: Duration = Duration::from_secs(5);
 /// What was seen of a VMM that cannot be asked, from one look to the next.
 #[derive(Debug, Default)]
 pub struct Stillness {
-    /// How often its vCPUs ran, and since when it is no more.
+    /// What its vCPUs ran, and since when it is no more.
     turns: Option<(u64, Instant)>,
 }
 

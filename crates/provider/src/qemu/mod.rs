@@ -181,7 +181,7 @@ fn option_name(argument: &[u8]) -> Option<&str> {
     Some(name.strip_prefix('-').unwrap_or(name))
 }
 
-/// How often its vCPUs ran: threads that it names `CPU N/KVM` or `CPU N/TCG`
+/// What grows when its vCPUs run, by how often and how long they did: threads that it names `CPU N/KVM` or `CPU N/TCG`
 /// where it was told to name any (`-name debug-threads=on`), else all but the
 /// first, which serves QMP also while the guest is paused.
 pub(crate) fn vcpu_turns(pid: u32, threads: &[ThreadTurns]) -> Option<u64> {
@@ -191,7 +191,8 @@ pub(crate) fn vcpu_turns(pid: u32, threads: &[ThreadTurns]) -> Option<u64> {
         true => is_named(it),
         false => it.thread != pid,
     });
-    vcpus.map(|it| it.turns).reduce(|sum, turns| sum + turns)
+    let runs = vcpus.map(|it| it.turns.wrapping_add(it.ran_ns));
+    runs.reduce(u64::wrapping_add)
 }
 
 #[cfg(test)]
@@ -221,6 +222,23 @@ mod tests {
         check_id(&["-uuid", "0c8c-11", "-name", "vm-1"], Some("vm-1"));
         check_id(&["-uuid", "0c8c-11", "-name", "process=x"], Some("0c8c-11"));
         check_id(&["-name", "debug-threads=on,guest=late"], Some("late"));
+    }
+
+    /// One alone on its processor is never taken off it.
+    #[test]
+    fn a_vcpu_that_keeps_its_processor_runs() {
+        let turns = |ran_ns| {
+            let thread = |thread, name: &str, turns, ran_ns| ThreadTurns {
+                thread,
+                name: name.to_owned(),
+                turns,
+                ran_ns,
+            };
+            let threads = [thread(7, "qemu", 90, 5), thread(8, "CPU 0/KVM", 3, ran_ns)];
+            vcpu_turns(7, &threads)
+        };
+        assert_eq!(turns(100), turns(100));
+        assert_ne!(turns(100), turns(5_000_000_100));
     }
 
     #[track_caller]

@@ -17,6 +17,9 @@ pub struct ThreadTurns {
     pub name: String,
     /// How often a processor was taken from it, or given up by it.
     pub turns: u64,
+    /// How long it ran, in nanoseconds: one alone on its processor keeps that, and
+    /// is seen by this at the next tick, a second later at most.
+    pub ran_ns: u64,
 }
 
 /// Most bytes of a list of interfaces that are looked at.
@@ -35,14 +38,18 @@ impl Process {
         })
     }
 
-    /// How often each of its threads ran; `None` of more than are looked at.
+    /// How often and how long each of its threads ran; `None` of more than are
+    /// looked at. Of a kernel that does not count the time (`CONFIG_SCHED_INFO`,
+    /// which KVM needs) there are none.
     ///
     /// # Errors
     /// When the process is gone.
     pub fn thread_turns(&self) -> io::Result<Option<Vec<ThreadTurns>>> {
         let turns = self.threads(|dir, thread| {
             let status = read(dir, &format!("{thread}/status"), 8192).ok()?;
-            turns(thread, &String::from_utf8_lossy(&status))
+            let times = read(dir, &format!("{thread}/schedstat"), 128).ok()?;
+            let [status, times] = [&status, &times].map(|text| String::from_utf8_lossy(text));
+            turns(thread, &status, &times)
         })?;
         Ok(Some(turns).filter(|turns| turns.len() < MAX_THREADS))
     }
@@ -81,8 +88,8 @@ impl Process {
     }
 }
 
-/// proc_pid_status(5).
-fn turns(thread: &str, status: &str) -> Option<ThreadTurns> {
+/// proc_pid_status(5), and Documentation/scheduler/sched-stats.rst.
+fn turns(thread: &str, status: &str, times: &str) -> Option<ThreadTurns> {
     let value = |name: &str| {
         let mut lines = status.lines();
         let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -93,6 +100,7 @@ fn turns(thread: &str, status: &str) -> Option<ThreadTurns> {
         thread: thread.parse().ok()?,
         name: value("Name")?.to_owned(),
         turns: count("voluntary_ctxt_switches")? + count("nonvoluntary_ctxt_switches")?,
+        ran_ns: times.split(' ').next()?.parse().ok()?,
     })
 }
 
@@ -125,5 +133,34 @@ mod tests {
         assert_eq!(turns().unwrap(), waiting, "it waits");
         drop(told);
         assert!(thread.join().unwrap().is_err());
+    }
+
+    /// Whether or not a processor is taken from it.
+    #[test]
+    fn a_thread_that_runs_shows_by_its_time() {
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("busy".to_owned());
+            let busy = thread.spawn_scoped(scope, || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            let own = ProcRoot::host().process(std::process::id()).unwrap();
+            let ran = || {
+                let turns = own.thread_turns().unwrap().unwrap();
+                turns
+                    .into_iter()
+                    .find(|it| it.name == "busy")
+                    .map(|it| it.ran_ns)
+            };
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while ran().is_none_or(|ran| ran < 50_000_000) {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            busy.unwrap().join().unwrap();
+        });
     }
 }
