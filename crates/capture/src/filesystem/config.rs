@@ -1,5 +1,6 @@
 //! What to read, and how much of it.
 
+use super::disk::allocated;
 use sandtrace_event::DiskIdentity;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,16 @@ impl Source {
             Self::Directory { path }
         } else {
             Self::Image { path, format }
+        }
+    }
+
+    /// Bytes that its baseline may have to read, at a glance; of directories, of
+    /// which a glance tells nothing, 0.
+    #[must_use]
+    pub fn allocated(&self) -> u64 {
+        match self {
+            Self::Image { path, .. } | Self::E2bCow { cow: path, .. } => allocated(path),
+            Self::Overlay { .. } | Self::Directory { .. } => 0,
         }
     }
 }

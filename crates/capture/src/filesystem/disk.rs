@@ -23,7 +23,7 @@ pub(crate) use sums::Sums;
 
 use super::config::{FsError, ImageFormat};
 use cow::Cow;
-pub(crate) use device::Counters;
+pub(crate) use device::{Counters, allocated};
 use e2b::E2b;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use e2b::Header as E2bHeader;

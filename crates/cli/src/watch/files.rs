@@ -43,6 +43,11 @@ impl NewDisk {
         }
     }
 
+    /// Whether its baseline may take long, for all that is there to be read.
+    pub(crate) fn is_large(&self) -> bool {
+        self.source.source.allocated() >= LARGE
+    }
+
     /// Takes the baseline.
     pub(crate) fn attach(self) -> DiskWatch {
         DiskWatch::attach(self.source, self.judge)
@@ -63,6 +68,9 @@ impl NewDisk {
         gap.observe(&mut judge);
     }
 }
+
+/// What is read in about half a second.
+const LARGE: u64 = 512 << 20;
 
 /// What was not seen of one disk, up to now.
 struct Gap<'a> {

@@ -5,7 +5,7 @@ use super::raw::times;
 use sandtrace_sys::blockdev::{behind_loop, dirty_pages};
 use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What was written to a disk since the kernel knows it
@@ -54,14 +54,33 @@ pub(super) fn stamp(file: &File, metadata: &Metadata, size: u64) -> Option<Stamp
     })
 }
 
+/// Bytes that may have to be read of an image, at a glance: of a file those that are
+/// not holes. What cannot be looked at has none.
+pub(crate) fn allocated(image: &Path) -> u64 {
+    let Ok(metadata) = image.metadata() else {
+        return 0;
+    };
+    let sectors = if metadata.file_type().is_block_device() {
+        let size = std::fs::read_to_string(sysfs(metadata.rdev()).join("size"));
+        size.ok().and_then(|size| number(size.trim())).unwrap_or(0)
+    } else {
+        metadata.blocks()
+    };
+    sectors.saturating_mul(512)
+}
+
 fn number(word: &str) -> Option<u64> {
     word.parse().ok()
 }
 
+fn sysfs(device: u64) -> PathBuf {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
+}
+
 /// The whole disk: what is written to it counts for each of its partitions.
 fn disk(device: u64) -> PathBuf {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let device = sysfs(device);
     match device.join("partition").exists() {
         true => device.join(".."),
         false => device,

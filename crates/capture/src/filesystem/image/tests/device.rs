@@ -169,3 +169,20 @@ fn a_partition_is_read_when_its_disk_was_written_to() {
     assert_eq!(scan(&mut collector).lines(), ["Modified File /config"]);
     await_rest(&mut collector);
 }
+
+#[test]
+fn what_may_have_to_be_read_shows_at_a_glance() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image");
+    let image = File::create(&path).unwrap();
+    image.set_len(8 << 20).unwrap();
+    let allocated = |path: &Path| source(path.to_owned()).allocated();
+    assert_eq!(allocated(&path), 0, "it is all holes");
+    image.write_all_at(&[7; 1 << 20], 0).unwrap();
+    image.sync_all().unwrap();
+    assert!((1 << 20..2 << 20).contains(&allocated(&path)));
+    assert_eq!(allocated(dir.path().join("none").as_path()), 0);
+    if is_root("what_may_have_to_be_read_shows_at_a_glance") {
+        assert_eq!(allocated(&Loop::over(&path).0), 8 << 20);
+    }
+}
