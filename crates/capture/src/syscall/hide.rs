@@ -78,9 +78,7 @@ impl Says {
         if SETS_VARIABLE.contains(&word) {
             return Self::Variable;
         }
-        if let Some(end) = after_word(word)
-            && is_bare(word, end)
-        {
+        if ends_with_name(word) {
             return Self::Secret;
         }
         if matches!(word, "-p" | "-P") {
@@ -93,14 +91,14 @@ impl Says {
     }
 }
 
-/// Whether a name ends with its argument, so that its value is the next: `--token`,
+/// Whether an argument ends with a name whose value is the next: `--token`,
 /// `Authorization:`. A path is none.
-fn is_bare(word: &str, end: usize) -> bool {
+fn ends_with_name(word: &str) -> bool {
     let is_path = word.starts_with('/') && !word.contains(':');
-    let (before, rest) = word.split_at(end);
     let in_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_name = rest.trim_end_matches(['=', ':']).chars().all(in_name);
-    !is_path && is_name && (rest.is_empty() || !before.ends_with(['=', ':']))
+    let word = word.trim_end_matches(['=', ':']);
+    let name = word.get(word.trim_end_matches(in_name).len()..);
+    !is_path && name.is_some_and(|name| first_word(name).is_some())
 }
 
 /// An argument up to the first sign of a secret; `known` is one that is known of.
@@ -194,25 +192,38 @@ fn after_variable(word: &str) -> Option<usize> {
 
 /// Passwords of options, also amid a script: `-u user:…`, `-p…`, `--env=name=…`.
 fn after_option(word: &str) -> Option<usize> {
-    let ends = options(word).filter_map(|(at, name)| {
-        let end = at + name.len();
-        let rest = word.get(end..)?;
-        if sets_pair(name) {
-            // Of `-uuser:…` as well as of `-u user:…`.
-            return Some(at + after_pair(word.get(at..)?)?);
-        }
-        if let Some(value) = name.strip_prefix("-p").or_else(|| name.strip_prefix("-P")) {
-            let value = if value.is_empty() { rest } else { value };
-            let begin = at + 2;
-            return (!is_port(value) && begin < word.len()).then_some(begin);
-        }
-        if SETS_VARIABLE.contains(&name) && rest.starts_with('=') {
-            let set = after(rest.get(1..)?, '=')?;
-            return Some(end + 1 + set);
-        }
-        None
+    let ends = options(word).flat_map(|(at, name)| {
+        let from = word.get(at..).unwrap_or_default();
+        let in_pair = || sets_pair(name).then(|| after_pair(from)).flatten();
+        let ends = [
+            in_pair(),
+            after_password(from, at == 0),
+            after_set(from, name),
+        ];
+        ends.into_iter().flatten().map(move |end| at + end)
     });
     ends.min()
+}
+
+/// `-p…` and `-p …`, of an argument of its own or of a script, in which a port is the
+/// next word.
+fn after_password(option: &str, is_whole: bool) -> Option<usize> {
+    let value = ["-p", "-P"]
+        .iter()
+        .find_map(|name| option.strip_prefix(name))?;
+    let port = value.trim_start_matches([' ', '=']);
+    let port = match is_whole {
+        true => port,
+        false => port.split_ascii_whitespace().next().unwrap_or_default(),
+    };
+    (!value.is_empty() && !is_port(port)).then_some(option.len() - value.len())
+}
+
+/// `--env=name=…`.
+fn after_set(option: &str, name: &str) -> Option<usize> {
+    let set = option.strip_prefix(name)?.strip_prefix('=')?;
+    let end = SETS_VARIABLE.contains(&name).then(|| after(set, '='))??;
+    Some(name.len() + 1 + end)
 }
 
 /// Where options begin, and their names with the dashes.
@@ -243,12 +254,9 @@ fn after(word: &str, sign: char) -> Option<usize> {
     word.find(sign).map(|at| at + sign.len_utf8())
 }
 
-/// Whether a text begins with a number that is no longer than those of ports.
+/// Whether a text is a number that is no longer than those of ports.
 fn is_port(text: &str) -> bool {
-    let text = text.trim_start_matches([' ', '=']);
-    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let digits = text.len() - rest.len();
-    (1..=PORT).contains(&digits) && !rest.starts_with(|c: char| !c.is_ascii_whitespace())
+    (1..=PORT).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -179,6 +179,28 @@ proptest! {
     }
 
     #[test]
+    fn a_password_of_an_option_is_never_told(value in ".{0,20}", in_script in "[^\\s]{0,20}") {
+        let (value, in_script) = (format!("{value}{CANARY}"), format!("{in_script}{CANARY}"));
+        let (with_it, script) = (format!("-p{value}"), format!("sh -p {in_script}"));
+        for line in [["-p", &value], [&with_it, ""], [&script, ""]] {
+            let told = hidden(&line).join("|");
+            prop_assert!(!told.contains(CANARY), "{line:?}: {told}");
+        }
+    }
+
+    /// Even where a value went before it in the same argument.
+    #[test]
+    fn what_follows_an_argument_that_ends_with_a_name_is_never_told(
+        before in "[^/]{0,20}",
+        name in names(),
+        sign in prop::sample::select(vec!["", ":", "=", "-file", "_2="]),
+    ) {
+        let word = format!("{before}--{name}{sign}");
+        let told = hidden(&[&word, CANARY]).join("|");
+        prop_assert!(!told.contains(CANARY), "{word:?}: {told}");
+    }
+
+    #[test]
     fn nothing_grows_beyond_bounds(words in prop::collection::vec((".{0,80}", any::<bool>()), 0..8)) {
         let hidden = hide(words.clone().into_iter());
         prop_assert_eq!(hidden.len(), words.len());
