@@ -141,7 +141,7 @@ impl PacketRing {
         let socket = packet_socket().map_err(failed("open a socket"))?;
         set_option(
             &socket,
-            libc::PACKET_VERSION,
+            (libc::SOL_PACKET, libc::PACKET_VERSION),
             &libc::tpacket_versions::TPACKET_V3,
         )
         .map_err(failed("choose TPACKET_V3"))?;
@@ -156,7 +156,8 @@ impl PacketRing {
             tp_sizeof_priv: 0,
             tp_feature_req_word: 0,
         };
-        set_option(&socket, libc::PACKET_RX_RING, &request).map_err(failed("allocate memory"))?;
+        set_option(&socket, (libc::SOL_PACKET, libc::PACKET_RX_RING), &request)
+            .map_err(failed("allocate memory"))?;
         let bytes = config.block_size as usize * config.blocks as usize;
         let map = Mapping::new(&socket, bytes).map_err(failed("map memory"))?;
         // The protocol comes with the bind: a socket that has one before it
@@ -458,6 +459,17 @@ fn bind(socket: &OwnedFd, index: i32) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
 }
 
+/// A packet socket on an interface of the caller's network namespace, with a program
+/// that decides what it gets of each frame.
+pub(crate) fn filtered(program: &OwnedFd, interface: u32) -> io::Result<OwnedFd> {
+    let index = i32::try_from(interface).map_err(io::Error::other)?;
+    let socket = packet_socket()?;
+    let option = (libc::SOL_SOCKET, libc::SO_ATTACH_BPF);
+    set_option(&socket, option, &program.as_raw_fd())?;
+    bind(&socket, index)?;
+    Ok(socket)
+}
+
 /// A classic BPF program of one instruction: keep so many bytes of every frame.
 fn set_snap_length(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
     const RETURN_CONSTANT: u16 = 0x06; // BPF_RET | BPF_K, linux/bpf_common.h
@@ -485,13 +497,13 @@ fn set_snap_length(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
     })
 }
 
-fn set_option<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
+fn set_option<T>(socket: &OwnedFd, (level, name): (i32, i32), value: &T) -> io::Result<()> {
     // SAFETY: pointer and length describe `value`, which outlives the call.
     check(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            option,
+            level,
+            name,
             std::ptr::from_ref(value).cast(),
             socklen::<T>(),
         )

@@ -14,7 +14,7 @@ use crate::reassembly::Assembler;
 use crate::tls::{ClientWalk, is_alert, server_hello};
 use crate::tunnel::{Inner, MAX_DEPTH};
 use crate::view::{Bounds, FlowView, Phase};
-use crate::{Direction, DnsTransaction, FlowConfig, FrameEnds, Moment, Orientation, Packet, Parts};
+use crate::{Direction, DnsTransaction, FlowConfig, FrameEnds, Moment, Orientation, Packet};
 use std::net::IpAddr;
 
 /// One frame, and all that it carries.
@@ -155,17 +155,10 @@ pub fn flow_table(bytes: &[u8]) {
             wire_len,
             vlan: None,
         };
-        // As the programs at tc tell: cut into parts, or only counted.
+        // As the programs in the kernel tell: to be cut, or only counted.
         match more {
             0xf0.. => table.bulk(&counted(now, direction, frame), &mut sums),
-            0xe0.. => {
-                let parts = Parts {
-                    frames: u64::from(*more & 15),
-                    wire_bytes: u64::from(wire_len) * 2,
-                    segment: u32::from(*step),
-                };
-                table.packet_in_parts(&packet, parts, &mut sums);
-            }
+            0xe0.. => table.packet_to_cut(&packet, u32::from(*step), &mut sums),
             0x80.. => table.oriented(&packet, &mut orientation, &mut sums),
             _ => table.packet(&packet, &mut sums),
         }

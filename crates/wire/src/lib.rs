@@ -47,7 +47,7 @@ pub use flow::{Bulk, BulkTcp, FlowSink, FlowTable, Totals, WireCount};
 pub use http::HttpFacts;
 pub use names::{NameEvidence, NameSource};
 pub use orientation::Orientation;
-pub use packet::{Direction, Moment, Packet, Parts};
+pub use packet::{Direction, Moment, Packet};
 pub use tcp::TcpState;
 pub use tls::{CertificateFacts, TlsFacts};
 pub use tunnel::{TunnelFacts, TunnelKind};

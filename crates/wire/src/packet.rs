@@ -40,29 +40,6 @@ impl Moment {
     }
 }
 
-/// What an interface makes of one packet that a capture sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
-    /// Frames as the interface counts them.
-    pub frames: u64,
-    /// Bytes of all of them; where it is less than the packet has, those.
-    pub wire_bytes: u64,
-    /// Bytes of payload in each segment, where it is known that an offload is to
-    /// cut the packet into such; 0 where it is not known.
-    pub segment: u32,
-}
-
-impl Parts {
-    /// Of a packet that is one frame.
-    pub(crate) const fn whole() -> Self {
-        Self {
-            frames: 1,
-            wire_bytes: 0,
-            segment: 0,
-        }
-    }
-}
-
 /// One captured Ethernet frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {

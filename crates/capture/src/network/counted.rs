@@ -14,7 +14,7 @@ use sandtrace_sys::bpf::{
     BpfFlow, BpfFlowId, BpfFlowKey, BpfFrame, BpfFrameLosses, BpfFrames, BpfFramesReader, BpfSums,
     BpfTap,
 };
-use sandtrace_wire::{Bulk, BulkTcp, Direction, FlowSink, FlowTable, Packet, Parts};
+use sandtrace_wire::{Bulk, BulkTcp, Direction, FlowSink, FlowTable, Packet};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ impl Counted {
         if let Some(flow) = &frame.flow {
             announce(&mut self.taken.flows, flow, clocks, flows, sink);
         }
-        self.missed = self.missed.saturating_add(u64::from(frame.frames));
+        self.missed = self.missed.saturating_add(1);
     }
 
     /// Takes in what was only counted since, and forgets flows that are silent.
@@ -284,12 +284,7 @@ impl Intake {
             announce(&mut self.flows, flow, clocks, flows, sink);
         }
         let packet = packet(frame, clocks);
-        let parts = Parts {
-            frames: u64::from(frame.frames),
-            wire_bytes: frame.bytes,
-            segment: frame.segment,
-        };
-        flows.packet_in_parts(&packet, parts, sink);
+        flows.packet_to_cut(&packet, frame.segment, sink);
     }
 
     /// Takes a flow's sums in where all its frames were read; whether they were.

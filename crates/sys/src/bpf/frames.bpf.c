@@ -3,8 +3,9 @@
  * Counts the frames of interfaces by flow, and hands over those that say more
  * than a number: names, states, ends, whatever is not plain TCP or UDP. All
  * interfaces share the tables and the ring. Each has a place in `slots`, and
- * two programs of a few instructions that write down which and then call
- * these (frames/entry.rs).
+ * a program of a few instructions that writes down which and then calls
+ * this one (frames/entry.rs). It is the filter of a packet socket, and takes
+ * nothing into that socket's queue: it sees what the socket would.
  *
  * What is only counted is added to sums that never go back. A frame that is
  * handed over brings along the sums of its flow as they stood before it, so
@@ -39,13 +40,14 @@ typedef long long s64;
 #define MMAPABLE 1024
 #define NO_WAKEUP 1
 #define FORCE_WAKEUP 2
-/* TCX_NEXT: the next program, if any, decides about the frame. */
-#define PASS -1
+/* Bytes of the frame that the socket is to get. */
+#define NONE 0
+/* `pkt_type` of what the host sends (linux/if_packet.h). */
+#define PACKET_OUTGOING 4
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*load_bytes)(const void *skb, u32 offset, void *to, u32 size) = (void *)26;
-static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static u64 (*boot_ns)(void) = (void *)125;
 static void *(*ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*ring_submit)(void *data, u64 flags) = (void *)132;
@@ -64,24 +66,6 @@ struct __sk_buff {
 	u32 gso_size;
 };
 
-/* What is read of the kernel's own structures; their offsets are found when
- * the program is loaded. */
-#define KERNEL __attribute__((preserve_access_index))
-struct net_device {
-	u64 features;
-} KERNEL;
-struct sk_buff {
-	struct net_device *dev;
-	u32 end;
-	u8 *head;
-} KERNEL;
-struct skb_shared_info {
-	u32 gso_type;
-} KERNEL;
-
-#define READ(to, pointer, field)                                                                   \
-	read_kernel(&(to), sizeof(to), __builtin_preserve_access_index(&(pointer)->field))
-
 #define BE16(number) ((u16)((((number)&0xff) << 8) | ((number) >> 8)))
 #define IPV4 BE16(0x0800)
 #define IPV6 BE16(0x86dd)
@@ -93,7 +77,7 @@ struct skb_shared_info {
 #define ACK 16
 #define URG 32
 
-/* The interface's ingress is what the sandbox sent. */
+/* The host receives what the sandbox sent. */
 #define FROM_SANDBOX 0
 #define TO_SANDBOX 1
 
@@ -190,9 +174,6 @@ struct event {
 	u64 at_ns;
 	/* Of its flow; 0 where there is none. */
 	u64 born_ns;
-	/* As the interface counts it; several frames where it will be segmented. */
-	u64 bytes;
-	u32 frames;
 	/* Of the whole frame, and what is handed over of it. */
 	u32 length;
 	u32 captured;
@@ -246,13 +227,13 @@ struct {
 	TYPE(value, struct slot);
 } slots SEC(".maps");
 
-/* `from_sandbox` and `to_sandbox`, for the programs on each interface. */
+/* `frame`, for the programs on each interface. */
 struct {
 	UINT(type, MAP_PROG_ARRAY);
-	UINT(max_entries, 2);
+	UINT(max_entries, 1);
 	TYPE(key, u32);
 	TYPE(value, u32);
-} ways SEC(".maps");
+} shared SEC(".maps");
 
 struct {
 	UINT(type, MAP_RINGBUF);
@@ -285,6 +266,30 @@ struct tcp {
 };
 struct udp {
 	u16 from, to, length, sum;
+	/* The first bytes of the payload. */
+	u16 start[4];
+};
+#define UDP_HEADER 8
+union transport {
+	struct tcp tcp;
+	struct udp udp;
+};
+
+/* The first bytes of a frame. The verifier wants what lies on the stack aligned, which
+ * addresses behind an Ethernet header are not. */
+struct head {
+	u16 unused;
+	struct ethernet ethernet;
+	union {
+		struct {
+			struct ipv4 ip;
+			union transport next;
+		} v4;
+		struct {
+			struct ipv6 ip;
+			union transport next;
+		} v6;
+	};
 };
 
 /* What a frame is, as far as it can be a flow's. */
@@ -296,15 +301,8 @@ struct parsed {
 	u32 ack;
 	u8 flags;
 	u8 mac[6];
-	/* `start` holds the first bytes of a datagram. */
-	u8 has_start;
+	/* The first bytes of a datagram's payload. */
 	u16 start[4];
-};
-
-/* How the interface counts a frame. */
-struct counted {
-	u64 bytes;
-	u32 frames;
 };
 
 INLINE u16 swap16(u16 number)
@@ -312,46 +310,22 @@ INLINE u16 swap16(u16 number)
 	return __builtin_bswap16(number);
 }
 
-/* Whether the interface will get a frame in segments, as skb_gso_ok() says. */
-INLINE int is_segmented(struct __sk_buff *skb)
+/* As the interface counts them, a tag too that the kernel took out. */
+INLINE u64 bytes_of(struct __sk_buff *skb)
 {
-	struct sk_buff *frame = (void *)skb;
-	struct net_device *device = 0;
-	u64 features = 0;
-	u8 *head = 0;
-	u32 end = 0, type = 0;
-	READ(device, frame, dev);
-	READ(features, device, features);
-	READ(head, frame, head);
-	READ(end, frame, end);
-	struct skb_shared_info *shared = (void *)(head + end);
-	READ(type, shared, gso_type);
-	u64 needed = (u64)type << 16;
-	return (features & needed) != needed;
+	return skb->len + (skb->vlan_present ? 4 : 0);
 }
 
-INLINE struct counted count(struct __sk_buff *skb, int direction)
+/* What stands behind the IP header, which ends at the constant `at`; `have` bytes of
+ * the frame were read, and the datagram ends at `end`. */
+INLINE int transport(struct __sk_buff *skb, struct parsed *parsed, union transport *next, u32 at,
+		     u32 have, u32 end, int direction)
 {
-	/* The kernel took the tag out, but the interface counts it. */
-	u32 tag = skb->vlan_present ? 4 : 0;
-	struct counted counted = {.frames = 1, .bytes = skb->len + tag};
-	if (direction == TO_SANDBOX && skb->gso_size && is_segmented(skb)) {
-		counted.frames = skb->gso_segs ? skb->gso_segs : 1;
-		counted.bytes = skb->wire_len + (u64)tag * counted.frames;
-	}
-	return counted;
-}
-
-/* What stands behind the IP header, which ends at the constant `at`; `end` is
- * where the datagram ends. */
-INLINE int transport(struct __sk_buff *skb, struct parsed *parsed, u32 at, u32 end, int direction)
-{
-	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
 	u16 from, to;
 	u32 header;
 	if (parsed->key.protocol == TCP) {
-		struct tcp *tcp = data + at;
-		if ((void *)(tcp + 1) > data_end)
+		struct tcp *tcp = &next->tcp;
+		if (at + sizeof(*tcp) > have)
 			return 0;
 		from = tcp->from;
 		to = tcp->to;
@@ -362,16 +336,13 @@ INLINE int transport(struct __sk_buff *skb, struct parsed *parsed, u32 at, u32 e
 		if (header < sizeof(*tcp))
 			return 0;
 	} else if (parsed->key.protocol == UDP) {
-		struct udp *udp = data + at;
-		if ((void *)(udp + 1) > data_end)
+		struct udp *udp = &next->udp;
+		if (at + UDP_HEADER > have)
 			return 0;
 		from = udp->from;
 		to = udp->to;
-		header = sizeof(*udp);
-		if ((void *)(udp + 1) + sizeof(parsed->start) <= data_end) {
-			parsed->has_start = 1;
-			__builtin_memcpy(parsed->start, udp + 1, sizeof(parsed->start));
-		}
+		header = UDP_HEADER;
+		__builtin_memcpy(parsed->start, udp->start, sizeof(parsed->start));
 	} else {
 		return 0;
 	}
@@ -387,20 +358,22 @@ INLINE int transport(struct __sk_buff *skb, struct parsed *parsed, u32 at, u32 e
 
 INLINE int parse(struct __sk_buff *skb, struct parsed *parsed, int direction)
 {
-	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
-	struct ethernet *ethernet = data;
+	struct head head = {0};
 	struct key *key = &parsed->key;
-	if (data + sizeof(*ethernet) > data_end)
+	u32 have = sizeof(head) - sizeof(head.unused);
+	if (skb->len < have)
+		have = skb->len;
+	/* The verifier forgets what it knew of a number that was moved about. */
+	asm volatile("" : "+r"(have));
+	if (have < sizeof(head.ethernet) || have > sizeof(head) - sizeof(head.unused) ||
+	    load_bytes(skb, 0, &head.ethernet, have) < 0)
 		return 0;
-	u16 vlan = skb->vlan_present ? skb->vlan_tci & 0x0fff : 0;
-	key->vlan = vlan;
-	__builtin_memcpy(parsed->mac, ethernet->from, 6);
+	key->vlan = skb->vlan_present ? skb->vlan_tci & 0x0fff : 0;
+	__builtin_memcpy(parsed->mac, head.ethernet.from, 6);
 	u32 *from = direction == FROM_SANDBOX ? key->sandbox : key->peer;
 	u32 *to = direction == FROM_SANDBOX ? key->peer : key->sandbox;
-	if (ethernet->type == IPV4) {
-		struct ipv4 *ip = data + 14;
-		if ((void *)(ip + 1) > data_end)
-			return 0;
+	if (head.ethernet.type == IPV4) {
+		struct ipv4 *ip = &head.v4.ip;
 		if (ip->words != 0x45 || ip->fragment & BE16(0x3fff))
 			return 0;
 		u32 length = swap16(ip->length);
@@ -410,12 +383,10 @@ INLINE int parse(struct __sk_buff *skb, struct parsed *parsed, int direction)
 		key->protocol = ip->protocol;
 		from[0] = ip->from;
 		to[0] = ip->to;
-		return transport(skb, parsed, 34, length + 14, direction);
+		return transport(skb, parsed, &head.v4.next, 34, have, length + 14, direction);
 	}
-	if (ethernet->type == IPV6) {
-		struct ipv6 *ip = data + 14;
-		if ((void *)(ip + 1) > data_end)
-			return 0;
+	if (head.ethernet.type == IPV6) {
+		struct ipv6 *ip = &head.v6.ip;
 		u32 length = swap16(ip->length);
 		if ((ip->version & 0xf0) != 0x60 || length == 0)
 			return 0;
@@ -423,7 +394,7 @@ INLINE int parse(struct __sk_buff *skb, struct parsed *parsed, int direction)
 		key->protocol = ip->next;
 		__builtin_memcpy(from, ip->from, 16);
 		__builtin_memcpy(to, ip->to, 16);
-		return transport(skb, parsed, 54, length + 54, direction);
+		return transport(skb, parsed, &head.v6.next, 54, have, length + 54, direction);
 	}
 	return 0;
 }
@@ -448,15 +419,11 @@ INLINE int is_read(u16 port)
 /* Whether a datagram may be the begin of QUIC or a Teredo packet between
  * peers, or a question of DNS to an odd port, which makes its whole flow one
  * that is read. */
-INLINE int datagram_says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *parsed,
-			      int is_first)
+INLINE int datagram_says_more(struct flow *flow, struct parsed *parsed, int is_first)
 {
 	u16 *start = parsed->start;
 	if (parsed->payload < sizeof(parsed->start))
 		return 0;
-	if (!parsed->has_start &&
-	    load_bytes(skb, parsed->payload_at, start, sizeof(parsed->start)) < 0)
-		return 1;
 	u8 first = start[0] & 0xff;
 	if ((first & 0xc0) == 0xc0) {
 		u32 version = (u32)(start[0] >> 8) << 24 | (u32)swap16(start[1]) << 8 |
@@ -528,12 +495,12 @@ INLINE int segment(struct __sk_buff *skb, struct direction *own, struct directio
 	return more;
 }
 
-INLINE int datagram(struct __sk_buff *skb, struct flow *flow, struct direction *own,
-		    struct direction *other, struct parsed *parsed, int direction)
+INLINE int datagram(struct flow *flow, struct direction *own, struct direction *other,
+		    struct parsed *parsed, int direction)
 {
 	int is_first = !own->seen && !other->seen && direction == FROM_SANDBOX;
 	int more = !own->seen || is_read(parsed->key.peer_port) || is_read(parsed->key.sandbox_port);
-	more |= datagram_says_more(skb, flow, parsed, is_first);
+	more |= datagram_says_more(flow, parsed, is_first);
 	if (parsed->payload && other->unanswered) {
 		other->unanswered = 0;
 		more = 1;
@@ -549,7 +516,7 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 	struct direction *other = &flow->directions[!direction];
 	int more = parsed->key.protocol == TCP
 			   ? segment(skb, own, other, parsed)
-			   : datagram(skb, flow, own, other, parsed, direction);
+			   : datagram(flow, own, other, parsed, direction);
 	if (parsed->payload) {
 		u64 stream = own->stream + parsed->payload;
 		more |= pause_ns && now - own->payload_ns >= pause_ns;
@@ -572,13 +539,11 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 struct passing {
 	struct __sk_buff *skb;
 	struct slot *slot;
-	struct counted counted;
 	u64 now;
 	int direction;
 };
 
-INLINE void fill(struct event *event, struct __sk_buff *skb, struct counted *counted, u32 owner,
-		 int direction)
+INLINE void fill(struct event *event, struct __sk_buff *skb, u32 owner, int direction)
 {
 	event->at_ns = boot_ns();
 	event->born_ns = 0;
@@ -586,8 +551,6 @@ INLINE void fill(struct event *event, struct __sk_buff *skb, struct counted *cou
 	event->segment = skb->gso_size;
 	__builtin_memset(&event->key, 0, sizeof(event->key));
 	event->key.owner = owner;
-	event->bytes = counted->bytes;
-	event->frames = counted->frames;
 	event->length = skb->len;
 	event->captured = 0;
 	event->tagged = skb->vlan_present ? 1 : 0;
@@ -609,7 +572,7 @@ INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *f
 	if (!event)
 		return 0;
 	__sync_fetch_and_add(&slot->handed, size);
-	fill(event, skb, &passing->counted, key->owner, passing->direction);
+	fill(event, skb, key->owner, passing->direction);
 	if (flow) {
 		event->born_ns = flow->born_ns;
 		event->key = *key;
@@ -650,8 +613,8 @@ INLINE int hand_over(struct passing *passing, struct key *key, struct flow *flow
 INLINE void lose(struct passing *passing)
 {
 	struct slot *slot = passing->slot;
-	__sync_fetch_and_add(&slot->frames[passing->direction], passing->counted.frames);
-	__sync_fetch_and_add(&slot->bytes[passing->direction], passing->counted.bytes);
+	__sync_fetch_and_add(&slot->frames[passing->direction], 1);
+	__sync_fetch_and_add(&slot->bytes[passing->direction], bytes_of(passing->skb));
 }
 
 INLINE struct flow *flow_of(struct slot *slot, struct key *key)
@@ -676,26 +639,25 @@ INLINE int stays(struct flow *flow)
 	return __sync_val_compare_and_swap(&flow->state, ASKED, STAYS) != LEAVES;
 }
 
-/* Segments of TCP that an offload makes of a frame, beyond those that are counted. */
-INLINE u32 more_segments(struct __sk_buff *skb, struct counted *counted, struct parsed *parsed)
+/* Segments of TCP that an offload makes of a frame, beyond itself. */
+INLINE u32 more_segments(struct __sk_buff *skb, struct parsed *parsed)
 {
 	u32 size = skb->gso_size;
 	if (!size || parsed->payload <= size || parsed->key.protocol != TCP)
 		return 0;
-	u32 segments = (parsed->payload + size - 1) / size;
-	return segments > counted->frames ? segments - counted->frames : 0;
+	return (parsed->payload + size - 1) / size - 1;
 }
 
-INLINE int frame(struct __sk_buff *skb, int direction)
+/* `direction` is a constant: code for one way is faster than code for both. */
+INLINE int pass(struct __sk_buff *skb, int direction)
 {
 	u32 index = skb->cb[0];
 	struct slot *slot = map_lookup(&slots, &index);
 	if (!slot || !slot->open)
-		return PASS;
+		return NONE;
 	struct passing passing = {
 		.skb = skb,
 		.slot = slot,
-		.counted = count(skb, direction),
 		.now = coarse_ns(),
 		.direction = direction,
 	};
@@ -708,7 +670,7 @@ INLINE int frame(struct __sk_buff *skb, int direction)
 	if (!flow) {
 		if (!hand_over(&passing, &parsed.key, 0, 0))
 			lose(&passing);
-		return PASS;
+		return NONE;
 	}
 	struct direction *own = &flow->directions[direction];
 	struct direction before[2];
@@ -721,29 +683,23 @@ INLINE int frame(struct __sk_buff *skb, int direction)
 		before[direction].next = next;
 		before[direction].payload_ns = payload_ns;
 		if (hand_over(&passing, &parsed.key, flow, before))
-			return PASS;
-		__sync_fetch_and_add(&slot->unread, passing.counted.frames);
+			return NONE;
+		__sync_fetch_and_add(&slot->unread, 1);
 	}
 	own->last_ns = passing.now;
-	__sync_fetch_and_add(&own->bytes, passing.counted.bytes);
+	__sync_fetch_and_add(&own->bytes, bytes_of(skb));
 	__sync_fetch_and_add(&own->payload, parsed.payload);
-	__sync_fetch_and_add(&own->frames, passing.counted.frames);
-	u32 segments = more_segments(skb, &passing.counted, &parsed);
+	__sync_fetch_and_add(&own->frames, 1);
+	u32 segments = more_segments(skb, &parsed);
 	if (segments)
 		__sync_fetch_and_add(&own->segments, segments);
-	return PASS;
+	return NONE;
 }
 
-SEC("classifier/ingress")
-int from_sandbox(struct __sk_buff *skb)
+SEC("socket")
+int frame(struct __sk_buff *skb)
 {
-	return frame(skb, FROM_SANDBOX);
-}
-
-SEC("classifier/egress")
-int to_sandbox(struct __sk_buff *skb)
-{
-	return frame(skb, TO_SANDBOX);
+	return skb->pkt_type == PACKET_OUTGOING ? pass(skb, TO_SANDBOX) : pass(skb, FROM_SANDBOX);
 }
 
 /* Run by who reads, for flows whose keys stand behind an Ethernet header: its first

@@ -1,9 +1,10 @@
-//! Counting an interface's frames by flow inside the kernel, at tc (tcx).
+//! Counting an interface's frames by flow inside the kernel.
 //!
 //! The programs are written in C, `bpf/frames.bpf.c`, and committed as clang
-//! made them, as those for system calls are. They are attached by a link: it
-//! ends with its descriptor, whatever ends this process, and leaves neither a
-//! qdisc nor a filter behind. Links at tc need Linux 6.6.
+//! made them, as those for system calls are. The one for frames is the filter of a
+//! packet socket on each interface, which sees what a packet ring would and lets
+//! nothing into the socket. It ends with that socket, whatever ends this process, and
+//! leaves nothing behind.
 
 mod entry;
 mod layout;
@@ -19,10 +20,10 @@ use super::load::in_full;
 use crate::clock;
 use crate::netdev;
 use crate::netns::{self, NetnsError};
+use crate::ring;
 use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError, ProgramArray, RingBuf};
-use aya::programs::SchedClassifier;
+use aya::programs::{Program, ProgramError, SchedClassifier, SocketFilter};
 use aya::{Ebpf, EbpfLoader};
-use entry::Way;
 use slots::{Place, Slots};
 use std::error::Error;
 use std::io;
@@ -80,7 +81,7 @@ pub enum BpfFramesError {
     },
     /// bpf(2) is refused.
     #[error(
-        "load packet programs: not permitted (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root; lockdown forbids it too)"
+        "load packet programs: not permitted (needs CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW and CAP_PERFMON, or root; lockdown forbids it too)"
     )]
     NotPermitted,
     /// The kernel lacks something.
@@ -90,12 +91,12 @@ pub enum BpfFramesError {
         detail: String,
     },
     /// The programs loaded but cannot be attached.
-    #[error("attach packet programs to {interface}: {detail} (needs tcx: Linux 6.6 or later)")]
+    #[error("attach packet programs to {interface}: {source}")]
     Attach {
         /// To what.
         interface: String,
         /// The cause.
-        detail: String,
+        source: io::Error,
     },
     /// As many interfaces are watched as there are places for.
     #[error("attach packet programs: as many interfaces are watched as can be at once")]
@@ -107,9 +108,9 @@ pub enum BpfFramesError {
 
 /// The programs and tables that many interfaces share.
 pub struct BpfFrames {
-    // Holds the shared programs and the table through which they are called.
+    // Holds the shared program and the table through which it is called.
     _programs: Ebpf,
-    ways: MapData,
+    shared: MapData,
     release: OwnedFd,
     flows: HashMap<MapData, BpfFlowId, [u8; layout::FLOW_BYTES]>,
     slots: Slots,
@@ -121,33 +122,29 @@ pub struct BpfFramesReader {
     ring: RingBuf<MapData>,
 }
 
-/// One interface on which the programs are. Dropping it detaches them.
+/// One interface whose frames are counted, until it is dropped.
 pub struct BpfTap {
     hub: Arc<BpfFrames>,
     place: Place,
-    /// None only while it is dropped.
-    links: Option<[OwnedFd; 2]>,
+    /// Whose filter the program is. None only while it is dropped.
+    socket: Option<OwnedFd>,
 }
 
 impl BpfFrames {
     /// Loads the programs; nothing is watched yet.
     ///
     /// # Errors
-    /// When the kernel refuses or lacks what the programs need, its own type
-    /// information for one.
+    /// When the kernel refuses or lacks what the programs need (Linux 5.11).
     pub fn load(config: BpfFramesConfig) -> Result<(Arc<Self>, BpfFramesReader), BpfFramesError> {
         let mut programs = load(config)?;
-        let ways = ways(&mut programs)?;
-        let release = loaded(&mut programs, "release")?.fd();
-        let release = release.map_err(|error| wrong("release", &error))?.as_fd();
-        let release = release.try_clone_to_owned();
-        let release = release.map_err(|error| wrong("release", &error))?;
+        let shared = shared(&mut programs)?;
+        let release = release(&mut programs)?;
         let slots = programs.take_map("slots");
         let slots = slots.ok_or_else(|| wrong("slots", &"missing"))?;
         let slots = Slots::of(slots, config.interfaces).map_err(|error| wrong("slots", &error))?;
         let ring = map(&mut programs, "frames")?;
         let hub = Arc::new(Self {
-            ways,
+            shared,
             release,
             flows: map(&mut programs, "flows")?,
             slots,
@@ -164,7 +161,7 @@ impl BpfFrames {
     ///
     /// # Errors
     /// When the interface does not exist, as many as can be are watched, or
-    /// the kernel has no links at tc (6.6).
+    /// the kernel refuses.
     pub fn attach(
         self: &Arc<Self>,
         interface: &str,
@@ -181,9 +178,9 @@ impl BpfFrames {
             let mut tap = BpfTap {
                 hub: Arc::clone(self),
                 place,
-                links: None,
+                socket: None,
             };
-            tap.links = Some(tap.link(interface, index)?);
+            tap.socket = Some(tap.open(interface, index)?);
             Ok(tap)
         })?
     }
@@ -285,31 +282,24 @@ impl BpfTap {
         self.hub.slots.losses(self.place)
     }
 
-    fn link(&self, interface: &str, index: u32) -> Result<[OwnedFd; 2], BpfFramesError> {
+    fn open(&self, interface: &str, index: u32) -> Result<OwnedFd, BpfFramesError> {
         let Place { index: slot, owner } = self.place;
-        let link = |way| {
-            let ways = self.hub.ways.fd().as_fd();
-            let program = entry::load(ways, way, slot, owner)?;
-            entry::attach(&program, index, way)
-        };
-        let failed = |source: io::Error| match source.raw_os_error() {
+        let program = entry::load(self.hub.shared.fd().as_fd(), slot, owner);
+        let socket = program.and_then(|program| ring::filtered(&program, index));
+        socket.map_err(|source| match source.raw_os_error() {
             Some(libc::EPERM) => BpfFramesError::NotPermitted,
             _ => BpfFramesError::Attach {
                 interface: interface.to_owned(),
-                detail: source.to_string(),
+                source,
             },
-        };
-        Ok([
-            link(Way::FromSandbox).map_err(failed)?,
-            link(Way::ToSandbox).map_err(failed)?,
-        ])
+        })
     }
 }
 
 impl Drop for BpfTap {
     fn drop(&mut self) {
-        // Nothing is written to the place when the links are gone.
-        drop(self.links.take());
+        // Nothing is written to the place when the socket is gone.
+        drop(self.socket.take());
         self.hub.slots.give_back(self.place);
     }
 }
@@ -337,37 +327,40 @@ fn load(config: BpfFramesConfig) -> Result<Ebpf, BpfFramesError> {
         .map_err(|error| refused(&error))
 }
 
-/// Loads the programs for both ways and puts them into their table.
-fn ways(programs: &mut Ebpf) -> Result<MapData, BpfFramesError> {
-    let failed = |error: MapError| wrong("ways", &error);
+/// Loads the program for frames and puts it into its table.
+fn shared(programs: &mut Ebpf) -> Result<MapData, BpfFramesError> {
+    let failed = |error: MapError| wrong("shared", &error);
     let mut map = programs
-        .take_map("ways")
-        .ok_or_else(|| wrong("ways", &"missing"))?;
+        .take_map("shared")
+        .ok_or_else(|| wrong("shared", &"missing"))?;
     let mut table = ProgramArray::try_from(&mut map).map_err(failed)?;
-    for (name, way) in [
-        ("from_sandbox", Way::FromSandbox),
-        ("to_sandbox", Way::ToSandbox),
-    ] {
-        let program = loaded(programs, name)?;
-        let fd = program.fd().map_err(|error| wrong(name, &error))?;
-        table.set(way.index(), fd, 0).map_err(failed)?;
-    }
+    let program: &mut SocketFilter = program(programs, "frame")?;
+    program.load().map_err(|error| refused(&error))?;
+    let fd = program.fd().map_err(|error| wrong("frame", &error))?;
+    table.set(0, fd, 0).map_err(failed)?;
     match map {
-        Map::ProgramArray(ways) => Ok(ways),
-        _ => Err(wrong("ways", &"another kind of table")),
+        Map::ProgramArray(shared) => Ok(shared),
+        _ => Err(wrong("shared", &"another kind of table")),
     }
 }
 
-fn loaded<'a>(
-    programs: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a SchedClassifier, BpfFramesError> {
+/// Loads the program that lets flows go.
+fn release(programs: &mut Ebpf) -> Result<OwnedFd, BpfFramesError> {
+    let program: &mut SchedClassifier = program(programs, "release")?;
+    program.load().map_err(|error| refused(&error))?;
+    let fd = program.fd().map_err(|error| wrong("release", &error))?;
+    let fd = fd.as_fd().try_clone_to_owned();
+    fd.map_err(|error| wrong("release", &error))
+}
+
+fn program<'a, T>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, BpfFramesError>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     let program = programs
         .program_mut(name)
         .ok_or_else(|| wrong(name, &"missing"))?;
-    let program: &mut SchedClassifier = program.try_into().map_err(|error| wrong(name, &error))?;
-    program.load().map_err(|error| refused(&error))?;
-    Ok(program)
+    program.try_into().map_err(|error| wrong(name, &error))
 }
 
 fn map<T>(programs: &mut Ebpf, name: &'static str) -> Result<T, BpfFramesError>
@@ -399,11 +392,10 @@ fn refused(error: &dyn Error) -> BpfFramesError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aya::programs::TcAttachType;
-
-    fn programs_on_lo() -> [usize; 2] {
-        [TcAttachType::Ingress, TcAttachType::Egress]
-            .map(|end| SchedClassifier::query_tcx("lo", end).unwrap().1.len())
+    /// Packet sockets of this thread's network namespace.
+    fn sockets() -> usize {
+        let sockets = std::fs::read_to_string("/proc/thread-self/net/packet").unwrap();
+        sockets.lines().skip(1).count()
     }
 
     #[test]
@@ -420,12 +412,12 @@ mod tests {
             unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
             let (hub, _reader) = BpfFrames::load(BpfFramesConfig::default()).unwrap();
             let attached = hub.attach("lo", None).unwrap();
-            assert_eq!(programs_on_lo(), [1, 1]);
+            assert_eq!(sockets(), 1);
             let full = hub.attach("lo", None);
             assert!(matches!(full, Err(BpfFramesError::Full)));
             let owner = attached.owner();
             drop(attached);
-            assert_eq!(programs_on_lo(), [0, 0]);
+            assert_eq!(sockets(), 0);
             assert_ne!(hub.attach("lo", None).unwrap().owner(), owner);
             let missing = hub.attach("none-such", None);
             let error = missing.err().unwrap().to_string();

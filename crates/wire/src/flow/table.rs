@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::key::FlowKey;
 use crate::names::NameBook;
 use crate::orientation::Orientation;
-use crate::packet::{Direction, Moment, Packet, Parts};
+use crate::packet::{Direction, Moment, Packet};
 use crate::tunnel::{Inner, MAX_DEPTH, Tunnels};
 use crate::view::{Bounds, End, FlowView, Phase, Protocol};
 use std::net::IpAddr;
@@ -97,14 +97,14 @@ impl FlowTable {
 
     /// Counts one packet, and reports what it makes due.
     pub fn packet(&mut self, packet: &Packet<'_>, sink: &mut dyn FlowSink) {
-        self.packet_in_parts(packet, Parts::whole(), sink);
+        self.packet_to_cut(packet, 0, sink);
     }
 
-    /// Counts one packet that the interface gets in several frames, or that is cut
-    /// into segments later.
-    pub fn packet_in_parts(&mut self, packet: &Packet<'_>, parts: Parts, sink: &mut dyn FlowSink) {
+    /// Counts one packet that an offload is to cut into segments with so many bytes of
+    /// payload; 0 where it is not known to be cut.
+    pub fn packet_to_cut(&mut self, packet: &Packet<'_>, segment: u32, sink: &mut dyn FlowSink) {
         let packet = packet.at_least_captured();
-        self.parsed(&packet, Frame::parse(&packet), parts, sink);
+        self.parsed(&packet, Frame::parse(&packet), segment, sink);
     }
 
     /// Counts one packet of a capture that does not say which way it went, which
@@ -118,21 +118,18 @@ impl FlowTable {
         let mut packet = packet.at_least_captured();
         let frame = Frame::parse(&packet);
         packet.direction = orientation.of(&frame, packet.bytes);
-        self.parsed(&packet, frame, Parts::whole(), sink);
+        self.parsed(&packet, frame, 0, sink);
     }
 
     fn parsed(
         &mut self,
         packet: &Packet<'_>,
         mut frame: Frame<'_>,
-        parts: Parts,
+        segment: u32,
         sink: &mut dyn FlowSink,
     ) {
-        let Parts {
-            frames, wire_bytes, ..
-        } = parts;
         let Packet { at, direction, .. } = *packet;
-        let wire_bytes = wire_bytes.max(u64::from(packet.wire_len));
+        let (frames, wire_bytes) = (1, u64::from(packet.wire_len));
         self.totals.count(direction, frames, wire_bytes);
         if self.config.check_source_mac && self.is_foreign_mac(packet) {
             frame.findings.insert(Finding::SpoofedMac);
@@ -142,7 +139,7 @@ impl FlowTable {
             direction,
             frames,
             wire_bytes,
-            segments: Segments::Of(parts.segment),
+            segments: Segments::Of(segment),
             within: 0,
             tunnel: None,
             depth: 0,

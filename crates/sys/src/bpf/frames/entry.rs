@@ -1,46 +1,22 @@
-//! The two programs on each interface: they note down which interface it is
-//! and go on in the programs that all share.
+//! The program on each interface: it notes down which interface it is and goes
+//! on in the program that all share.
 //!
-//! They are seven instructions each, put together here: what is compiled has
-//! no place for a number that differs by interface, and a copy of the shared
-//! programs for each would cost a thousand interfaces some 100 MiB.
+//! It is put together here: what is compiled has no place for a number that differs
+//! by interface, and a copy of the shared program for each would cost a thousand
+//! interfaces some 50 MiB.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// Commands, types and flags of linux/bpf.h.
 const PROG_LOAD: libc::c_int = 5;
-const LINK_CREATE: libc::c_int = 28;
-const SCHED_CLS: u32 = 3;
-const TCX_INGRESS: u32 = 46;
-const TCX_EGRESS: u32 = 47;
-const BEFORE: u32 = 1 << 3;
-const AFTER: u32 = 1 << 4;
+const SOCKET_FILTER: u32 = 1;
 const TAIL_CALL: i32 = 12;
 /// The source register that has an instruction's number be a map's descriptor.
 const MAP_FD: u8 = 1;
 
 /// Where `cb[0]` and `cb[1]` stand in `struct __sk_buff`.
 const CB: [i16; 2] = [48, 52];
-
-/// Which way frames go that a program sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// The interface's ingress.
-    FromSandbox,
-    /// Its egress.
-    ToSandbox,
-}
-
-impl Way {
-    /// Its index in `ways` of frames.bpf.c.
-    pub(super) const fn index(self) -> u32 {
-        match self {
-            Self::FromSandbox => 0,
-            Self::ToSandbox => 1,
-        }
-    }
-}
 
 /// `struct bpf_insn`.
 #[repr(C)]
@@ -68,30 +44,17 @@ struct Load {
     name: [u8; 16],
 }
 
-/// `union bpf_attr` for `BPF_LINK_CREATE` of tcx.
-#[repr(C)]
-#[derive(Default)]
-struct Link {
-    program: u32,
-    interface: u32,
-    attach_type: u32,
-    flags: u32,
-    relative: u32,
-    unused: u32,
-    revision: u64,
-}
-
-/// A program that writes `slot` and `owner` down and goes on in the program
-/// for `way` of `ways`, the table of programs.
-pub(super) fn load(ways: BorrowedFd<'_>, way: Way, slot: u32, owner: u32) -> io::Result<OwnedFd> {
-    let instructions = instructions(ways, way, slot, owner);
+/// A program that writes `slot` and `owner` down and goes on in the first program
+/// of `shared`, a table of programs.
+pub(super) fn load(shared: BorrowedFd<'_>, slot: u32, owner: u32) -> io::Result<OwnedFd> {
+    let instructions = instructions(shared, slot, owner);
     let license = c"GPL";
     let mut name = [0; 16];
     for (to, from) in name.iter_mut().zip(b"sandtrace") {
         *to = *from;
     }
     let load = Load {
-        kind: SCHED_CLS,
+        kind: SOCKET_FILTER,
         count: u32::try_from(instructions.len()).unwrap_or_default(),
         instructions: address(instructions.as_ptr()),
         license: address(license.as_ptr()),
@@ -103,26 +66,7 @@ pub(super) fn load(ways: BorrowedFd<'_>, way: Way, slot: u32, owner: u32) -> io:
     unsafe { command(PROG_LOAD, &load) }
 }
 
-/// Puts a program on an interface of the caller's network namespace, in front
-/// of all others at its ingress, behind all others at its egress. It stays as
-/// long as the link that is answered.
-pub(super) fn attach(program: &OwnedFd, interface: u32, way: Way) -> io::Result<OwnedFd> {
-    let (attach_type, flags) = match way {
-        Way::FromSandbox => (TCX_INGRESS, BEFORE),
-        Way::ToSandbox => (TCX_EGRESS, AFTER),
-    };
-    let link = Link {
-        program: number(program.as_fd()).cast_unsigned(),
-        interface,
-        attach_type,
-        flags,
-        ..Link::default()
-    };
-    // SAFETY: the attribute holds no address.
-    unsafe { command(LINK_CREATE, &link) }
-}
-
-fn instructions(ways: BorrowedFd<'_>, way: Way, slot: u32, owner: u32) -> [Instruction; 10] {
+fn instructions(shared: BorrowedFd<'_>, slot: u32, owner: u32) -> [Instruction; 10] {
     // Registers: r1 is the frame, r2 and r3 the tail call's table and index.
     let set = |register: u8, number: i32| code(0xb7, register, 0, 0, number);
     let note = |offset: i16| code(0x63, 1, 2, offset, 0);
@@ -131,12 +75,12 @@ fn instructions(ways: BorrowedFd<'_>, way: Way, slot: u32, owner: u32) -> [Instr
         note(CB[0]),
         set(2, owner.cast_signed()),
         note(CB[1]),
-        code(0x18, 2, MAP_FD, 0, number(ways)),
+        code(0x18, 2, MAP_FD, 0, number(shared)),
         code(0, 0, 0, 0, 0),
-        set(3, way.index().cast_signed()),
+        set(3, 0),
         code(0x85, 0, 0, 0, TAIL_CALL),
-        // There is no such program: the next one, if any, decides.
-        set(0, -1),
+        // There is no such program: the socket gets nothing either.
+        set(0, 0),
         code(0x95, 0, 0, 0, 0),
     ]
 }

@@ -9,8 +9,9 @@ pub(super) const KEY_BYTES: usize = 44;
 pub(super) const FLOW_BYTES: usize = 176;
 /// `struct direction` there.
 const DIRECTION_BYTES: usize = 72;
-/// `struct event` there.
-const EVENT_BYTES: usize = 240;
+/// `struct event` there, and where its key is.
+const EVENT_BYTES: usize = 224;
+const KEY_AT: usize = 36;
 
 /// A flow's key as the kernel has it, its interface included.
 pub type BpfFlowId = [u8; KEY_BYTES];
@@ -157,10 +158,6 @@ pub struct BpfFrame<'a> {
     pub at_ns: u64,
     /// Its flow as it was before this frame; absent where it belongs to none.
     pub flow: Option<BpfFlow>,
-    /// Frames that the interface makes of it: more than one where it is segmented there.
-    pub frames: u32,
-    /// Bytes of all of them, as the interface counts them.
-    pub bytes: u64,
     /// Bytes of payload in each segment where an offload is to cut it; 0: none is.
     pub segment: u32,
     /// Length of the whole frame, without a tag that the kernel took out.
@@ -184,30 +181,28 @@ impl BpfFrame<'_> {
 
 impl<'a> BpfFrame<'a> {
     pub(super) fn parse(bytes: &'a [u8], ahead_ns: u64) -> Option<Self> {
-        let captured = usize::try_from(word(bytes, 32)?).ok()?;
+        let captured = usize::try_from(word(bytes, 20)?).ok()?;
         let born_ns = long(bytes, 8)?;
         let flow = if born_ns == 0 {
             None
         } else {
             Some(BpfFlow {
-                id: bytes.get(48..92)?.try_into().ok()?,
+                id: bytes.get(KEY_AT..KEY_AT + KEY_BYTES)?.try_into().ok()?,
                 born_ns,
-                sums: BpfSums::both(bytes.get(96..EVENT_BYTES)?, ahead_ns)?,
+                sums: BpfSums::both(bytes.get(80..EVENT_BYTES)?, ahead_ns)?,
             })
         };
-        let tci = u16::from_ne_bytes(bytes.get(36..38)?.try_into().ok()?);
+        let tci = u16::from_ne_bytes(bytes.get(24..26)?.try_into().ok()?);
         Some(Self {
-            owner: owner(bytes.get(48..)?)?,
-            slot: word(bytes, 40)?,
-            segment: word(bytes, 44)?,
+            owner: owner(bytes.get(KEY_AT..)?)?,
+            slot: word(bytes, 28)?,
+            segment: word(bytes, 32)?,
             at_ns: long(bytes, 0)?,
             flow,
-            bytes: long(bytes, 16)?,
-            frames: word(bytes, 24)?,
-            length: word(bytes, 28)?,
+            length: word(bytes, 16)?,
             captured: bytes.get(EVENT_BYTES..EVENT_BYTES.checked_add(captured)?)?,
-            vlan_tci: (*bytes.get(38)? != 0).then_some(tci),
-            outgoing: *bytes.get(39)? != 0,
+            vlan_tci: (*bytes.get(26)? != 0).then_some(tci),
+            outgoing: *bytes.get(27)? != 0,
         })
     }
 }
@@ -233,7 +228,7 @@ mod tests {
     fn a_frame_is_read_whatever_its_bytes() {
         let mut bytes = vec![0x7f_u8; EVENT_BYTES + 128];
         assert!(BpfFrame::parse(&bytes, 1).is_none(), "longer than there is");
-        bytes[32..36].copy_from_slice(&100_u32.to_ne_bytes());
+        bytes[20..24].copy_from_slice(&100_u32.to_ne_bytes());
         let frame = BpfFrame::parse(&bytes, 1).unwrap();
         assert_eq!((frame.captured.len(), frame.vlan_tci), (100, Some(0x7f7f)));
         for length in 0..bytes.len() {
