@@ -110,8 +110,8 @@ fn packet_programs() -> Finding {
         match BpfFrames::load(config).and_then(|(programs, _)| programs.attach("lo", None)) {
             Ok(_) => (
                 true,
-                "the programs load and attach to tc (tried on lo): `--capture ebpf` can be used; \
-             `auto` takes the packet ring where that works"
+                "the programs load and attach (tried on lo): `--capture ebpf` can be used, and \
+             `auto` does with `--all`"
                     .to_owned(),
             ),
             Err(error) => (
@@ -120,7 +120,7 @@ fn packet_programs() -> Finding {
             ),
         };
     Finding {
-        what: "network: eBPF at tc",
+        what: "network: eBPF",
         works,
         why,
     }

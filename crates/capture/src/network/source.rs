@@ -1,4 +1,4 @@
-//! Where frames come from: a packet ring, or eBPF programs at tc.
+//! Where frames come from: a packet ring, or eBPF programs that count.
 
 use super::clocks::Clocks;
 use super::collector::{NetworkError, NetworkTarget};
@@ -32,12 +32,12 @@ const LEAST_FRAMES_RING: u32 = 256 << 10;
 /// How frames are to be captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// What works, eBPF only where the other does not.
+    /// A packet ring, but where programs of many interfaces are given those if they work.
     #[default]
     Auto,
     /// A packet ring with every frame.
     AfPacket,
-    /// Programs at tc that count, and hand over what says more.
+    /// Programs that count, and hand over what says more.
     Ebpf,
 }
 
@@ -61,6 +61,7 @@ impl Source {
         let netns = target.netns.as_deref();
         let ring = || PacketRing::open(&target.interface, netns, ring_config(target));
         let ring = || ring().map(Self::Ring);
+        let shares = target.hub.is_some() && target.evidence.is_none();
         let chosen = |name, reason: &str| BackendChosen {
             name,
             reason: reason.to_owned(),
@@ -69,20 +70,20 @@ impl Source {
             Backend::Ebpf if target.evidence.is_some() => Err(NetworkError::EvidenceNeedsRing),
             Backend::Ebpf => Ok((counted(target)?, chosen("ebpf", "asked for"))),
             Backend::AfPacket => Ok((ring()?, chosen("af_packet", "asked for"))),
-            Backend::Auto => match ring() {
-                Ok(ring) => {
-                    let why = "sees every frame, and works here";
-                    Ok((ring, chosen("af_packet", why)))
+            Backend::Auto if shares => match counted(target) {
+                Ok(counted) => {
+                    let why = "shared with the other sandboxes, and works here";
+                    Ok((counted, chosen("ebpf", why)))
                 }
-                Err(refused) if target.evidence.is_some() => Err(refused.into()),
                 Err(refused) => {
-                    let Ok(counted) = counted(target) else {
-                        return Err(refused.into());
-                    };
-                    let why = format!("a packet ring does not work: {refused}");
-                    Ok((counted, chosen("ebpf", &why)))
+                    let why = format!("eBPF does not work: {refused}");
+                    Ok((ring()?, chosen("af_packet", &why)))
                 }
             },
+            Backend::Auto => {
+                let why = "sees every frame, and works here";
+                Ok((ring()?, chosen("af_packet", why)))
+            }
         }
     }
 

@@ -293,7 +293,7 @@ impl Watched {
             records.filter(is_last).collect::<Vec<_>>()
         });
         for (counted, seen) in counted.iter().zip(&all) {
-            assert_eq!(counted, seen, "eBPF at tc against the packet ring");
+            assert_eq!(counted, seen, "eBPF against the packet ring");
         }
         assert_eq!(counted.len(), all.len());
         seen
@@ -308,7 +308,7 @@ impl Watched {
         if let Some(programs) = self.programs {
             let (counted, all) = (programs.finish(), alike(&seen.payloads));
             for (counted, seen) in alike(&counted.payloads).iter().zip(&all) {
-                assert_eq!(counted, seen, "eBPF at tc against the packet ring");
+                assert_eq!(counted, seen, "eBPF against the packet ring");
             }
             assert_eq!(alike(&counted.payloads).len(), all.len());
         }

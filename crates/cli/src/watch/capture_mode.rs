@@ -5,12 +5,12 @@ use sandtrace_capture::network::Backend;
 /// How a sandbox's frames are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CaptureMode {
-    /// A packet ring; eBPF where there can be none
+    /// A packet ring for one sandbox; eBPF for many, where it works
     #[default]
     Auto,
     /// A packet ring with every frame, or no watch
     AfPacket,
-    /// Programs at tc that count, which costs the sandbox less, or no watch
+    /// eBPF programs that count, which costs the sandbox less, or no watch
     Ebpf,
 }
 

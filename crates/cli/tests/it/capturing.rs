@@ -1,7 +1,8 @@
 //! `watch --capture`: which way is chosen, what the trail says of it, and that
 //! `doctor` says the same beforehand.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use sandtrace_event::{BackendInForce, Layer, Payload};
@@ -33,6 +34,21 @@ fn watching(trail: &str, how: Option<&str>) -> Vec<String> {
     let args = args.into_iter().chain(how).map(str::to_owned);
     args.chain(["--syscalls", "off"].map(str::to_owned))
         .collect()
+}
+
+/// A watch of all sandboxes of a kind that this host has none of.
+fn all_of_nothing(dir: &Dir) -> Vec<String> {
+    let trails = dir.text("trails");
+    let args = [
+        "watch",
+        "--all",
+        "--trail-dir",
+        &trails,
+        "--provider",
+        "e2b",
+    ];
+    let args = [&args[..], &["--syscalls", "off"]].concat();
+    args.into_iter().map(str::to_owned).collect()
 }
 
 /// What captures, as the trail says, and that it did.
@@ -95,34 +111,26 @@ fn the_way_that_works_is_chosen_and_told() {
     check(&chosen(&link, all, Some("ebpf")), "ebpf", "asked for");
     let well = doctor(&link, all);
     says(&well, "yes  network: packet ring", "");
-    says(
-        &well,
-        "yes  network: eBPF at tc",
-        "`auto` takes the packet ring",
-    );
+    says(&well, "yes  network: eBPF", "`auto` does with `--all`");
 }
 
 #[test]
-fn without_a_ring_programs_are_chosen_and_the_trail_says_why() {
+fn without_packet_sockets_there_is_no_capture() {
     if !privileged("capture without CAP_NET_RAW") {
         return;
     }
     let link = Link::new();
-    let no_ring = "-net_raw";
-    check(
-        &chosen(&link, no_ring, None),
-        "ebpf",
-        "a packet ring does not work",
-    );
-    check(&chosen(&link, no_ring, None), "ebpf", "CAP_NET_RAW");
-    let doctor = doctor(&link, no_ring);
+    let no_sockets = "-net_raw";
+    let doctor = doctor(&link, no_sockets);
     says(&doctor, "no   network: packet ring", "CAP_NET_RAW");
-    says(&doctor, "yes  network: eBPF at tc", "");
+    says(&doctor, "no   network: eBPF", "CAP_NET_RAW");
     let dir = Dir::new();
-    let args = watching(&dir.text("trace.jsonl"), Some("af-packet"));
-    finish(without(&link, no_ring, &args))
-        .expect(77)
-        .one_line(&["CAP_NET_RAW"]);
+    for capture in [None, Some("af-packet"), Some("ebpf")] {
+        let args = watching(&dir.text("trace.jsonl"), capture);
+        finish(without(&link, no_sockets, &args))
+            .expect(77)
+            .one_line(&["CAP_NET_RAW"]);
+    }
 }
 
 #[test]
@@ -133,16 +141,23 @@ fn without_programs_the_ring_is_chosen_and_asking_for_them_fails() {
     let link = Link::new();
     let no_programs = "-bpf,-sys_admin,-perfmon";
     check(&chosen(&link, no_programs, None), "af_packet", "works here");
-    says(
-        &doctor(&link, no_programs),
-        "no   network: eBPF at tc",
-        "CAP_BPF",
-    );
+    says(&doctor(&link, no_programs), "no   network: eBPF", "CAP_BPF");
     let dir = Dir::new();
     let args = watching(&dir.text("trace.jsonl"), Some("ebpf"));
     finish(without(&link, no_programs, &args))
         .expect(77)
         .one_line(&["CAP_BPF"]);
+    // Many sandboxes are watched all the same, by rings.
+    let mut child = without(&link, no_programs, &all_of_nothing(&dir))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap());
+    let said: Vec<_> = said.lines().map(Result::unwrap).take(2).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said[0].contains("CAP_BPF") && said[0].ends_with("sandboxes get packet rings"));
+    assert!(said[1].starts_with("watching every sandbox"), "{said:?}");
     // Nothing works: what it says is about the way that `auto` prefers.
     let neither = "-net_raw,-bpf,-sys_admin,-perfmon";
     let args = watching(&dir.text("trace.jsonl"), None);

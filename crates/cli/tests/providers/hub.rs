@@ -9,7 +9,8 @@ fn sandboxes_that_share_programs_have_their_own_frames() {
     let Some(lab) = lab("sandboxes_that_share_programs_have_their_own_frames") else {
         return;
     };
-    let watch = Watch::start(&lab, &["--capture", "ebpf"]);
+    // What is taken where nothing is asked for.
+    let watch = Watch::start(&lab, &[]);
     let mut vmms: Vec<_> = (0..6)
         .map(|number| {
             let id = format!("i{}shared{number}", lab.id());

@@ -1,3 +1,5 @@
+//! Arguments with secrets in every place that is known, and in random ones.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -431,19 +431,23 @@ impl Ear {
     }
 }
 
-/// Programs for each capture thread, where eBPF is asked for. A packet ring is
-/// each interface's own.
+/// Programs for each capture thread, where eBPF is asked for or works. A packet ring
+/// is each interface's own, and the one that keeps frames.
 fn hubs(options: &Options) -> Result<Vec<(NetworkHub, NetworkHubReader)>, Failure> {
     let flows = FlowConfig {
         call_pause_us: options.call_pause.map(micros),
         ..FlowConfig::default()
     };
-    let hub = |_| {
-        NetworkHub::open(&flows, RING.snap_length)
-            .map_err(|error| start::network_failure(error.into()))
+    let open = || {
+        let hub = |_| NetworkHub::open(&flows, RING.snap_length);
+        (0..CAPTURING).map(hub).collect::<Result<_, _>>()
     };
     match options.capture {
-        CaptureMode::Ebpf => (0..CAPTURING).map(hub).collect(),
+        CaptureMode::Ebpf => open().map_err(|error| start::network_failure(error.into())),
+        CaptureMode::Auto if options.evidence.is_none() => Ok(open().unwrap_or_else(|error| {
+            show::tell(&format!("sandtrace: {error}; sandboxes get packet rings"));
+            Vec::new()
+        })),
         CaptureMode::Auto | CaptureMode::AfPacket => Ok(Vec::new()),
     }
 }
