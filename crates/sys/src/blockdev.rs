@@ -1,6 +1,7 @@
 //! What the kernel knows of a block device that its files in sysfs do not say.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// `cachestat(2)`, since Linux 6.5: the same number on all architectures.
@@ -10,7 +11,7 @@ const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
 
 /// `struct cachestat_range` of linux/mman.h; a length of 0 is up to the end.
 #[repr(C)]
-struct Range {
+struct Asked {
     offset: u64,
     length: u64,
 }
@@ -34,16 +35,16 @@ struct LoopInfo {
     rest: [u64; 27],
 }
 
-/// Pages of a file or block device that were written and are not on the disk
-/// yet, as far as they were written through the page cache that `file` reads.
+/// Pages of some bytes of a file or block device that were written and are not on
+/// the disk yet, as far as they were written through the page cache that `file` reads.
 ///
 /// # Errors
 /// On kernels before 6.5 (`ENOSYS`), and for files of others.
-pub fn dirty_pages(file: impl AsFd) -> io::Result<u64> {
+pub fn dirty_pages(file: impl AsFd, bytes: Range<u64>) -> io::Result<u64> {
     let file = file.as_fd();
-    let range = Range {
-        offset: 0,
-        length: 0,
+    let asked = Asked {
+        offset: bytes.start,
+        length: bytes.end.saturating_sub(bytes.start),
     };
     let mut cached = Cached::default();
     // SAFETY: the call reads a `struct cachestat_range` and writes a `struct
@@ -52,7 +53,7 @@ pub fn dirty_pages(file: impl AsFd) -> io::Result<u64> {
         libc::syscall(
             CACHESTAT,
             file.as_raw_fd(),
-            &raw const range,
+            &raw const asked,
             &raw mut cached,
             0,
         )
@@ -96,8 +97,11 @@ mod tests {
         // Not in memory alone, as a temporary directory may be.
         let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         file.write_all(&[7; 9000]).unwrap();
-        match dirty_pages(&file) {
-            Ok(pages) => assert!(pages > 0),
+        match dirty_pages(&file, 0..0) {
+            Ok(pages) => {
+                assert!(pages > 0);
+                assert_eq!(dirty_pages(&file, 1 << 20..2 << 20).unwrap(), 0);
+            }
             Err(error) => {
                 assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");
                 println!("skipped: what_is_written_is_dirty_until_it_is_flushed: {error}");
@@ -105,7 +109,7 @@ mod tests {
             }
         }
         file.sync_all().unwrap();
-        assert_eq!(dirty_pages(&file).unwrap(), 0);
+        assert_eq!(dirty_pages(&file, 0..0).unwrap(), 0);
         assert!(behind_loop(&file).is_err());
     }
 }

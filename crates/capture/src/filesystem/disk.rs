@@ -6,6 +6,7 @@ mod changed;
 mod cow;
 mod device;
 mod e2b;
+mod noted;
 mod partition;
 mod qcow2;
 mod raw;
@@ -17,6 +18,7 @@ mod tests;
 pub(crate) use bytes::Bytes;
 pub(crate) use bytes::Window;
 pub(crate) use changed::{Ranges, changed};
+pub(crate) use noted::Noted;
 pub(crate) use partition::{Partition, partitions};
 pub(crate) use raw::Raw;
 pub(crate) use sums::Sums;
@@ -49,6 +51,16 @@ pub(crate) trait Blocks: fmt::Debug + Send + Sync {
 
     /// Differs once somebody wrote to the disk; `None` where that cannot be told.
     fn stamp(&self) -> Option<Stamp>;
+
+    /// Whether all that was read since this was asked last is still there, where
+    /// no stamp tells.
+    fn is_as_read(&self) -> bool {
+        true
+    }
+
+    /// Has what is read from here on be what is there now, not what the host's page
+    /// cache kept of a device.
+    fn drop_cached(&self) {}
 
     /// The disk of which it holds what differs, if there is one.
     fn below(&self) -> Option<&dyn Blocks> {

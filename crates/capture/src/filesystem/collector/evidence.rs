@@ -12,8 +12,9 @@ const MOST_NAMED: usize = 4;
 const PIECE: u64 = 1 << 20;
 
 /// How many bytes, where, and the digest of what is there now, of at most
-/// `bound` bytes. `since`: in words.
-pub(super) fn evidence(disk: &dyn Blocks, ranges: &Ranges, bound: u64, since: &str) -> String {
+/// `bound` bytes. While a part of the disk cannot be read that could be before, the
+/// others are compared with what they were then, too.
+pub(super) fn evidence(disk: &dyn Blocks, ranges: &Ranges, bound: u64) -> String {
     let ranges = ranges.within(0, disk.size());
     let mut places: Vec<_> = ranges
         .iter()
@@ -31,7 +32,7 @@ pub(super) fn evidence(disk: &dyn Blocks, ranges: &Ranges, bound: u64, since: &s
         Err(error) => format!("they cannot be read: {error}"),
     };
     let places = places.join(", ");
-    format!("{bytes} bytes of it differ since {since} ({places}); {digest}")
+    format!("{bytes} bytes of it differ since all of the disk was last read ({places}); {digest}")
 }
 
 fn digest(disk: &dyn Blocks, ranges: &Ranges, bound: u64) -> io::Result<Digest> {

@@ -264,12 +264,7 @@ impl View {
         match (&tree, &changed) {
             (None, Some(ranges)) if ranges.is_empty() => problems = self.last_problems(),
             (None, Some(ranges)) => {
-                let since = match before {
-                    Some(_) => "it was last read",
-                    None => "the last scan",
-                };
-                let bound = scan.config.hash_bound;
-                problems.note(&evidence(&*part.disk, ranges, bound, since));
+                problems.note(&evidence(&*part.disk, ranges, scan.config.hash_bound));
             }
             _ => {}
         }

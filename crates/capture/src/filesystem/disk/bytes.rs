@@ -85,6 +85,14 @@ impl Blocks for Window {
         self.disk.stamp()
     }
 
+    fn is_as_read(&self) -> bool {
+        self.disk.is_as_read()
+    }
+
+    fn drop_cached(&self) {
+        self.disk.drop_cached();
+    }
+
     fn again(&self) -> io::Result<Arc<dyn Blocks>> {
         let disk = self.disk.again()?;
         Ok(Arc::new(Self::new(disk, self.start, self.len)))

@@ -107,6 +107,11 @@ impl Blocks for Cow {
         Stamp::of_all([&self.written, &*self.template])
     }
 
+    fn drop_cached(&self) {
+        self.written.drop_cached();
+        self.template.drop_cached();
+    }
+
     fn below(&self) -> Option<&dyn Blocks> {
         Some(&*self.template)
     }

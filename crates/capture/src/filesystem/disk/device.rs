@@ -2,8 +2,10 @@
 
 use super::Stamp;
 use super::raw::times;
+use rustix::fs::Advice;
 use sandtrace_sys::blockdev::{behind_loop, dirty_pages};
 use std::fs::{File, Metadata};
+use std::num::NonZero;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ const WRITTEN: [usize; 4] = [4, 6, 11, 13];
 pub(super) fn stamp(file: &File, metadata: &Metadata, size: u64) -> Option<Stamp> {
     let disk = disk(metadata.rdev());
     let counts = std::fs::read(disk.join("queue/iostats")).ok()?;
-    let is_clean = dirty_pages(file).ok()? == 0;
+    let is_clean = dirty_pages(file, 0..size).ok()? == 0;
     if counts.trim_ascii() != b"1" || !is_clean {
         return None;
     }
@@ -67,6 +69,27 @@ pub(crate) fn allocated(image: &Path) -> u64 {
         metadata.blocks()
     };
     sectors.saturating_mul(512)
+}
+
+/// Lets go of what the host's page cache has of a device. Who writes to it below
+/// that, through its whole disk, its partition or the file behind it, or on another
+/// host, would not be seen otherwise.
+///
+/// Where pages wait to be written, whoever wrote them is seen by the cache alone, and
+/// the kernel would write them at once: that much around them stays.
+pub(super) fn drop_cached(file: &File, size: u64) {
+    const MOST_PIECES: u64 = 256;
+    const LEAST: u64 = 1 << 20;
+    let piece = size.div_ceil(MOST_PIECES).next_multiple_of(LEAST);
+    let mut at = 0;
+    while at < size {
+        let end = size.min(at + piece);
+        // A kernel that does not tell what waits has no stamps either.
+        if dirty_pages(file, at..end).unwrap_or(0) == 0 {
+            let _kept = rustix::fs::fadvise(file, at, NonZero::new(end - at), Advice::DontNeed);
+        }
+        at = end;
+    }
 }
 
 fn number(word: &str) -> Option<u64> {

@@ -279,6 +279,13 @@ impl Blocks for Qcow2 {
         Stamp::of_all(disks.map(|disk| &**disk))
     }
 
+    fn drop_cached(&self) {
+        self.file.drop_cached();
+        if let Some(backing) = &self.backing {
+            backing.drop_cached();
+        }
+    }
+
     fn below(&self) -> Option<&dyn Blocks> {
         self.backing.as_deref()
     }

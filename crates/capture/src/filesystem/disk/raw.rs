@@ -188,6 +188,12 @@ impl Blocks for Raw {
         })
     }
 
+    fn drop_cached(&self) {
+        if !self.is_file {
+            device::drop_cached(&self.file, self.size);
+        }
+    }
+
     /// Beside the file, where its file system makes reflink copies.
     fn copy(&self) -> Option<Arc<dyn Blocks>> {
         let copy = self.reflink(&self.directory()?).ok()?;

@@ -12,7 +12,7 @@ const PIECE: u64 = 64 << 10;
 /// Most pieces: of a larger disk they are larger.
 const MOST: u64 = 1 << 20;
 
-type Sum = [u8; 16];
+pub(super) type Sum = [u8; 16];
 /// Of a piece that is all zeros, whether or not it is kept anywhere.
 const ZEROS: Sum = [0; 16];
 
@@ -74,6 +74,29 @@ impl Sums {
             sums,
             of_below,
             below: below.map(|(_, stamp)| stamp),
+        })
+    }
+
+    /// Which pieces these bytes are in.
+    pub(super) fn pieces(&self, bytes: Range<u64>) -> Range<usize> {
+        let number = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        number(bytes.start / self.piece)..number(bytes.end.div_ceil(self.piece))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    pub(super) fn get(&self, piece: usize) -> Option<Sum> {
+        self.sums.get(piece).copied()
+    }
+
+    /// What the sums of these pieces are now.
+    pub(super) fn again(&self, disk: &dyn Blocks, of: &[usize]) -> io::Result<Vec<Sum>> {
+        in_parallel(of.len(), |index, buffer: &mut Vec<u8>| {
+            let piece = of.get(index).copied().unwrap_or_default();
+            let start = piece as u64 * self.piece;
+            sum(disk, start..(start + self.piece).min(self.size), buffer)
         })
     }
 

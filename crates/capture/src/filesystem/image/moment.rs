@@ -6,7 +6,7 @@
 //! summed.
 
 use super::super::config::{FsError, ImageFormat};
-use super::super::disk::{Blocks, Ranges, Stamp, Sums, changed, open};
+use super::super::disk::{Blocks, Noted, Ranges, Stamp, Sums, changed, open};
 use sandtrace_event::DiskIdentity;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ enum Kept {
     Base,
     /// The base is that: a reflink copy, which the next one replaces.
     Copy,
-    Sums(Sums),
+    Sums(Arc<Sums>),
     /// What was kept before: nothing was written.
     AsItWas,
 }
@@ -83,7 +83,7 @@ impl Image {
 
     /// The disk as it is, to be compared with from now on.
     pub(crate) fn first(&self, now: Option<i64>) -> Moment {
-        let stamp = settled_stamp(&*self.disk, now);
+        let stamp = settled(self.disk.stamp(), now);
         if let Some(copy) = self.disk.copy() {
             return Moment {
                 disk: copy,
@@ -93,14 +93,9 @@ impl Image {
                 stamp,
             };
         }
+        self.disk.drop_cached();
         // Summed before it is read: what is written meanwhile shows later.
-        Moment {
-            disk: Arc::clone(&self.disk),
-            changed: None,
-            is_frozen: false,
-            kept: self.summed(None, now),
-            stamp,
-        }
+        self.live(None, self.summed(None, now), stamp)
     }
 
     /// Another image is what the first scan is compared with.
@@ -116,19 +111,14 @@ impl Image {
         if let Ok(disk) = self.disk.again() {
             self.disk = disk;
         }
-        let stamp = settled_stamp(&*self.disk, Some(now));
-        let disk = Arc::clone(&self.disk);
-        let is_idle = !last && self.stamp.is_some() && self.disk.stamp() == self.stamp;
-        let known = |changed: Option<Ranges>, kept| Moment {
-            disk,
-            changed,
-            is_frozen: false,
-            kept,
-            stamp,
-        };
+        let stamp = self.disk.stamp();
+        let is_idle = !last && stamp.is_some() && stamp == self.stamp;
+        let stamp = settled(stamp, Some(now));
+        let known = |changed, kept| self.live(changed, kept, stamp);
         if is_idle {
             return known(Some(Ranges::default()), Kept::AsItWas);
         }
+        self.disk.drop_cached();
         match (&self.kept, &self.base) {
             (Kept::Copy, Some(base)) => match self.disk.copy() {
                 Some(copy) => Moment {
@@ -159,6 +149,21 @@ impl Image {
         }
     }
 
+    /// The disk itself, which somebody may write to.
+    fn live(&self, changed: Option<Ranges>, kept: Kept, stamp: Option<Stamp>) -> Moment {
+        let disk = Arc::clone(&self.disk);
+        Moment {
+            disk: match &kept {
+                Kept::Sums(sums) => Arc::new(Noted::new(disk, Arc::clone(sums))),
+                _ => disk,
+            },
+            changed,
+            is_frozen: false,
+            kept,
+            stamp,
+        }
+    }
+
     /// What the moment saw is what the next scan is compared with.
     pub(crate) fn settle(&mut self, moment: Moment) {
         self.stamp = moment.stamp;
@@ -183,15 +188,16 @@ impl Image {
     /// `before`: what is below the disk and was below it then is not read again.
     fn summed(&self, before: Option<&Sums>, now: Option<i64>) -> Kept {
         let below = self.disk.below();
-        let below = below.and_then(|below| Some((below, settled_stamp(below, now)?)));
-        Sums::since(before, &*self.disk, below).map_or(Kept::Nothing, Kept::Sums)
+        let below = below.and_then(|below| Some((below, settled(below.stamp(), now)?)));
+        let sums = Sums::since(before, &*self.disk, below);
+        sums.map_or(Kept::Nothing, |sums| Kept::Sums(Arc::new(sums)))
     }
 }
 
-/// `now`: the wall clock in nanoseconds, where what changes from here on is to
-/// change the stamp.
-fn settled_stamp(disk: &dyn Blocks, now: Option<i64>) -> Option<Stamp> {
-    let stamp = disk.stamp()?;
+/// A stamp that changes with whatever is written from here on. `now`: the wall clock
+/// in nanoseconds, where that is asked for.
+fn settled(stamp: Option<Stamp>, now: Option<i64>) -> Option<Stamp> {
+    let stamp = stamp?;
     let before = now?.saturating_sub(CLOCK_SLACK);
     let is_settled =
         |(_, modified, changed): &(u64, i64, i64)| *modified < before && *changed < before;

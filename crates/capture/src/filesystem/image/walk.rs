@@ -59,6 +59,7 @@ pub(crate) fn walk<'a>(
         let is_still = walked.as_ref().is_ok_and(|walked| !walked.moved);
         if attempts < ATTEMPTS && !is_still {
             attempts += 1;
+            disk.drop_cached();
             continue;
         }
         (*budget, *problems) = (spent, found);
@@ -107,9 +108,10 @@ fn walk_once<'a>(
     };
     let tree = walk.run(&root);
     let after = Volume::open(disk).and_then(|volume| volume.generation());
-    // Not all that is written is committed to a journal: the image's own times
-    // tell of the rest, where it is a file.
-    let moved = after.map_or(true, |after| after != before) || disk.stamp() != stamp;
+    // Not all that is written is committed to a journal: the stamp tells of the
+    // rest, and where there is none, what was read is looked at again.
+    let is_still = disk.stamp() == stamp && (stamp.is_some() || disk.is_as_read());
+    let moved = after.map_or(true, |after| after != before) || !is_still;
     Ok(ReadPart {
         tree: Some(tree),
         moved,

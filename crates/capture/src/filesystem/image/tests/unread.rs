@@ -107,9 +107,9 @@ fn a_file_system_that_is_not_read_is_told_by_its_blocks() {
         assert!(said.starts_with(reason), "{said}");
         let where_ = match byte {
             1 => {
-                "131072 bytes of it differ since the last scan (65536 at 5242880, 65536 at 7340032)"
+                "131072 bytes of it differ since all of the disk was last read (65536 at 5242880, 65536 at 7340032)"
             }
-            _ => "65536 bytes of it differ since the last scan (65536 at 5242880)",
+            _ => "65536 bytes of it differ since all of the disk was last read (65536 at 5242880)",
         };
         assert!(said.contains(where_), "{said}");
         assert!(told.insert(said.clone()), "{said}");
@@ -122,7 +122,10 @@ fn a_file_system_that_is_not_read_is_told_by_its_blocks() {
     for byte in 4..6 {
         write_at(&made, 5 << 20, &[byte]);
         let said = details(scan(&mut collector)).concat();
-        assert!(said.contains("differ since it was last read"), "{said}");
+        assert!(
+            said.contains("differ since all of the disk was last read"),
+            "{said}"
+        );
         assert!(told.insert(said));
         assert_eq!(details(scan(&mut collector)), [""; 0]);
     }

@@ -71,7 +71,7 @@ fn a_write_to_an_image_that_is_mapped_is_told_by_the_last_scan() {
     mapping.write(b"two");
     let last = gaps(&mut collector, QuiesceMethod::Detached);
     assert!(
-        last.contains("65536 bytes of it differ since the last scan"),
+        last.contains("65536 bytes of it differ since all of the disk was last read"),
         "{last}"
     );
 }
