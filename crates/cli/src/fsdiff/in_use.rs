@@ -1,6 +1,8 @@
-//! Whether somebody may write to an image meanwhile, as far as `/proc` and
-//! `/sys` tell: who has it open, a loop device over it, a mount of it.
+//! Whether somebody may write to an image meanwhile, as far as the kernel tells:
+//! who has it open, a loop device over it, a mount or another holder of it.
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -35,10 +37,43 @@ impl Disk {
 /// a mount. What other users' processes have open only root sees.
 pub(super) fn is_written(path: &Path) -> bool {
     let disk = path.metadata().ok().and_then(|found| Disk::of(&found));
-    disk.is_some_and(|disk| is_open(disk) || is_looped(disk) || is_mounted(disk))
+    disk.is_some_and(|disk| is_looped(disk) || is_claimed(disk, path) || is_open(&nodes(disk)))
 }
 
-fn is_open(disk: Disk) -> bool {
+/// By what else its bytes can be written: of a block device its partitions or its
+/// whole disk, and the file behind a loop device.
+fn nodes(disk: Disk) -> Vec<Disk> {
+    let mut nodes = vec![disk];
+    let Disk::Block { device } = disk else {
+        return nodes;
+    };
+    let number = |(major, minor)| format!("/sys/dev/block/{major}:{minor}");
+    let device = (rustix::fs::major(device), rustix::fs::minor(device));
+    let mut whole = PathBuf::from(number(device));
+    if whole.join("partition").exists() {
+        whole.push("..");
+        nodes.extend(block(&whole));
+    } else {
+        let parts = entries(&whole).filter(|entry| entry.join("partition").exists());
+        nodes.extend(parts.filter_map(|part| block(&part)));
+    }
+    let behind = fs::read_to_string(whole.join("loop/backing_file"));
+    let behind = behind
+        .ok()
+        .and_then(|name| fs::metadata(name.trim_end()).ok());
+    nodes.extend(behind.and_then(|file| Disk::of(&file)));
+    nodes
+}
+
+/// A block device, by its directory in sysfs.
+fn block(dir: &Path) -> Option<Disk> {
+    let number = fs::read_to_string(dir.join("dev")).ok()?;
+    let (major, minor) = number.trim_end().split_once(':')?;
+    let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+    Some(Disk::Block { device })
+}
+
+fn is_open(nodes: &[Disk]) -> bool {
     let is_process = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         name.iter().all(u8::is_ascii_digit)
@@ -46,7 +81,10 @@ fn is_open(disk: Disk) -> bool {
     let mut processes = entries(Path::new("/proc")).filter(is_process);
     processes.any(|process| {
         let mut opened = entries(&process.join("fd"));
-        opened.any(|fd| disk.is_at(&fd) && may_write(&process, &fd))
+        opened.any(|fd| {
+            let found = fd.metadata().ok().and_then(|found| Disk::of(&found));
+            found.is_some_and(|disk| nodes.contains(&disk)) && may_write(&process, &fd)
+        })
     })
 }
 
@@ -70,21 +108,16 @@ fn is_looped(disk: Disk) -> bool {
     })
 }
 
-/// A block device that is mounted, or another one (a mapped device, an array)
-/// is made of.
-fn is_mounted(disk: Disk) -> bool {
-    let Disk::Block { device } = disk else {
-        return false;
-    };
-    let number = format!(
-        "{}:{}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
-    );
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut mounts = mounts.lines().map(|line| line.split(' ').nth(2));
-    let holders = PathBuf::from(format!("/sys/dev/block/{number}/holders"));
-    mounts.any(|device| device == Some(&number)) || entries(&holders).next().is_some()
+/// A block device that is mounted in any namespace, or that another one (a mapped
+/// device, an array) is made of, or one of whose partitions is: the kernel then lets
+/// nobody else have it for himself, which is asked for and given back at once.
+fn is_claimed(disk: Disk, path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    matches!(disk, Disk::Block { .. })
+        && matches!(
+            rustix::fs::open(path, flags, Mode::empty()),
+            Err(Errno::BUSY)
+        )
 }
 
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {

@@ -2,9 +2,10 @@
 
 use crate::support::{privileged, run};
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A directory with two trees, `a` and `b`.
 struct Trees {
@@ -106,6 +107,13 @@ fn check_method(images: &[PathBuf; 2], expected: &str) {
     assert_eq!(methods, vec![expected; EXPECTED.len()]);
 }
 
+#[track_caller]
+fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 #[test]
 fn an_image_that_may_be_written_to_is_live() {
     let trees = Trees::new();
@@ -121,11 +129,7 @@ fn an_image_that_may_be_written_to_is_live() {
     if !privileged("an image under a loop device") {
         return;
     }
-    let losetup = |arguments: &[&str]| {
-        let output = Command::new("losetup").args(arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
+    let losetup = |arguments: &[&str]| said_by("losetup", arguments);
     let after = images[1].to_str().unwrap();
     let device = losetup(&["--find", "--show", after]);
     // Read-only nobody writes by it.
@@ -143,6 +147,68 @@ fn an_image_that_may_be_written_to_is_live() {
     losetup(&["-d", &device, &reader]);
     checked.unwrap();
     check_method(&images, "detached");
+}
+
+/// A disk with the image in its only partition.
+fn in_partition(image: &Path) -> PathBuf {
+    const START: u32 = 2048;
+    let content = fs::read(image).unwrap();
+    let sectors = u32::try_from(content.len() / 512).unwrap();
+    let mut disk = vec![0; START as usize * 512];
+    disk[450] = 0x83;
+    disk[454..458].copy_from_slice(&START.to_le_bytes());
+    disk[458..462].copy_from_slice(&sectors.to_le_bytes());
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk.extend(content);
+    let path = image.with_extension("disk");
+    fs::write(&path, disk).unwrap();
+    path
+}
+
+/// By another node of the same disk, or where only another namespace has it mounted.
+#[test]
+fn a_disk_whose_partition_or_file_is_in_use_is_live() {
+    if !privileged("a disk whose partition is in use") {
+        return;
+    }
+    let trees = Trees::new();
+    let disks = [trees.image("a"), trees.image("b")].map(|image| in_partition(&image));
+    let device = said_by("losetup", &["--find", "--show", disks[1].to_str().unwrap()]);
+    let partition = format!("{device}p1");
+    said_by("addpart", &[&device, "1", "2048", "8192"]);
+    let by_device = [disks[0].clone(), PathBuf::from(&device)];
+    let checked = std::panic::catch_unwind(|| {
+        check_method(&by_device, "detached");
+        for node in [disks[1].as_path(), Path::new(&partition)] {
+            let writes = fs::File::options().append(true).open(node).unwrap();
+            check_method(&by_device, "live");
+            drop(writes);
+        }
+        let mount_point = trees.path("a").display().to_string();
+        let script =
+            r#"mount --make-rprivate / && mount -o ro "$0" "$1" && echo there && read -r _"#;
+        let mut elsewhere = Command::new("unshare")
+            .args(["-m", "sh", "-c", script, &partition, &mount_point])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 6];
+        elsewhere
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut said)
+            .unwrap();
+        let live = std::panic::catch_unwind(|| check_method(&by_device, "live"));
+        drop(elsewhere.stdin.take());
+        elsewhere.wait().unwrap();
+        live.unwrap();
+        check_method(&by_device, "detached");
+    });
+    said_by("delpart", &[&device, "1"]);
+    said_by("losetup", &["-d", &device]);
+    checked.unwrap();
 }
 
 /// What E2B's orchestrator keeps of a sandbox's writes: the blocks that are not
