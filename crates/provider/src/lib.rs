@@ -41,5 +41,5 @@ pub use places::USUAL_FOLDERS;
 pub use sandtrace_event::Coverage;
 pub use sandtrace_sys::process::ProcRoot;
 pub use sighting::Sighting;
-pub use state::{StateWord, Stillness, run_state};
+pub use state::{StateWord, Stillness, run_state, turns_in_pause};
 pub use target::{Disk, DiskFormat, ProviderKind, Target};

@@ -103,6 +103,24 @@ pub fn run_state(
     }))
 }
 
+/// How often those threads ran so far that a pause keeps still, by whoever's word it
+/// is: another number later says that the sandbox went on meanwhile. `None` where
+/// that is not told.
+#[must_use]
+pub fn turns_in_pause(proc: &ProcRoot, vmm: &VmmIdentity, source: &str) -> Option<u64> {
+    let prefix = match source {
+        "process" | "cgroup" => "",
+        // The others serve the API that is asked.
+        "firecracker_api" => "fc_vcpu",
+        "cloud_hypervisor_api" | "cloud_hypervisor_events" => "vcpu",
+        _ => return None,
+    };
+    let process = proc.process(vmm.pid).ok()?;
+    let threads = process.thread_turns().ok().flatten()?;
+    let still = threads.iter().filter(|it| it.name.starts_with(prefix));
+    still.map(|it| it.turns).reduce(|sum, turns| sum + turns)
+}
+
 fn paused_by(source: &'static str) -> StateWord {
     let state = RunState::Paused;
     StateWord { state, source }

@@ -256,11 +256,15 @@ impl DiskWatch {
             return;
         };
         let judge = &mut self.judge;
-        let mut held = Held::new(quiesce == QuiesceMethod::Live && self.pause.holds());
+        let paused = match quiesce {
+            QuiesceMethod::Live => self.pause.holds(),
+            _ => None,
+        };
+        let mut held = Held::new(paused);
         let at = now();
         let mut sink = |observation| held.add(observation, judge);
         let scanned = collector.scan(at, quiesce, &mut sink);
-        held.end(held.is_waiting() && self.pause.holds(), judge);
+        held.end(|| self.pause.holds(), judge);
         match scanned {
             Ok(_) => self.began = at,
             Err(error) => self.report_unreadable(&error),

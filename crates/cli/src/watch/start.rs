@@ -137,7 +137,7 @@ pub(super) fn overlay_source(settings: &Settings, overlay: &Disk) -> FileSource 
         },
         name: overlay.identity.path.clone(),
         tier: settings.target.tier(),
-        pause: settings.pause.clone(),
+        pause: settings.pause.of_overlay(),
     }
 }
 
