@@ -7,6 +7,7 @@ use sandtrace_event::{GapCause, QuiesceMethod};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An image that a kernel has mounted, as a guest's would: nothing that is
@@ -47,6 +48,22 @@ impl Guest {
         let view = oracle::view(&mount);
         run("umount", &[at]);
         view
+    }
+
+    /// Writes to the journal's last block, as fast commits do that fill their room.
+    fn write_last_of_journal(&self) {
+        let mut debugfs = Command::new("debugfs");
+        let output = debugfs
+            .args(["-R", "blocks <8>"])
+            .arg(self.made.path())
+            .output();
+        let blocks = String::from_utf8(output.unwrap().stdout).unwrap();
+        let last: u64 = blocks.split_whitespace().last().unwrap().parse().unwrap();
+        let disk = fs::File::options()
+            .write(true)
+            .open(self.made.path())
+            .unwrap();
+        disk.write_all_at(b"more", last * 1024).unwrap();
     }
 
     /// Brings what the page cache holds to the disk. With a journal, what is
@@ -239,7 +256,10 @@ fn fast_commits_are_named_and_told_with_the_next_full_commit() {
     if !is_root("fast_commits_are_named_and_told_with_the_next_full_commit") {
         return;
     }
-    let guest = Guest::new(&["-O", "fast_commit"], "rw,commit=300");
+    // Of 2 MiB for them, as in a large journal, most is beyond a thousand blocks.
+    let journal = "size=4,fast_commit_size=2048";
+    let options = ["-b", "1024", "-O", "fast_commit", "-J", journal];
+    let guest = Guest::new(&options, "rw,commit=300");
     let write = |name: &str| {
         let file = fs::File::create(guest.mount.join(name)).unwrap();
         file.write_all_at(b"content", 0).unwrap();
@@ -250,8 +270,11 @@ fn fast_commits_are_named_and_told_with_the_next_full_commit() {
     let mut collector = guest.made.attach();
     assert_eq!(scan(&mut collector).gaps, []);
     let mut told = std::collections::BTreeSet::new();
-    for name in ["one", "two"] {
-        write(name);
+    for name in ["one", "two", "in the last block"] {
+        match name {
+            "in the last block" => guest.write_last_of_journal(),
+            name => write(name),
+        }
         let report = scan(&mut collector);
         assert_eq!(report.lines(), [""; 0]);
         let [gap] = report.gaps.as_slice() else {
