@@ -101,19 +101,34 @@ fn name(path: &Path) -> std::borrow::Cow<'_, str> {
 /// The mount option `userxattr` decides. The other prefix must be ignored:
 /// the sandbox can write it, and a forged `user.overlay.metacopy` would hide
 /// a file's content.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlayXattrs {
-    /// `trusted.overlay.*`; reading them takes CAP_SYS_ADMIN.
-    #[default]
-    Trusted,
-    /// The same, of an overlay that follows no redirect (mount option
-    /// `redirect_dir=nofollow`): the sandbox cannot look up what has one.
-    Unfollowed,
-    /// `user.overlay.*` (mount option `userxattr`). OverlayFS then follows no
-    /// redirect and knows no metacopy.
+    /// `trusted.overlay.*`; reading them takes CAP_SYS_ADMIN. What has a mark that
+    /// the overlay does not follow, the sandbox cannot look up.
+    Trusted {
+        /// Whether redirects are followed (not under `redirect_dir=nofollow`).
+        redirects: bool,
+        /// Whether a file's content may be in a lower layer (`metacopy=on`).
+        metacopy: bool,
+    },
+    /// `user.overlay.*` (mount option `userxattr`). OverlayFS then follows neither.
     User,
     /// None: a plain directory, in which nothing is a whiteout.
     Ignored,
+}
+
+impl OverlayXattrs {
+    /// `trusted.overlay.*`, all of them followed.
+    pub const FOLLOWED: Self = Self::Trusted {
+        redirects: true,
+        metacopy: true,
+    };
+}
+
+impl Default for OverlayXattrs {
+    fn default() -> Self {
+        Self::FOLLOWED
+    }
 }
 
 /// What the first scan is compared with.
@@ -162,7 +177,7 @@ impl Default for FsConfig {
             hash_bound: 64 << 20,
             hash_budget: 64 << 30,
             max_paths: 4_000_000,
-            overlay_xattrs: OverlayXattrs::Trusted,
+            overlay_xattrs: OverlayXattrs::default(),
             scan_secrets: false,
         }
     }

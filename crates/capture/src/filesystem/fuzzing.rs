@@ -46,7 +46,7 @@ pub fn overlay_marks(bytes: &[u8]) {
         Err(_) => {}
     }
     for (xattrs, own) in [
-        (OverlayXattrs::Trusted, &b"trusted.overlay."[..]),
+        (OverlayXattrs::FOLLOWED, &b"trusted.overlay."[..]),
         (OverlayXattrs::User, b"user.overlay."),
         (OverlayXattrs::Ignored, b"none"),
     ] {

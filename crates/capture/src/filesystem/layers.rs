@@ -5,6 +5,7 @@
 //! resolved outside its layer: `openat2` with RESOLVE_IN_ROOT, no symbolic
 //! link, no other mount.
 
+mod content;
 mod links;
 #[cfg(test)]
 mod tests;
@@ -85,7 +86,15 @@ pub(crate) struct Layers {
 
 impl OverlayXattrs {
     pub(super) fn is_trusted(self) -> bool {
-        matches!(self, Self::Trusted | Self::Unfollowed)
+        matches!(self, Self::Trusted { .. })
+    }
+
+    fn follows_redirects(self) -> bool {
+        matches!(self, Self::Trusted { redirects, .. } if redirects)
+    }
+
+    fn follows_metacopy(self) -> bool {
+        matches!(self, Self::Trusted { metacopy, .. } if metacopy)
     }
 
     /// What an attribute of a layer is called in the sandbox; `None` for one
@@ -94,7 +103,7 @@ impl OverlayXattrs {
     /// (fs/overlayfs/xattrs.c, `ovl_own_xattr_set`).
     pub(super) fn as_seen_inside(self, name: &[u8]) -> Option<Cow<'_, [u8]>> {
         let own: &[u8] = match self {
-            Self::Trusted | Self::Unfollowed => b"trusted.overlay.",
+            Self::Trusted { .. } => b"trusted.overlay.",
             Self::User => b"user.overlay.",
             Self::Ignored => return Some(name.into()),
         };
@@ -250,14 +259,15 @@ impl Layers {
             .open_path(at)
             .map_err(|errno| failed("open", at, errno))?;
         let opaque = self.mark_of(&fd, at, "opaque")?;
-        let redirect = match self.xattrs {
-            OverlayXattrs::Trusted | OverlayXattrs::Unfollowed => self.redirect_of(&fd, at)?,
-            OverlayXattrs::User | OverlayXattrs::Ignored => None,
-        };
+        let is_opaque = opaque.as_deref() == Some(b"y");
         Ok(Marks {
-            opaque: opaque.as_deref() == Some(b"y"),
+            opaque: is_opaque,
             holds_marked_whiteouts: opaque.as_deref() == Some(b"x"),
-            redirect,
+            redirect: match is_opaque {
+                // Nobody looks below it.
+                true => None,
+                false => self.redirect_of(&fd, at)?,
+            },
         })
     }
 
@@ -265,66 +275,13 @@ impl Layers {
     /// refuses whoever looks that up.
     fn redirect_of(&self, fd: &OwnedFd, at: &Located) -> Result<Option<Target>, Failed> {
         match self.mark_of(fd, at, "redirect")? {
-            Some(_) if self.xattrs == OverlayXattrs::Unfollowed => Err(failed(
+            Some(_) if !self.xattrs.follows_redirects() => Err(failed(
                 "look up",
                 at,
                 "it has a redirect, and the overlay follows none (redirect_dir=nofollow)",
             )),
             redirect => redirect.map(|value| parse_redirect(&value)).transpose(),
         }
-    }
-
-    /// Where the content of a file is that `at` holds only the attributes of;
-    /// `None` if `at` holds it itself. `below`: the layers under it, where its
-    /// parent is.
-    pub(crate) fn content_of(
-        &self,
-        at: &Located,
-        fd: &OwnedFd,
-        below: &[Located],
-    ) -> Result<Option<Located>, Failed> {
-        if !self.xattrs.is_trusted() || self.mark_of(fd, at, "metacopy")?.is_none() {
-            return Ok(None);
-        }
-        let name = at.path.rsplit(|byte| *byte == b'/').next();
-        let mut target = Target::Name(name.unwrap_or_default().into());
-        let mut stack = below.to_vec();
-        if let Some(redirect) = self.redirect_of(fd, at)? {
-            target = redirect;
-            if matches!(target, Target::Absolute(_)) {
-                stack = self.roots_below(at.layer);
-            }
-        }
-        let missing = || "the lower file that holds its content was not found".to_owned();
-        let found = match self.find(stack.clone(), target.clone())? {
-            Some(found) => found,
-            None => return Ok(Some(self.in_data_layers(&target)?.ok_or_else(missing)?)),
-        };
-        if kind(&found.stat) != FileType::RegularFile || found.at.layer <= at.layer {
-            return Err(missing());
-        }
-        let fd = self
-            .open_path(&found.at)
-            .map_err(|errno| failed("open", &found.at, errno))?;
-        stack.retain(|parent| parent.layer > found.at.layer);
-        let deeper = self.content_of(&found.at, &fd, &stack)?;
-        Ok(Some(deeper.unwrap_or(found.at)))
-    }
-
-    /// The file that an absolute redirect names in the topmost data-only layer
-    /// that has it. There are no marks in such a layer, and nothing is merged.
-    fn in_data_layers(&self, target: &Target) -> Result<Option<Located>, Failed> {
-        let Target::Absolute(path) = target else {
-            return Ok(None);
-        };
-        for layer in self.merged..self.roots.len() {
-            let path = path.clone();
-            let at = Located { layer, path };
-            if let Some((_, stat)) = self.stat(&at)? {
-                return Ok((kind(&stat) == FileType::RegularFile).then_some(at));
-            }
-        }
-        Ok(None)
     }
 
     /// A file's attributes, without those that OverlayFS keeps for itself.
@@ -375,7 +332,7 @@ impl Layers {
 
     fn mark_of(&self, fd: &OwnedFd, at: &Located, mark: &str) -> Result<Option<Vec<u8>>, Failed> {
         let prefix = match self.xattrs {
-            OverlayXattrs::Trusted | OverlayXattrs::Unfollowed => "trusted",
+            OverlayXattrs::Trusted { .. } => "trusted",
             OverlayXattrs::User => "user",
             OverlayXattrs::Ignored => return Ok(None),
         };

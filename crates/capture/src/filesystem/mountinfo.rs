@@ -57,35 +57,47 @@ fn parse_line(line: &[u8], upper: &Path) -> Option<OverlayMount> {
         lowers: Vec::new(),
         data: Vec::new(),
         mount_point: path(&unescape(mount_point)),
-        xattrs: OverlayXattrs::Trusted,
+        xattrs: OverlayXattrs::FOLLOWED,
     };
     let mut is_ours = false;
-    let mut redirects: &[u8] = b"";
+    let (mut redirect_dir, mut metacopy): (&[u8], &[u8]) = (b"", b"");
     for option in options.split(|byte| *byte == b',') {
         match split_once(option, b"=").unwrap_or((option, b"")) {
             (b"upperdir", value) => is_ours = path(&unescape(value)) == upper,
             (b"lowerdir", value) => (found.lowers, found.data) = split_lowers(value),
             (b"datadir+", value) => found.data.push(path(&unescape(value))),
             (b"lowerdir+", value) => found.lowers.push(path(&unescape(value))),
-            (b"redirect_dir", value) => redirects = value,
+            (b"redirect_dir", value) => redirect_dir = value,
+            (b"metacopy", value) => metacopy = value,
             (b"userxattr", _) => found.xattrs = OverlayXattrs::User,
             _ => {}
         }
     }
-    if is_ours && found.xattrs == OverlayXattrs::Trusted && !follows(redirects) {
-        found.xattrs = OverlayXattrs::Unfollowed;
+    if is_ours && found.xattrs != OverlayXattrs::User {
+        found.xattrs = OverlayXattrs::Trusted {
+            redirects: follows_redirects(redirect_dir),
+            metacopy: follows_metacopy(metacopy),
+        };
     }
     is_ours.then_some(found)
 }
 
-/// Whether redirects are followed. `option`: of `redirect_dir=`, which is only
-/// shown where it is not the default of the module
-/// (Documentation/filesystems/overlayfs.rst, "redirect_dir").
-fn follows(option: &[u8]) -> bool {
-    let is_off = |parameter: &str| {
-        let path = format!("/sys/module/overlay/parameters/{parameter}");
-        std::fs::read(path).is_ok_and(|value| value.starts_with(b"N"))
-    };
+/// Whether a parameter of the module is off. Options are only shown where they are
+/// not what it says (Documentation/filesystems/overlayfs.rst).
+fn is_off(parameter: &str) -> bool {
+    let path = format!("/sys/module/overlay/parameters/{parameter}");
+    std::fs::read(path).is_ok_and(|value| value.starts_with(b"N"))
+}
+
+fn follows_metacopy(option: &[u8]) -> bool {
+    match option {
+        b"on" => true,
+        b"off" => false,
+        _ => !is_off("metacopy"),
+    }
+}
+
+fn follows_redirects(option: &[u8]) -> bool {
     match option {
         b"on" | b"follow" => true,
         b"nofollow" => false,
@@ -210,10 +222,14 @@ mod tests {
         assert_eq!(mount.xattrs, OverlayXattrs::User);
         assert_eq!(mount.mount_point, Path::new("/m n"));
         assert_eq!(mount_for_upper(b"no mountinfo", Path::new("/u")), None);
+        let trusted = |redirects, metacopy| OverlayXattrs::Trusted {
+            redirects,
+            metacopy,
+        };
         for (option, xattrs) in [
-            ("redirect_dir=on", OverlayXattrs::Trusted),
-            ("redirect_dir=follow", OverlayXattrs::Trusted),
-            ("redirect_dir=nofollow", OverlayXattrs::Unfollowed),
+            ("redirect_dir=on,metacopy=on", trusted(true, true)),
+            ("redirect_dir=follow,metacopy=off", trusted(true, false)),
+            ("redirect_dir=nofollow,metacopy=off", trusted(false, false)),
             ("redirect_dir=nofollow,userxattr", OverlayXattrs::User),
         ] {
             let line = format!("1 2 0:3 / /m rw - overlay o rw,upperdir=/u,{option},lowerdir=/l");

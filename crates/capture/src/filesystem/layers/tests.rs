@@ -26,7 +26,7 @@ fn redirects_that_overlayfs_would_not_write_are_refused() {
 #[test]
 fn escaped_names_are_those_of_the_sandbox() {
     let trusted = |name: &[u8]| {
-        let seen = OverlayXattrs::Trusted.as_seen_inside(name);
+        let seen = OverlayXattrs::FOLLOWED.as_seen_inside(name);
         seen.map(|name| String::from_utf8(name.into_owned()).unwrap())
     };
     let own = |name: &str| Some(name.to_owned());

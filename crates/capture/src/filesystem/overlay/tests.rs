@@ -104,7 +104,7 @@ impl Mounted {
     fn xattrs(&self) -> OverlayXattrs {
         match self.options.contains("userxattr") {
             true => OverlayXattrs::User,
-            false => OverlayXattrs::Trusted,
+            false => OverlayXattrs::FOLLOWED,
         }
     }
 

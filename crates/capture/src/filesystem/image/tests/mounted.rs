@@ -92,9 +92,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg(&self.mount)
-            .output();
+        let _ = Command::new("umount").arg(&self.mount).output();
     }
 }
 

@@ -74,3 +74,56 @@ fn content_in_a_data_only_layer_is_read_from_there() {
     fs::write(mounted.merged("moved"), "other").unwrap();
     assert_eq!(scan().lines(), ["Modified File /moved"]);
 }
+
+/// Without metacopy and redirects the kernel looks into data-only layers all the same
+/// (since Linux 6.16), if nothing of the merge is below the name.
+#[test]
+fn content_in_a_data_only_layer_needs_no_metacopy() {
+    if !is_root("content_in_a_data_only_layer_needs_no_metacopy") {
+        return;
+    }
+    for (options, prefix) in [
+        (",redirect_dir=nofollow", "trusted"),
+        (",userxattr", "user"),
+    ] {
+        let mut mounted = Mounted::new(options, &[&|_: &Path| {}]);
+        mounted.unmount();
+        let [lower, other, data] = ["named", "other", "data"].map(|name| mounted.path(name));
+        for dir in [&lower, &other, &data] {
+            fs::create_dir(dir).unwrap();
+        }
+        blob(&data);
+        let tool = lower.join("tool");
+        fs::File::create(&tool)
+            .unwrap()
+            .set_len(CONTENT.len() as u64)
+            .unwrap();
+        set_xattr(&tool, &format!("{prefix}.overlay.metacopy"), "");
+        set_xattr(&tool, &format!("{prefix}.overlay.redirect"), "/blobs/1f");
+        for lowers in [vec![lower.clone()], vec![lower.clone(), other]] {
+            mounted.lowers = [&lowers[..], &["".into(), data.clone()]].concat();
+            mounted.mount();
+            let inside = fs::read(mounted.merged("tool"));
+            let text = fs::read("/proc/self/mountinfo").unwrap();
+            let found = mount_for_upper(&text, &mounted.path("upper")).unwrap();
+            mounted.unmount();
+            let config = FsConfig {
+                data_layers: vec![data.clone()],
+                overlay_xattrs: found.xattrs,
+                ..FsConfig::default()
+            };
+            mounted.lowers = lowers.clone();
+            let mut collector = mounted.attach_with(config);
+            let copied = mounted.path("upper/tool");
+            fs::write(&copied, CONTENT).unwrap();
+            let report = Report::of(&mut collector, QuiesceMethod::Live);
+            fs::remove_file(copied).unwrap();
+            match inside {
+                // It was copied up as it was.
+                Ok(_) => assert!(report.lines().iter().all(|line| !line.contains("Modified"))),
+                Err(_) if lowers.len() == 1 => println!("this kernel does not look there"),
+                Err(_) => assert_ne!(report.lines(), [""; 0]),
+            }
+        }
+    }
+}

@@ -277,7 +277,7 @@ fn an_overlay_whose_marks_cannot_be_read_is_a_gap() {
         let mut collector = FsCollector::attach(source, config).unwrap();
         Report::of(&mut collector, QuiesceMethod::Live).gaps
     };
-    let blind = gaps(OverlayXattrs::Trusted);
+    let blind = gaps(OverlayXattrs::FOLLOWED);
     assert_eq!(blind.len(), 1, "{blind:?}");
     assert!(blind[0].detail.contains("CAP_SYS_ADMIN"), "{blind:?}");
     assert_eq!(gaps(OverlayXattrs::User), []);
