@@ -58,8 +58,8 @@ pub(crate) trait Blocks: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Has what is read from here on be what is there now, not what the host's page
-    /// cache kept of a device.
+    /// Has what is read from here on be what is there now, where somebody wrote to a
+    /// device past the page cache that reads of it go through.
     fn drop_cached(&self) {}
 
     /// The disk of which it holds what differs, if there is one.

@@ -18,7 +18,8 @@ const FILES: usize = 10_000;
 /// Files that are made anew and written to.
 const WRITTEN: usize = 5000;
 
-/// An overlay, and an image that is mounted as a guest's would be.
+/// An overlay, and an image that is mounted as a guest's would be, by its file and by
+/// its block device.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let dir = tempfile::tempdir().context("making a directory")?;
     println!(
@@ -68,14 +69,28 @@ fn image(dir: &Path, options: &Options) -> Result<()> {
         &["-q", "-F", "-d", text(&root)?, text(&image)?, "512M"],
     )?;
     with_mounted(&image, &mount, |mount| {
-        let watched = Watched {
-            name: "image",
-            arguments: vec!["--disk".into(), image.clone()],
-            sandbox: mount,
-            dir,
-        };
-        watched.measure(options)
+        for (name, disk) in [("image", image.clone()), ("device", device_of(mount)?)] {
+            let watched = Watched {
+                name,
+                arguments: vec!["--disk".into(), disk],
+                sandbox: mount,
+                dir,
+            };
+            watched.measure(options)?;
+        }
+        Ok(())
     })
+}
+
+/// The loop device that is mounted there (proc_pid_mountinfo(5)).
+fn device_of(mount: &Path) -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading mounts")?;
+    let at = format!(" {} ", text(mount)?);
+    let line = mounts.lines().find(|line| line.contains(&at));
+    let (_, source) = line
+        .and_then(|line| line.split_once(" - ext4 "))
+        .context("no mount")?;
+    Ok(source.split(' ').next().unwrap_or_default().into())
 }
 
 /// What is watched, and where the sandbox sees it.

@@ -32,23 +32,14 @@ const WRITTEN: [usize; 4] = [4, 6, 11, 13];
 /// What is on its way is counted when it has arrived, and then is news.
 pub(super) fn stamp(file: &File, metadata: &Metadata, size: u64) -> Option<Stamp> {
     let disk = disk(metadata.rdev());
-    let counts = std::fs::read(disk.join("queue/iostats")).ok()?;
     let is_clean = dirty_pages(file, 0..size).ok()? == 0;
-    if counts.trim_ascii() != b"1" || !is_clean {
+    if !is_counted(&disk) || !is_clean {
         return None;
     }
-    let stat = std::fs::read_to_string(disk.join("stat")).ok()?;
-    let numbers: Vec<u64> = stat.split_whitespace().map_while(number).collect();
-    let [writes, sectors, discards, discarded] = WRITTEN.map(|place| numbers.get(place).copied());
     let counters = Counters {
         sequence: std::fs::read_to_string(disk.join("diskseq")).ok()?,
         size,
-        written: [
-            writes?,
-            sectors?,
-            discards.unwrap_or(0),
-            discarded.unwrap_or(0),
-        ],
+        written: written(&disk)?,
     };
     Some(Stamp {
         files: backing(file, &disk)?,
@@ -63,7 +54,7 @@ pub(crate) fn allocated(image: &Path) -> u64 {
         return 0;
     };
     let sectors = if metadata.file_type().is_block_device() {
-        let size = std::fs::read_to_string(sysfs(metadata.rdev()).join("size"));
+        let size = std::fs::read_to_string(in_sysfs(metadata.rdev()).join("size"));
         size.ok().and_then(|size| number(size.trim())).unwrap_or(0)
     } else {
         metadata.blocks()
@@ -71,9 +62,7 @@ pub(crate) fn allocated(image: &Path) -> u64 {
     sectors.saturating_mul(512)
 }
 
-/// Lets go of what the host's page cache has of a device. Who writes to it below
-/// that, through its whole disk, its partition or the file behind it, or on another
-/// host, would not be seen otherwise.
+/// Lets go of what the host's page cache has of a device.
 ///
 /// Where pages wait to be written, whoever wrote them is seen by the cache alone, and
 /// the kernel would write them at once: that much around them stays.
@@ -92,22 +81,83 @@ pub(super) fn drop_cached(file: &File, size: u64) {
     }
 }
 
+/// What of a device was written past the page cache that reads of it go through: by
+/// its whole disk, its partitions, devices that are made of it, or the file behind it.
+/// Direct writes to the device itself are no such, as the kernel drops their pages.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Elsewhere {
+    counted: [u64; 4],
+    files: Vec<(u64, i64, i64)>,
+}
+
+impl Elsewhere {
+    /// `None` where that is not told.
+    pub(super) fn of(file: &File, metadata: &Metadata) -> Option<Self> {
+        let (own, whole) = (in_sysfs(metadata.rdev()), disk(metadata.rdev()));
+        let others: Vec<_> = match own == whole {
+            true => entries(&own)
+                .filter(|entry| entry.join("partition").exists())
+                .chain(entries(&own.join("holders")))
+                .collect(),
+            false => vec![whole.clone()],
+        };
+        if !others.is_empty() && !is_counted(&whole) {
+            return None;
+        }
+        let mut counted = [0_u64; 4];
+        for other in &others {
+            let all = counted.iter_mut().zip(written(other)?);
+            all.for_each(|(sum, more)| *sum = sum.wrapping_add(more));
+        }
+        if own != whole {
+            // The whole disk counts what is the partition's own as well.
+            let all = counted.iter_mut().zip(written(&own)?);
+            all.for_each(|(sum, own)| *sum = sum.wrapping_sub(own));
+        }
+        let files = backing(file, &whole)?;
+        Some(Self { counted, files })
+    }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn is_counted(disk: &Path) -> bool {
+    let counts = std::fs::read(disk.join("queue/iostats"));
+    counts.is_ok_and(|counts| counts.trim_ascii() == b"1")
+}
+
+/// Writes and discards to a device, and the sectors of both.
+fn written(device: &Path) -> Option<[u64; 4]> {
+    let stat = std::fs::read_to_string(device.join("stat")).ok()?;
+    let numbers: Vec<u64> = stat.split_whitespace().map_while(number).collect();
+    let [writes, sectors, discards, discarded] = WRITTEN.map(|place| numbers.get(place).copied());
+    Some([
+        writes?,
+        sectors?,
+        discards.unwrap_or(0),
+        discarded.unwrap_or(0),
+    ])
+}
+
 fn number(word: &str) -> Option<u64> {
     word.parse().ok()
 }
 
-fn sysfs(device: u64) -> PathBuf {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
-}
-
 /// The whole disk: what is written to it counts for each of its partitions.
 fn disk(device: u64) -> PathBuf {
-    let device = sysfs(device);
+    let device = in_sysfs(device);
     match device.join("partition").exists() {
         true => device.join(".."),
         false => device,
     }
+}
+
+fn in_sysfs(device: u64) -> PathBuf {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
 }
 
 /// The file behind a loop device, which others can write to as well; nothing

@@ -1,7 +1,8 @@
 //! A file or block device that is the disk byte for byte.
 
 use super::super::config::FsError;
-use super::{Blocks, Place, Stamp, device};
+use super::device::{self, Elsewhere};
+use super::{Blocks, Place, Stamp};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use sandtrace_event::DiskIdentity;
@@ -10,7 +11,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// More extents of one file are not asked for: 40 MiB of them.
 const MOST_EXTENTS: usize = 1 << 20;
@@ -23,6 +24,8 @@ pub(crate) struct Raw {
     device: u64,
     inode: u64,
     is_file: bool,
+    /// Of a device: what was written past its page cache when that was let go of last.
+    elsewhere: Arc<Mutex<Option<Elsewhere>>>,
     /// The file's map at the first question; `None` where there is none.
     extents: OnceLock<Option<Vec<Extent>>>,
 }
@@ -63,6 +66,7 @@ impl Raw {
             device: metadata.dev(),
             inode: metadata.ino(),
             is_file: metadata.file_type().is_file(),
+            elsewhere: Arc::default(),
             extents: OnceLock::new(),
             file,
         })
@@ -70,7 +74,10 @@ impl Raw {
 
     /// The same file as it is now: its size and extents may be others.
     pub(super) fn fresh(&self) -> io::Result<Self> {
-        Self::of(self.file.try_clone()?)
+        Ok(Self {
+            elsewhere: Arc::clone(&self.elsewhere),
+            ..Self::of(self.file.try_clone()?)?
+        })
     }
 
     /// A copy that shares all extents until either is written to, without a
@@ -189,8 +196,18 @@ impl Blocks for Raw {
     }
 
     fn drop_cached(&self) {
-        if !self.is_file {
+        let Some(metadata) = self.file.metadata().ok().filter(|_| !self.is_file) else {
+            return;
+        };
+        // Asked before: what is written from here on is news the next time.
+        let now = Elsewhere::of(&self.file, &metadata);
+        let mut known = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if now.is_none() || *known != now {
             device::drop_cached(&self.file, self.size);
+            *known = now;
         }
     }
 
