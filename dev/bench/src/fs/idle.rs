@@ -103,6 +103,8 @@ struct Watched<'a> {
 
 impl Watched<'_> {
     fn measure(&self, options: &Options) -> Result<()> {
+        // A device is read as long as something waits to be written to it.
+        quiet("sync", &["-f", text(self.sandbox)?])?;
         let watch = self.watch(options)?;
         std::thread::sleep(REST);
         let took = watch.interrupt()?;
