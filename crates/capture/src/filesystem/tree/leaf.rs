@@ -16,6 +16,9 @@ pub(super) struct Leaf {
     /// How many packed paths are before the first.
     pub(super) rank: usize,
     pub(super) count: usize,
+    /// When the first that is there was written to last. Files of one place often
+    /// were at much the same time.
+    written: i64,
     /// Each path as the number of bytes that it shares with the one before
     /// and the rest of it, then its node.
     bytes: Box<[u8]>,
@@ -27,7 +30,7 @@ impl Leaf {
         let mut path = Vec::new();
         std::iter::from_fn(move || {
             reader.path(&mut path)?;
-            Some((path.as_slice().into(), reader.node()?))
+            Some((path.as_slice().into(), reader.node(self.written)?))
         })
     }
 
@@ -40,7 +43,7 @@ impl Leaf {
             reader.path(&mut path)?;
             match path.as_slice().cmp(wanted) {
                 std::cmp::Ordering::Less => reader.skip_node()?,
-                std::cmp::Ordering::Equal => return Some((place, reader.node()?)),
+                std::cmp::Ordering::Equal => return Some((place, reader.node(self.written)?)),
                 std::cmp::Ordering::Greater => return None,
             }
             place += 1;
@@ -56,6 +59,7 @@ pub(super) struct Packer {
     first: Option<PathBytes>,
     last: PathBytes,
     count: usize,
+    written: Option<i64>,
     bytes: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -70,7 +74,12 @@ impl Packer {
         put(&mut self.bytes, shared as u64);
         put_bytes(&mut self.bytes, path.get(shared..).unwrap_or_default());
         self.scratch.clear();
-        put_node(&mut self.scratch, node.as_ref());
+        if let Some(entry) = node {
+            let written = *self.written.get_or_insert(entry.modified);
+            put_entry(&mut self.scratch, entry, written);
+        } else {
+            self.scratch.push(HIDDEN);
+        }
         put_bytes(&mut self.bytes, &self.scratch);
         self.count += 1;
         self.first.get_or_insert_with(|| path.clone());
@@ -100,6 +109,7 @@ impl Packer {
             first,
             rank: self.packed,
             count: self.count,
+            written: self.written.take().unwrap_or(0),
             bytes: self.bytes.as_slice().into(),
         });
         self.packed += self.count;
@@ -152,11 +162,14 @@ fn put_bytes(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.extend_from_slice(text);
 }
 
-fn put_node(bytes: &mut Vec<u8>, node: Option<&Entry>) {
-    let Some(entry) = node else {
-        bytes.push(HIDDEN);
-        return;
-    };
+/// A difference, small where both are close.
+fn put_difference(bytes: &mut Vec<u8>, from: i64, to: i64) {
+    let more = to.wrapping_sub(from);
+    put(bytes, ((more << 1) ^ (more >> 63)).cast_unsigned());
+}
+
+/// `written`: a time that is close to its own.
+fn put_entry(bytes: &mut Vec<u8>, entry: &Entry, written: i64) {
     let kind = KINDS.iter().position(|kind| *kind == entry.kind);
     let mut first = u8::try_from(kind.unwrap_or(7)).unwrap_or(7);
     for (bit, is_set) in [
@@ -173,7 +186,7 @@ fn put_node(bytes: &mut Vec<u8>, node: Option<&Entry>) {
         }
     }
     put(bytes, entry.size);
-    bytes.extend_from_slice(&entry.modified.to_le_bytes());
+    put_difference(bytes, written, entry.modified);
     bytes.extend_from_slice(&entry.mark.to_le_bytes());
     match &entry.identity {
         Identity::Unknown => put(bytes, 0),
@@ -305,11 +318,17 @@ impl<'a> Reader<'a> {
         self.bytes().map(drop)
     }
 
-    fn node(&mut self) -> Option<Node> {
-        Reader(self.bytes()?).entry()
+    fn difference(&mut self, from: i64) -> Option<i64> {
+        let folded = self.number()?;
+        let more = (folded >> 1).cast_signed() ^ -(folded & 1).cast_signed();
+        Some(from.wrapping_add(more))
     }
 
-    fn entry(&mut self) -> Option<Node> {
+    fn node(&mut self, written: i64) -> Option<Node> {
+        Reader(self.bytes()?).entry(written)
+    }
+
+    fn entry(&mut self, written: i64) -> Option<Node> {
         let [first] = self.array()?;
         if first == HIDDEN {
             return Some(None);
@@ -327,7 +346,7 @@ impl<'a> Reader<'a> {
             kind,
             attributes,
             size: self.number()?,
-            modified: i64::from_le_bytes(self.array()?),
+            modified: self.difference(written)?,
             mark: i64::from_le_bytes(self.array()?),
             settled: first & SETTLED != 0,
             identity: self.identity()?,
