@@ -1,11 +1,12 @@
 //! Whether a block device was written to, by what the kernel counts of it.
 
+mod cached;
+
 use super::Stamp;
 use super::raw::times;
-use rustix::fs::Advice;
+pub(super) use cached::{Elsewhere, drop_cached};
 use sandtrace_sys::blockdev::{behind_loop, dirty_pages};
 use std::fs::{File, Metadata};
-use std::num::NonZero;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ pub(crate) fn allocated(image: &Path) -> u64 {
         return 0;
     };
     let sectors = if metadata.file_type().is_block_device() {
-        let size = std::fs::read_to_string(in_sysfs(metadata.rdev()).join("size"));
+        let size = std::fs::read_to_string(sysfs(metadata.rdev()).join("size"));
         size.ok().and_then(|size| number(size.trim())).unwrap_or(0)
     } else {
         metadata.blocks()
@@ -62,66 +63,35 @@ pub(crate) fn allocated(image: &Path) -> u64 {
     sectors.saturating_mul(512)
 }
 
-/// Lets go of what the host's page cache has of a device.
-///
-/// Where pages wait to be written, whoever wrote them is seen by the cache alone, and
-/// the kernel would write them at once: that much around them stays.
-pub(super) fn drop_cached(file: &File, size: u64) {
-    const MOST_PIECES: u64 = 256;
-    const LEAST: u64 = 1 << 20;
-    let piece = size.div_ceil(MOST_PIECES).next_multiple_of(LEAST);
-    let mut at = 0;
-    while at < size {
-        let end = size.min(at + piece);
-        // A kernel that does not tell what waits has no stamps either.
-        if dirty_pages(file, at..end).unwrap_or(0) == 0 {
-            let _kept = rustix::fs::fadvise(file, at, NonZero::new(end - at), Advice::DontNeed);
-        }
-        at = end;
+fn number(word: &str) -> Option<u64> {
+    word.parse().ok()
+}
+
+fn sysfs(device: u64) -> PathBuf {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
+}
+
+/// The whole disk: what is written to it counts for each of its partitions.
+fn disk(device: u64) -> PathBuf {
+    let device = sysfs(device);
+    match device.join("partition").exists() {
+        true => device.join(".."),
+        false => device,
     }
 }
 
-/// What of a device was written past the page cache that reads of it go through: by
-/// its whole disk, its partitions, devices that are made of it, or the file behind it.
-/// Direct writes to the device itself are no such, as the kernel drops their pages.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Elsewhere {
-    counted: [u64; 4],
-    files: Vec<(u64, i64, i64)>,
-}
-
-impl Elsewhere {
-    /// `None` where that is not told.
-    pub(super) fn of(file: &File, metadata: &Metadata) -> Option<Self> {
-        let (own, whole) = (in_sysfs(metadata.rdev()), disk(metadata.rdev()));
-        let others: Vec<_> = match own == whole {
-            true => entries(&own)
-                .filter(|entry| entry.join("partition").exists())
-                .chain(entries(&own.join("holders")))
-                .collect(),
-            false => vec![whole.clone()],
-        };
-        if !others.is_empty() && !is_counted(&whole) {
-            return None;
-        }
-        let mut counted = [0_u64; 4];
-        for other in &others {
-            let all = counted.iter_mut().zip(written(other)?);
-            all.for_each(|(sum, more)| *sum = sum.wrapping_add(more));
-        }
-        if own != whole {
-            // The whole disk counts what is the partition's own as well.
-            let all = counted.iter_mut().zip(written(&own)?);
-            all.for_each(|(sum, own)| *sum = sum.wrapping_sub(own));
-        }
-        let files = backing(file, &whole)?;
-        Some(Self { counted, files })
-    }
-}
-
-fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path()))
+/// The file behind a loop device, which others can write to as well; nothing
+/// for other devices.
+fn backing(file: &File, disk: &Path) -> Option<Vec<(u64, i64, i64)>> {
+    let Ok(mut path) = std::fs::read(disk.join("loop/backing_file")) else {
+        return Some(Vec::new());
+    };
+    path.truncate(path.trim_ascii_end().len());
+    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    let found = path.metadata().ok().filter(Metadata::is_file)?;
+    let is_it = behind_loop(file).ok()? == (found.dev(), found.ino());
+    is_it.then(|| vec![times(&found)])
 }
 
 fn is_counted(disk: &Path) -> bool {
@@ -140,35 +110,4 @@ fn written(device: &Path) -> Option<[u64; 4]> {
         discards.unwrap_or(0),
         discarded.unwrap_or(0),
     ])
-}
-
-fn number(word: &str) -> Option<u64> {
-    word.parse().ok()
-}
-
-/// The whole disk: what is written to it counts for each of its partitions.
-fn disk(device: u64) -> PathBuf {
-    let device = in_sysfs(device);
-    match device.join("partition").exists() {
-        true => device.join(".."),
-        false => device,
-    }
-}
-
-fn in_sysfs(device: u64) -> PathBuf {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
-}
-
-/// The file behind a loop device, which others can write to as well; nothing
-/// for other devices.
-fn backing(file: &File, disk: &Path) -> Option<Vec<(u64, i64, i64)>> {
-    let Ok(mut path) = std::fs::read(disk.join("loop/backing_file")) else {
-        return Some(Vec::new());
-    };
-    path.truncate(path.trim_ascii_end().len());
-    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    let found = path.metadata().ok().filter(Metadata::is_file)?;
-    let is_it = behind_loop(file).ok()? == (found.dev(), found.ino());
-    is_it.then(|| vec![times(&found)])
 }
