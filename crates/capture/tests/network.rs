@@ -387,7 +387,8 @@ fn a_hub_tells_each_interface_what_is_its() {
         .unwrap();
     }
     for (watch, _) in &mut watches {
-        assert!(watch.readable().is_none());
+        // What would be readable is the hub's.
+        assert_eq!(watch.descriptors().count(), 1);
         watch.stop();
     }
     let read = reader.read(1000, |number, heard| {

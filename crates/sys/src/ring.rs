@@ -228,10 +228,7 @@ impl PacketRing {
     /// until then its descriptor polls as in error. ENETDOWN says that the
     /// interface went down or away.
     pub fn take_error(&self) -> Option<io::Error> {
-        match rustix::net::sockopt::socket_error(&self.socket) {
-            Ok(Ok(())) => None,
-            Ok(Err(errno)) | Err(errno) => Some(errno.into()),
-        }
+        take_error(&self.socket)
     }
 
     /// Frames seen and dropped since this was last called.
@@ -457,6 +454,13 @@ fn bind(socket: &OwnedFd, index: i32) -> io::Result<()> {
     let length = socklen::<libc::sockaddr_ll>();
     // SAFETY: the pointer and length describe `address`, which outlives the call.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })
+}
+
+pub(crate) fn take_error(socket: &OwnedFd) -> Option<io::Error> {
+    match rustix::net::sockopt::socket_error(socket) {
+        Ok(Ok(())) => None,
+        Ok(Err(errno)) | Err(errno) => Some(errno.into()),
+    }
 }
 
 /// A packet socket on an interface of the caller's network namespace, with a program

@@ -299,11 +299,10 @@ impl NetworkCollector {
         }
     }
 
-    /// Readable when there is something to [`read`](Self::read); in error when
-    /// the interface went down. `None`: a hub's reader tells it everything.
-    #[must_use]
-    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
-        self.source.readable()
+    /// One is readable when there is something to [`read`](Self::read), unless a hub's
+    /// reader tells it that; one is in error when the interface went down.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.source.descriptors()
     }
 
     pub(super) fn shared(&self) -> Option<&Counted> {
@@ -326,11 +325,11 @@ impl NetworkCollector {
         }
     }
 
-    /// Whether the interface still exists, to be asked when the ring's
-    /// descriptor is in error, which it no longer is afterwards.
+    /// Whether the interface still exists, to be asked when a descriptor is in
+    /// error, which it no longer is afterwards.
     pub fn look_at_interface(&mut self) -> Attached {
         self.source.forget_error();
-        // Under its name there may be another by now, which this ring never hears.
+        // Under its name there may be another by now, which this one never hears.
         self.gone |= self.has_successor();
         self.look_at_name()
     }
@@ -488,24 +487,23 @@ impl NetworkCollector {
 
     fn report_drops(&mut self, at: Timestamp, observer: &mut dyn Observer) {
         let lost = self.source.lost();
-        let drops = lost.frames;
-        if drops > 0 {
-            self.drops = self.drops.saturating_add(drops);
-            let detail = "the kernel's packet ring was full";
-            self.report_gap(
-                at,
-                GapCause::RingDrop,
-                drops,
-                GapUnit::Packets,
-                detail,
-                observer,
-            );
-        }
-        if lost.unread > 0 {
-            let detail = "the ring was full: these frames were counted in their flows, but what \
-                          they said was not read";
+        let uncounted = lost.frames.saturating_add(lost.left_out);
+        self.drops = self.drops.saturating_add(uncounted);
+        let gaps = [
+            (lost.frames, "the kernel's packet ring was full"),
+            (
+                lost.left_out,
+                "the trail could take no more: these frames were left out",
+            ),
+            (
+                lost.unread,
+                "the ring was full: these frames were counted in their flows, but what they said \
+                 was not read",
+            ),
+        ];
+        for (frames, detail) in gaps.into_iter().filter(|(frames, _)| *frames > 0) {
             let (cause, unit) = (GapCause::RingDrop, GapUnit::Packets);
-            self.report_gap(at, cause, lost.unread, unit, detail, observer);
+            self.report_gap(at, cause, frames, unit, detail, observer);
         }
         self.last_check = at;
     }

@@ -17,6 +17,7 @@ use sandtrace_sys::bpf::{
 use sandtrace_wire::{Bulk, BulkTcp, Direction, FlowSink, FlowTable, Packet};
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ struct Taken {
 pub(super) struct Lost {
     /// Frames that are in no sum.
     pub(super) frames: u64,
+    /// The same, because nobody could take them.
+    pub(super) left_out: u64,
     /// Frames that were counted, but not read.
     pub(super) unread: u64,
 }
@@ -105,6 +108,16 @@ impl Counted {
     /// Where its frames are read, unless somebody else does that.
     pub(super) fn reader(&self) -> Option<&BpfFramesReader> {
         self.own.as_ref()
+    }
+
+    /// In error when the interface went down.
+    pub(super) fn alarm(&self) -> Option<BorrowedFd<'_>> {
+        self.tap.alarm()
+    }
+
+    /// The error that [`alarm`](Self::alarm) is in, which is thereby forgotten.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.tap.take_error()
     }
 
     /// Its number among those that share the tables.
@@ -265,8 +278,8 @@ impl Counted {
         let before = std::mem::replace(&mut self.losses, losses);
         let frames = |losses: BpfFrameLosses| losses.frames.iter().sum::<u64>();
         Lost {
-            frames: frames(losses).saturating_sub(frames(before))
-                + std::mem::take(&mut self.missed),
+            frames: frames(losses).saturating_sub(frames(before)),
+            left_out: std::mem::take(&mut self.missed),
             unread: losses.unread.saturating_sub(before.unread),
         }
     }

@@ -17,11 +17,12 @@ use std::time::Duration;
 
 /// Most interfaces of one hub, a page of the kernel's memory for 32 of them.
 const INTERFACES: u32 = 4096;
-/// Bytes of the ring. One interface may fill an eighth of it.
+/// Bytes of the ring. One interface may fill an eighth of it, those that fill it most
+/// together a half.
 const RING: u32 = 16 << 20;
-/// Most flows of all interfaces. Entries are allocated as they are needed, 16
-/// bytes for each are taken at once.
-const FLOWS: u32 = 1 << 19;
+/// Most flows of all interfaces, shared out as the ring is. Entries of 512 bytes are
+/// allocated as they are needed, 16 bytes for each are taken at once.
+const FLOWS: u32 = 1 << 18;
 
 /// Where interfaces are attached.
 #[derive(Clone)]
@@ -61,13 +62,15 @@ impl NetworkHub {
         flows: &FlowConfig,
         snap_length: u32,
     ) -> Result<(Self, NetworkHubReader), BpfFramesError> {
-        let flow_share = u32::try_from(flows.max_flows).unwrap_or(u32::MAX);
+        let flow_share = u32::try_from(flows.max_flows).map_or(FLOWS / 8, |it| it.min(FLOWS / 8));
         let (frames, reader) = BpfFrames::load(BpfFramesConfig {
             interfaces: INTERFACES,
             flows: FLOWS,
             flow_share,
+            flow_common: FLOWS / 2,
             ring: RING,
             ring_share: RING / 8,
+            ring_common: RING / 2,
             snap_length,
             pause_ns: pause_ns(flows),
         })?;

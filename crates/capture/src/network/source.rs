@@ -122,7 +122,7 @@ impl Source {
         match self {
             Self::Ring(ring) => Lost {
                 frames: ring.statistics().map_or(0, |statistics| statistics.drops),
-                unread: 0,
+                ..Lost::default()
             },
             Self::Counted(counted) => counted.lost(),
         }
@@ -178,21 +178,24 @@ impl Source {
         }
     }
 
-    /// What is readable when there are frames; `None` where somebody else reads.
-    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Ring(ring) => Some(ring.as_fd()),
-            Self::Counted(counted) => counted.reader().map(AsFd::as_fd),
-        }
+    /// What is readable when there are frames, unless somebody else reads them, and what
+    /// is in error when the interface went down.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (frames, alarm) = match self {
+            Self::Ring(ring) => (Some(ring.as_fd()), None),
+            Self::Counted(counted) => (counted.reader().map(AsFd::as_fd), counted.alarm()),
+        };
+        frames.into_iter().chain(alarm)
     }
 
-    /// Forgets the error that the descriptor is in, so that it is no longer.
+    /// Forgets the error that a descriptor is in, so that it is no longer.
     pub(super) fn forget_error(&self) {
-        if let Self::Ring(ring) = self {
-            // What the error was does not matter: an interface that is only down
-            // carries no frames, and one that is gone shows by its name.
-            let _down = ring.take_error();
-        }
+        // What the error was does not matter: an interface that is only down
+        // carries no frames, and one that is gone shows by its name.
+        let _down = match self {
+            Self::Ring(ring) => ring.take_error(),
+            Self::Counted(counted) => counted.take_error(),
+        };
     }
 }
 
@@ -241,8 +244,10 @@ fn frames_config(target: &NetworkTarget) -> BpfFramesConfig {
         interfaces: 1,
         flows,
         flow_share: flows,
+        flow_common: flows,
         ring,
         ring_share: ring,
+        ring_common: ring,
         snap_length: target.ring.snap_length,
         pause_ns: pause_ns(&target.flows),
     }

@@ -200,10 +200,11 @@ impl Session {
                 .map(|vmm| (vmm.as_fd(), Wake::Stop(Stop::VmmExited))),
         );
         waits.extend(unready.then_some((self.baselines.as_fd(), Wake::Ready)));
+        let networks = self.network.iter();
         waits.extend(
-            self.network
-                .iter()
-                .filter_map(|network| Some((network.readable()?, Wake::Frames))),
+            networks
+                .flat_map(NetworkCollector::descriptors)
+                .map(|fd| (fd, Wake::Frames)),
         );
         let mut fds: Vec<_> = waits
             .iter()
@@ -228,7 +229,7 @@ impl Session {
         Ok(wake)
     }
 
-    /// A ring's descriptor is in error: the interface is gone, or only set down.
+    /// A descriptor is in error: the interface is gone, or only set down.
     fn interface_down(&mut self) -> Wake {
         let gone = self
             .network

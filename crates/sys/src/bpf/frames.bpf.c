@@ -83,6 +83,10 @@ struct __sk_buff {
 
 /* So much of each direction of a connection is handed over. */
 #define START (66 * 1024)
+/* What each interface may have of the ring, in bytes, and of the table, in flows,
+ * however much the others have. */
+#define RING_FLOOR 16384
+#define FLOW_FLOOR 128
 /* Flows that `release` is run for at once. */
 #define RELEASED 32
 
@@ -106,6 +110,11 @@ volatile const u32 snap_length = 4096;
 volatile const u64 ring_share = 1 << 20;
 /* Flows that one interface may have in the table. */
 volatile const u64 flow_share = 65536;
+/* How full the ring and the table may be for who has its floor already. */
+volatile const u64 ring_common = 1 << 20;
+volatile const u64 flow_common = 65536;
+/* The place in `slots` of the sums of all. */
+volatile const u32 everyone = 0;
 
 /* Who reads is woken at most this often, and looks again by itself for as long
  * as there is something (frames.rs). */
@@ -208,7 +217,9 @@ struct slot {
 	u64 woken_ns;
 	/* Zero: nothing is counted or handed over any more. */
 	u64 open;
-	u64 unused[4];
+	/* Written by who reads: which watch it is. */
+	u64 owner;
+	u64 unused[3];
 };
 
 struct {
@@ -538,7 +549,8 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 /* A frame, and the interface that it passes. */
 struct passing {
 	struct __sk_buff *skb;
-	struct slot *slot;
+	/* That of the interface, and the sums of all. */
+	struct slot *slot, *all;
 	u64 now;
 	int direction;
 };
@@ -564,14 +576,19 @@ INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *f
 			struct direction *before, u32 room)
 {
 	struct __sk_buff *skb = passing->skb;
-	struct slot *slot = passing->slot;
+	struct slot *slot = passing->slot, *all = passing->all;
 	u64 size = sizeof(struct event) + room;
-	if ((s64)(slot->handed - slot->taken + size) > (s64)ring_share)
+	/* What was read may be noted down before what was handed over. */
+	s64 held = slot->handed - slot->taken;
+	if (held + (s64)size > (s64)ring_share)
+		return 0;
+	if (held >= RING_FLOOR && (s64)(all->handed - all->taken + size) > (s64)ring_common)
 		return 0;
 	struct event *event = ring_reserve(&frames, sizeof(*event) + room, 0);
 	if (!event)
 		return 0;
 	__sync_fetch_and_add(&slot->handed, size);
+	__sync_fetch_and_add(&all->handed, size);
 	fill(event, skb, key->owner, passing->direction);
 	if (flow) {
 		event->born_ns = flow->born_ns;
@@ -617,15 +634,26 @@ INLINE void lose(struct passing *passing)
 	__sync_fetch_and_add(&slot->bytes[passing->direction], bytes_of(passing->skb));
 }
 
-INLINE struct flow *flow_of(struct slot *slot, struct key *key)
+/* Whether there is room in the table for one more of an interface. */
+INLINE int has_room(struct slot *slot, struct slot *all)
+{
+	u64 own = slot->created - slot->removed;
+	if (own >= flow_share)
+		return 0;
+	return own < FLOW_FLOOR || (s64)(all->created - all->removed) < (s64)flow_common;
+}
+
+INLINE struct flow *flow_of(struct slot *slot, struct slot *all, struct key *key)
 {
 	struct flow *flow = map_lookup(&flows, key);
 	if (flow)
 		return flow;
-	if (slot->created - slot->removed < flow_share) {
+	if (has_room(slot, all)) {
 		struct flow begun = {.born_ns = boot_ns()};
-		if (map_update(&flows, key, &begun, NOEXIST) == 0)
+		if (map_update(&flows, key, &begun, NOEXIST) == 0) {
 			__sync_fetch_and_add(&slot->created, 1);
+			__sync_fetch_and_add(&all->created, 1);
+		}
 		flow = map_lookup(&flows, key);
 	}
 	if (!flow)
@@ -651,20 +679,21 @@ INLINE u32 more_segments(struct __sk_buff *skb, struct parsed *parsed)
 /* `direction` is a constant: code for one way is faster than code for both. */
 INLINE int pass(struct __sk_buff *skb, int direction)
 {
-	u32 index = skb->cb[0];
-	struct slot *slot = map_lookup(&slots, &index);
-	if (!slot || !slot->open)
+	u32 index = skb->cb[0], sums = everyone;
+	struct slot *slot = map_lookup(&slots, &index), *all = map_lookup(&slots, &sums);
+	if (!slot || !all || !slot->open)
 		return NONE;
 	struct passing passing = {
 		.skb = skb,
 		.slot = slot,
+		.all = all,
 		.now = coarse_ns(),
 		.direction = direction,
 	};
 	struct parsed parsed = {.key.owner = skb->cb[1]};
 	struct flow *flow = 0;
 	if (parse(skb, &parsed, direction))
-		flow = flow_of(slot, &parsed.key);
+		flow = flow_of(slot, all, &parsed.key);
 	if (flow && flow->state && !stays(flow))
 		flow = 0;
 	if (!flow) {

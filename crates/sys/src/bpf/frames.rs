@@ -7,6 +7,8 @@
 //! leaves nothing behind.
 
 mod entry;
+#[cfg(test)]
+mod floors;
 mod layout;
 mod release;
 mod slots;
@@ -48,6 +50,11 @@ pub struct BpfFramesConfig {
     pub ring: u32,
     /// Bytes of the ring that the frames of one interface may take.
     pub ring_share: u32,
+    /// How full, in bytes, the ring may be for an interface that has 16 KiB of it, and
+    /// in flows the table for one that has 128: the rest is for those that have less.
+    pub ring_common: u32,
+    /// See [`ring_common`](Self::ring_common).
+    pub flow_common: u32,
     /// Bytes that are handed over of a frame, at most 4,096.
     pub snap_length: u32,
     /// A silence this long, in nanoseconds, has the next frame handed over.
@@ -62,6 +69,8 @@ impl Default for BpfFramesConfig {
             flow_share: 65_536,
             ring: 8 << 20,
             ring_share: 8 << 20,
+            ring_common: 8 << 20,
+            flow_common: 65_536,
             snap_length: 4096,
             pause_ns: None,
         }
@@ -126,7 +135,7 @@ pub struct BpfFramesReader {
 pub struct BpfTap {
     hub: Arc<BpfFrames>,
     place: Place,
-    /// Whose filter the program is. None only while it is dropped.
+    /// Whose filter the program is. None only while it is made or dropped.
     socket: Option<OwnedFd>,
 }
 
@@ -134,7 +143,7 @@ impl BpfFrames {
     /// Loads the programs; nothing is watched yet.
     ///
     /// # Errors
-    /// When the kernel refuses or lacks what the programs need (Linux 5.11).
+    /// When the kernel refuses or lacks what the programs need (Linux 5.14).
     pub fn load(config: BpfFramesConfig) -> Result<(Arc<Self>, BpfFramesReader), BpfFramesError> {
         let mut programs = load(config)?;
         let shared = shared(&mut programs)?;
@@ -150,6 +159,9 @@ impl BpfFrames {
             slots,
             _programs: programs,
         });
+        // Before 5.14 no entry can be taken out of a table in one step.
+        hub.remove(&[0; layout::KEY_BYTES])
+            .map_err(|error| wrong("flows", &format!("{error} (needs Linux 5.14)")))?;
         let reader = BpfFramesReader {
             hub: Arc::clone(&hub),
             ring,
@@ -209,7 +221,10 @@ impl BpfFrames {
     /// # Errors
     /// When the kernel refuses; there being no such flow is none.
     pub fn remove(&self, id: &BpfFlowId) -> io::Result<()> {
-        batch::take::<{ layout::FLOW_BYTES }>(self.flows.map().fd(), id).map(drop)
+        if batch::take::<{ layout::FLOW_BYTES }>(self.flows.map().fd(), id)?.is_some() {
+            self.slots.removed_of_nobody();
+        }
+        Ok(())
     }
 }
 
@@ -225,7 +240,7 @@ impl BpfFramesReader {
             };
             if let Some(frame) = BpfFrame::parse(&item, ahead_ns) {
                 each(&frame);
-                self.hub.slots.taken(frame.slot, item.len());
+                self.hub.slots.taken(frame.slot, frame.owner, item.len());
             }
         }
         most
@@ -253,6 +268,17 @@ impl BpfTap {
     #[must_use]
     pub fn waits(&self) -> bool {
         self.hub.slots.waits(self.place)
+    }
+
+    /// In error when the interface went down or away; never readable.
+    #[must_use]
+    pub fn alarm(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The error that [`alarm`](Self::alarm) is in, if any, which is thereby forgotten.
+    pub fn take_error(&self) -> Option<io::Error> {
+        ring::take_error(self.socket.as_ref()?)
     }
 
     /// Counts and hands over nothing from now on. What was until now stays.
@@ -315,14 +341,19 @@ fn load(config: BpfFramesConfig) -> Result<Ebpf, BpfFramesError> {
     let pause_ns = config.pause_ns.unwrap_or(0);
     let ring_share = u64::from(config.ring_share.min(config.ring));
     let flow_share = u64::from(config.flow_share.min(config.flows));
+    let ring_common = u64::from(config.ring_common.min(config.ring));
+    let flow_common = u64::from(config.flow_common.min(config.flows));
     EbpfLoader::new()
         .map_max_entries("flows", config.flows)
         .map_max_entries("frames", config.ring)
-        .map_max_entries("slots", config.interfaces)
+        .map_max_entries("slots", config.interfaces + 1)
         .override_global("pause_ns", &pause_ns, true)
         .override_global("snap_length", &config.snap_length, true)
         .override_global("ring_share", &ring_share, true)
         .override_global("flow_share", &flow_share, true)
+        .override_global("ring_common", &ring_common, true)
+        .override_global("flow_common", &flow_common, true)
+        .override_global("everyone", &config.interfaces, true)
         .load(OBJECT)
         .map_err(|error| refused(&error))
 }
@@ -398,18 +429,26 @@ mod tests {
         sockets.lines().skip(1).count()
     }
 
-    #[test]
-    fn nothing_stays_on_the_interface() {
+    /// Runs `act` in a network namespace of its own, where nobody else attaches anything.
+    pub(super) fn in_own_network(test: &str, act: fn()) {
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "CI must run as root");
-            println!("skipped: nothing_stays_on_the_interface: needs root");
+            println!("skipped: {test}: needs root");
             return;
         }
-        // In a namespace of its own, where nobody else attaches anything.
-        std::thread::spawn(|| {
+        std::thread::spawn(move || {
             let flags = rustix::thread::UnshareFlags::NEWNET;
             // SAFETY: only this thread's network namespace changes; no descriptors are shared.
             unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
+            act();
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn nothing_stays_on_the_interface() {
+        in_own_network("nothing_stays_on_the_interface", || {
             let (hub, _reader) = BpfFrames::load(BpfFramesConfig::default()).unwrap();
             let attached = hub.attach("lo", None).unwrap();
             assert_eq!(sockets(), 1);
@@ -422,8 +461,6 @@ mod tests {
             let missing = hub.attach("none-such", None);
             let error = missing.err().unwrap().to_string();
             assert_eq!(error, "no interface none-such in this network namespace");
-        })
-        .join()
-        .unwrap();
+        });
     }
 }

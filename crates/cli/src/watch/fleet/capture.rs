@@ -235,9 +235,9 @@ impl Capture {
 
     fn add_networks(&mut self, key: Key, networks: Vec<NetworkCollector>) {
         for network in networks {
-            let heard = network
-                .readable()
-                .map_or(Ok(()), |ring| self.listen_to(key, ring));
+            let mut descriptors = network.descriptors();
+            let heard = descriptors.try_for_each(|fd| self.listen_to(key, fd));
+            drop(descriptors);
             let Some(sandbox) = self.sandboxes.get_mut(&key) else {
                 return;
             };
@@ -271,11 +271,9 @@ impl Capture {
         if let Some(before) = self.when.remove(&key) {
             self.due.remove(&(before, key));
         }
-        let rings = sandbox
-            .network
-            .iter()
-            .filter_map(NetworkCollector::readable);
-        for fd in rings.chain([sandbox.vmm.as_fd()]) {
+        let networks = sandbox.network.iter();
+        let descriptors = networks.flat_map(NetworkCollector::descriptors);
+        for fd in descriptors.chain([sandbox.vmm.as_fd()]) {
             // It leaves by itself where it is closed.
             let _gone = epoll::delete(&self.poll, fd);
         }
@@ -382,14 +380,11 @@ impl Capture {
         let Some(sandbox) = self.sandboxes.get(&key) else {
             return;
         };
-        for ring in sandbox
-            .network
-            .iter()
-            .filter_map(NetworkCollector::readable)
-        {
+        let networks = sandbox.network.iter();
+        for fd in networks.flat_map(NetworkCollector::descriptors) {
             let data = epoll::EventData::new_u64(key);
             // It was added with the sandbox.
-            let _unchanged = epoll::modify(&self.poll, ring, data, flags);
+            let _unchanged = epoll::modify(&self.poll, fd, data, flags);
         }
     }
 
@@ -403,9 +398,9 @@ impl Capture {
         if gone.is_empty() {
             return;
         }
-        for ring in gone.iter().filter_map(NetworkCollector::readable) {
+        for fd in gone.iter().flat_map(NetworkCollector::descriptors) {
             // It leaves by itself where it is closed.
-            let _left = epoll::delete(&self.poll, ring);
+            let _left = epoll::delete(&self.poll, fd);
         }
         for mut network in gone {
             if network.number().is_some() {

@@ -7,8 +7,9 @@ use sandtrace_capture::network::{Heard, Kept};
 use sandtrace_sys::clock;
 use std::collections::BTreeMap;
 
-/// Bytes that are kept of all interfaces.
+/// Bytes that are kept of all interfaces, and of each: a flood is its own loss.
 const ROOM: usize = 8 << 20;
+const SHARE: usize = 256 << 10;
 
 /// What nobody has asked for by then is of a watch that is over, or that never
 /// came about. Microseconds.
@@ -33,7 +34,8 @@ impl Early {
     /// the comparison of sums and counters tells of it.
     pub(super) fn keep(&mut self, number: u32, heard: &Heard<'_>) {
         let kept = heard.keep();
-        if self.bytes + kept.size() > ROOM {
+        let held = self.interfaces.get(&number).map_or(0, |it| it.bytes);
+        if self.bytes + kept.size() > ROOM || held + kept.size() > SHARE {
             return;
         }
         let interface = self.interfaces.entry(number).or_insert_with(|| Interface {

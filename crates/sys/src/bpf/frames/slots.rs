@@ -18,10 +18,14 @@ const HANDED: usize = 6;
 const TAKEN: usize = 7;
 const REMOVED: usize = 9;
 const OPEN: usize = 11;
+/// Which watch the place is; the programs do not ask.
+const OWNER: usize = 12;
 
 /// All places, and which of them are free.
 pub(super) struct Slots {
     places: Mapped,
+    /// The place behind them, of what all have together.
+    all: u32,
     ledger: Mutex<Ledger>,
 }
 
@@ -40,11 +44,12 @@ pub(super) struct Place {
 }
 
 impl Slots {
-    /// Maps `count` places.
+    /// Maps `count` places, and the one behind them.
     pub(super) fn of(map: Map, count: u32) -> io::Result<Self> {
-        let words = usize::try_from(count).unwrap_or_default() * WORDS;
+        let words = (usize::try_from(count).unwrap_or_default() + 1) * WORDS;
         Ok(Self {
             places: Mapped::of(map, words)?,
+            all: count,
             ledger: Mutex::new(Ledger {
                 free: (0..count).rev().collect(),
                 owners: 0,
@@ -61,6 +66,7 @@ impl Slots {
         for word in self.words(index) {
             word.store(0, Ordering::Relaxed);
         }
+        self.store(index, OWNER, owner.into());
         self.store(index, OPEN, 1);
         Some(Place { index, owner })
     }
@@ -75,9 +81,15 @@ impl Slots {
         self.store(place.index, OPEN, 0);
     }
 
-    /// So many bytes of its frames were taken out of the ring.
-    pub(super) fn taken(&self, index: u32, bytes: usize) {
-        self.add(index, TAKEN, u64::try_from(bytes).unwrap_or(u64::MAX));
+    /// So many bytes of a watch's frames were taken out of the ring. Its place may be
+    /// another's by now.
+    pub(super) fn taken(&self, index: u32, owner: u32, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let now = self.words(index).get(OWNER);
+        if now.is_some_and(|now| now.load(Ordering::Relaxed) == owner.into()) {
+            self.add(index, TAKEN, bytes);
+        }
+        self.add(self.all, TAKEN, bytes);
     }
 
     /// Whether frames of it are still in the ring.
@@ -90,6 +102,12 @@ impl Slots {
     /// A flow of it was taken out of the table.
     pub(super) fn removed(&self, place: Place) {
         self.add(place.index, REMOVED, 1);
+        self.removed_of_nobody();
+    }
+
+    /// A flow of a watch that is over was taken out of the table.
+    pub(super) fn removed_of_nobody(&self) {
+        self.add(self.all, REMOVED, 1);
     }
 
     pub(super) fn losses(&self, place: Place) -> BpfFrameLosses {

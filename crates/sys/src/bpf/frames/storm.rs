@@ -1,13 +1,22 @@
 //! Flows that are taken out of the table while frames come.
 
+use super::tests::in_own_network;
 use super::{BpfFlow, BpfFrame, BpfFrames, BpfFramesConfig, BpfFramesReader, BpfTap};
 use crate::tap::Tap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// A tap that is up.
+pub(super) fn open(name: &str) -> Tap {
+    let tap = Tap::open(name).unwrap();
+    let up = ["link", "set", name, "up"];
+    assert!(Command::new("ip").args(up).status().unwrap().success());
+    tap
+}
+
 /// A datagram over IPv4 from one of 256 ports.
-fn frame(port: u8) -> Vec<u8> {
+pub(super) fn frame(port: u8) -> Vec<u8> {
     let ethernet = [&[2; 12][..], &[8, 0]].concat();
     let ip = [
         0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 2, 198, 51, 100, 7,
@@ -55,9 +64,7 @@ fn sweep(hub: &BpfFrames, tap: &BpfTap) -> (u64, u64) {
 const IN_ROW: usize = 32;
 
 fn storm() {
-    let tap = Tap::open("st-storm").unwrap();
-    let up = ["link", "set", "st-storm", "up"];
-    assert!(Command::new("ip").args(up).status().unwrap().success());
+    let tap = open("st-storm");
     let (hub, mut reader) = BpfFrames::load(BpfFramesConfig::default()).unwrap();
     let watch = hub.attach("st-storm", None).unwrap();
     let over = AtomicBool::new(false);
@@ -97,18 +104,6 @@ fn storm() {
 
 #[test]
 fn no_frame_is_lost_of_a_flow_that_is_taken_out_while_frames_come() {
-    if !rustix::process::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "CI must run as root");
-        println!("skipped: no_frame_is_lost_of_a_flow_that_is_taken_out: needs root");
-        return;
-    }
-    // In a namespace of its own.
-    std::thread::spawn(|| {
-        let flags = rustix::thread::UnshareFlags::NEWNET;
-        // SAFETY: only this thread's network namespace changes; no descriptors are shared.
-        unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
-        storm();
-    })
-    .join()
-    .unwrap();
+    let test = "no_frame_is_lost_of_a_flow_that_is_taken_out_while_frames_come";
+    in_own_network(test, storm);
 }
