@@ -55,7 +55,7 @@ use std::time::{Duration, Instant};
 /// Threads that read packets.
 const CAPTURING: usize = 2;
 /// Threads that attach sandboxes, each for as long as an API takes to answer
-/// and for the kernel to make its ring (it waits for all processors).
+/// and for the kernel to make a ring where it gets one (it waits for all processors).
 const ATTACHING: usize = 16;
 /// Threads that scan disks.
 const SCANNING: usize = 2;
