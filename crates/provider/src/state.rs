@@ -121,6 +121,19 @@ pub fn turns_in_pause(proc: &ProcRoot, vmm: &VmmIdentity, source: &str) -> Optio
     still.map(|it| it.turns).reduce(|sum, turns| sum + turns)
 }
 
+impl StateWord {
+    /// Whether this says nothing, because the API that had said `before` was not asked
+    /// or did not answer.
+    #[must_use]
+    pub fn is_silence_after(self, before: &str) -> bool {
+        let is_of_api = matches!(
+            before,
+            "firecracker_api" | "cloud_hypervisor_api" | "cloud_hypervisor_events"
+        );
+        is_of_api && self == RUNS
+    }
+}
+
 fn paused_by(source: &'static str) -> StateWord {
     let state = RunState::Paused;
     StateWord { state, source }
@@ -176,5 +189,14 @@ mod tests {
         assert!(!look(None, 12), "not told");
         assert!(!look(Some(8), 13));
         assert!(look(Some(8), 18));
+    }
+
+    #[test]
+    fn what_an_api_said_holds_while_it_is_silent() {
+        assert!(RUNS.is_silence_after("firecracker_api"));
+        assert!(RUNS.is_silence_after("cloud_hypervisor_events"));
+        // The kernel is never silent.
+        assert!(!RUNS.is_silence_after("cgroup") && !RUNS.is_silence_after("threads"));
+        assert!(!paused_by("cgroup").is_silence_after("firecracker_api"));
     }
 }

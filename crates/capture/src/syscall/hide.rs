@@ -10,12 +10,14 @@ const HIDDEN: &str = "***";
 
 /// Parts of names, in lower case, wherever they stand. The longer first where
 /// one begins with another.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 18] = [
     "token",
     "secret",
     "password",
     "passwd",
     "passw",
+    // As scripts for expect spell it.
+    "assword",
     "passphrase",
     "passcode",
     "pwd",
@@ -27,6 +29,7 @@ const PARTS: [&str; 16] = [
     "session",
     "signature",
     "jwt",
+    "hmac",
 ];
 
 /// The same, where no letter follows: `bypass` is one, `passt` is none.
@@ -36,6 +39,9 @@ const ENDS: [&str; 9] = [
 
 /// In lists a value may stand before its name.
 const VALUES: [&str; 3] = ["data=", "value=", "{"];
+
+/// What a script hands to the next program of a pipe.
+const SAYS: [&str; 2] = ["echo ", "printf "];
 
 /// Options that set a variable.
 const SETS_VARIABLE: [&str; 3] = ["-e", "--env", "--environment"];
@@ -109,6 +115,7 @@ fn told(word: &str, is_cut: bool, known: Option<usize>) -> String {
         after_word(word),
         after_variable(word),
         after_option(word),
+        after_feed(word),
     ];
     let end = signs.into_iter().flatten().min().unwrap_or(word.len());
     let (begin, at) = place(word, is_cut).unwrap_or((word.len(), word.len()));
@@ -160,12 +167,14 @@ fn first_word(word: &str) -> Option<(usize, usize)> {
     });
     let ends = ENDS.iter().filter_map(|name| {
         let mut found = lower.match_indices(name).map(|(at, _)| at);
-        let goes_on = |end: usize| {
+        let is_letter = |at: usize| {
             lower
                 .as_bytes()
-                .get(end)
+                .get(at)
                 .is_some_and(u8::is_ascii_alphabetic)
         };
+        let is_plural = |end: usize| lower.as_bytes().get(end) == Some(&b's');
+        let goes_on = |end: usize| is_letter(end + usize::from(is_plural(end)));
         let at = found.find(|at| !goes_on(at + name.len()))?;
         Some((at, at + name.len()))
     });
@@ -188,6 +197,16 @@ fn after_variable(word: &str) -> Option<usize> {
         name.contains(|c: char| c.is_ascii_uppercase())
     });
     named.next().map(|at| at + 1)
+}
+
+/// What a script feeds a program with: `echo … |`, `<<< …`.
+fn after_feed(word: &str) -> Option<usize> {
+    let said = SAYS.iter().filter_map(|says| {
+        let end = word.find(says)? + says.len();
+        word.get(end..)?.contains('|').then_some(end)
+    });
+    let fed = word.find("<<").map(|at| at + 2);
+    said.chain(fed).min()
 }
 
 /// Passwords of options, also amid a script: `-u user:…`, `-p…`, `--env=name=…`.
@@ -247,7 +266,7 @@ fn sets_pair(name: &str) -> bool {
 }
 
 fn after_pair(word: &str) -> Option<usize> {
-    word.find([':', '%']).map(|at| at + 1)
+    word.find([':', '%', ',']).map(|at| at + 1)
 }
 
 fn after(word: &str, sign: char) -> Option<usize> {

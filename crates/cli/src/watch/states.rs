@@ -22,6 +22,8 @@ pub(super) struct Subject {
     pause: Pause,
     /// What was recorded last; at first it is taken for running.
     state: RunState,
+    /// Whose word that was.
+    by: &'static str,
     /// When that was seen to hold last.
     seen: Option<WallTime>,
     stillness: Stillness,
@@ -35,6 +37,7 @@ impl Subject {
             queue,
             pause,
             state: RunState::Running,
+            by: "none",
             seen: None,
             stillness: Stillness::default(),
         }
@@ -53,6 +56,10 @@ impl Subject {
             return Look::Gone;
         };
         let is_silent = !patience.is_zero() && Instant::now() >= deadline;
+        let looked = if is_silent { Look::Silent } else { Look::Done };
+        if word.is_silence_after(self.by) {
+            return looked;
+        }
         let StateWord { state, source } = word;
         let at = now();
         self.pause.set(state);
@@ -69,9 +76,9 @@ impl Subject {
                 verdict: None,
             })));
         }
-        self.state = state;
+        (self.state, self.by) = (state, source);
         self.seen = Some(at.wall);
-        if is_silent { Look::Silent } else { Look::Done }
+        looked
     }
 }
 

@@ -61,6 +61,12 @@ fn no_canary_is_told() {
         for form in [
             "sh -c|TOKEN='~' run",
             "sh -c|x --api-key \"~\"",
+            "sh -c|docker login <<< '~'",
+            "expect -c|expect \"assword:\"; send \"~\"",
+            "--api-keys|~",
+            "{\"keys\":[\"~\"]}",
+            "lftp|-u|bob,~",
+            "openssl|-hmac|~",
             "sh -c|mysql -p'~' -h db",
             "sh -c|sshpass -p ~ ssh h",
             "sh -c|curl -sSu 'me:~' h",
@@ -103,6 +109,15 @@ fn no_canary_is_told() {
             assert!(!told.contains(CANARY), "{form:?} with {value:?}: {told}");
         }
     }
+}
+
+#[test]
+fn what_a_script_says_into_a_pipe_is_hidden() {
+    for script in ["echo root:x | chpasswd", "echo 'x'|sudo -S id"] {
+        check(&["sh", "-c", script], &["sh", "-c", "echo ***"]);
+    }
+    check(&["printf '%s' x | login"], &["printf ***"]);
+    check(&["echo done > /tmp/x"], &["echo done > /tmp/x"]);
 }
 
 #[test]

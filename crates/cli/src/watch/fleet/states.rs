@@ -65,7 +65,11 @@ impl Turn {
             return self.subject.look(Duration::ZERO);
         }
         let began = Instant::now();
-        let look = self.subject.look(budget.patience(began));
+        let patience = match self.silence {
+            0 => PATIENCE,
+            _ => budget.patience(began),
+        };
+        let look = self.subject.look(patience);
         self.silence = match look {
             Look::Silent => {
                 budget.spend(began.elapsed());
