@@ -65,10 +65,12 @@ impl Pause {
         let word = run_state(&proc, vmm, &mut stillness, until).ok()?;
         let is_paused = word.state == RunState::Paused;
         let source = word.source;
-        let is_believed = is_paused && !(self.is_shared && source == "process");
-        // Two pauses with a run between them would pass for one.
+        if !is_paused || self.is_shared && source == "process" {
+            return None;
+        }
+        // Without them two pauses with a run between them would pass for one.
         let turns = turns_in_pause(&proc, vmm, source)?;
-        is_believed.then_some(Still { source, turns })
+        Some(Still { source, turns })
     }
 }
 

@@ -181,9 +181,10 @@ fn option_name(argument: &[u8]) -> Option<&str> {
     Some(name.strip_prefix('-').unwrap_or(name))
 }
 
-/// What grows when its vCPUs run, by how often and how long they did: threads that it names `CPU N/KVM` or `CPU N/TCG`
-/// where it was told to name any (`-name debug-threads=on`), else all but the
-/// first, which serves QMP also while the guest is paused.
+/// What grows when its vCPUs run, by how often and how long they did: threads that it
+/// names `CPU N/KVM` or `CPU N/TCG` where it was told to name any
+/// (`-name debug-threads=on`), else all but the first, which serves QMP also while the
+/// guest is paused.
 pub(crate) fn vcpu_turns(pid: u32, threads: &[ThreadTurns]) -> Option<u64> {
     let is_named = |it: &&ThreadTurns| it.name.starts_with("CPU ");
     let any_named = threads.iter().any(|it| is_named(&it));

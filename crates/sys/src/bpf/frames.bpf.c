@@ -549,11 +549,17 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 /* A frame, and the interface that it passes. */
 struct passing {
 	struct __sk_buff *skb;
-	/* That of the interface, and the sums of all. */
-	struct slot *slot, *all;
+	struct slot *slot;
 	u64 now;
 	int direction;
 };
+
+/* Looked up where it is needed, which is not for every frame. */
+INLINE struct slot *sums_of_all(void)
+{
+	u32 index = everyone;
+	return map_lookup(&slots, &index);
+}
 
 INLINE void fill(struct event *event, struct __sk_buff *skb, u32 owner, int direction)
 {
@@ -576,11 +582,11 @@ INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *f
 			struct direction *before, u32 room)
 {
 	struct __sk_buff *skb = passing->skb;
-	struct slot *slot = passing->slot, *all = passing->all;
+	struct slot *slot = passing->slot, *all = sums_of_all();
 	u64 size = sizeof(struct event) + room;
 	/* What was read may be noted down before what was handed over. */
 	s64 held = slot->handed - slot->taken;
-	if (held + (s64)size > (s64)ring_share)
+	if (!all || held + (s64)size > (s64)ring_share)
 		return 0;
 	if (held >= RING_FLOOR && (s64)(all->handed - all->taken + size) > (s64)ring_common)
 		return 0;
@@ -643,12 +649,13 @@ INLINE int has_room(struct slot *slot, struct slot *all)
 	return own < FLOW_FLOOR || (s64)(all->created - all->removed) < (s64)flow_common;
 }
 
-INLINE struct flow *flow_of(struct slot *slot, struct slot *all, struct key *key)
+INLINE struct flow *flow_of(struct slot *slot, struct key *key)
 {
 	struct flow *flow = map_lookup(&flows, key);
 	if (flow)
 		return flow;
-	if (has_room(slot, all)) {
+	struct slot *all = sums_of_all();
+	if (all && has_room(slot, all)) {
 		struct flow begun = {.born_ns = boot_ns()};
 		if (map_update(&flows, key, &begun, NOEXIST) == 0) {
 			__sync_fetch_and_add(&slot->created, 1);
@@ -679,21 +686,20 @@ INLINE u32 more_segments(struct __sk_buff *skb, struct parsed *parsed)
 /* `direction` is a constant: code for one way is faster than code for both. */
 INLINE int pass(struct __sk_buff *skb, int direction)
 {
-	u32 index = skb->cb[0], sums = everyone;
-	struct slot *slot = map_lookup(&slots, &index), *all = map_lookup(&slots, &sums);
-	if (!slot || !all || !slot->open)
+	u32 index = skb->cb[0];
+	struct slot *slot = map_lookup(&slots, &index);
+	if (!slot || !slot->open)
 		return NONE;
 	struct passing passing = {
 		.skb = skb,
 		.slot = slot,
-		.all = all,
 		.now = coarse_ns(),
 		.direction = direction,
 	};
 	struct parsed parsed = {.key.owner = skb->cb[1]};
 	struct flow *flow = 0;
 	if (parse(skb, &parsed, direction))
-		flow = flow_of(slot, all, &parsed.key);
+		flow = flow_of(slot, &parsed.key);
 	if (flow && flow->state && !stays(flow))
 		flow = 0;
 	if (!flow) {
