@@ -85,6 +85,18 @@ findings! {
     HostAddress = "host_address",
     /// The sandbox began a WireGuard tunnel, of which nothing inside can be read.
     Wireguard = "wireguard",
+    /// The HTTP requests of one connection named different hosts.
+    HostChanged = "host_changed",
+    /// An HTTP request names several hosts, or one that servers read differently.
+    HostAmbiguous = "host_ambiguous",
+    /// Reading the start of the connection ended early, at one of the bounds or
+    /// at something that could not be read: a host may have been named behind that.
+    StartUnread = "start_unread",
+    /// Bytes that TCP calls urgent lay where the client may have named a host;
+    /// what the server read is not known.
+    TcpUrgent = "tcp_urgent",
+    /// A second handshake began on a connection that had not ended.
+    SynAgain = "syn_again",
 }
 
 /// A set of findings.

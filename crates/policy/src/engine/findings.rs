@@ -59,6 +59,18 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
             basis.by_name,
             "the connection named two hosts in its TLS hellos",
         ),
+        "host_changed" => objection_if(
+            basis.by_name,
+            "the requests of the connection named two hosts",
+        ),
+        "host_ambiguous" => objection_if(
+            basis.by_name,
+            "a request names its host in a way that servers read differently",
+        ),
+        "start_unread" => objection_if(
+            basis.by_name,
+            "the connection's start was not read to its end: a host may have been named behind it",
+        ),
         "reassembly_limit" => objection_if(
             basis.by_name,
             "the connection's hello was not read: the reassembly memory was used up",
@@ -97,6 +109,8 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
         "inconsistent_reassembly" => {
             Meaning::Objection("overlapping TCP segments carried different bytes")
         }
+        "tcp_urgent" => Meaning::Objection("urgent bytes in the start of the connection"),
+        "syn_again" => Meaning::Objection("a second handshake on a connection that had not ended"),
         "truncated_header" => Meaning::Objection("packets with headers that are cut short"),
         "spoofed_source" => {
             Meaning::Objection("the sandbox used a source address that is not its own")
