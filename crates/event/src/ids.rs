@@ -16,6 +16,7 @@ impl EventId {
     /// the low 48 bits count; `seq`: the record's sequence number.
     #[must_use]
     pub fn new(wall_ms: u64, nonce: u64, seq: u64) -> Self {
+        const PREFIX: &str = "evt_";
         const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         const LOW_48: u64 = (1 << 48) - 1;
         let bits = u128::from(wall_ms & LOW_48) << 80
@@ -28,7 +29,10 @@ impl EventId {
                 .and_then(|digit| ALPHABET.get(digit));
             char::from(*digit.unwrap_or(&b'0'))
         });
-        Self("evt_".chars().chain(digits).collect())
+        let mut text = String::with_capacity(PREFIX.len() + 26);
+        text.push_str(PREFIX);
+        text.extend(digits);
+        Self(text)
     }
 
     /// The written form.

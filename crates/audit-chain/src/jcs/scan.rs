@@ -1,7 +1,7 @@
 //! One strict pass over bytes that claim to be canonical JSON.
 
 use super::MAX_DEPTH;
-use super::text::compare_keys;
+use super::text::{TOPS, compare_keys, special_bytes};
 use sandtrace_event::MAX_SAFE_INTEGER;
 use std::cmp::Ordering;
 
@@ -375,23 +375,6 @@ fn order_flaw(previous: &[u8], key: &[u8]) -> Option<Flaw> {
         Ordering::Equal => Some(Flaw::DuplicateKey),
         Ordering::Greater => Some(Flaw::KeyOrder),
     }
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const TOPS: u64 = 0x8080_8080_8080_8080;
-
-/// Sets the top bit of every byte that is a quote, a backslash or below 0x20.
-/// Above the first such byte there may be false ones (the borrow of the
-/// subtraction), so only the lowest set bit counts.
-#[inline]
-fn special_bytes(word: u64) -> u64 {
-    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
-    // Flipping bit 1 moves the quote from 0x22 to 0x20, just above the control
-    // characters, which stay among themselves, and no other byte below 0x21:
-    // one comparison finds both kinds.
-    let control_or_quote = below(word ^ (ONES * 0x02), 0x21);
-    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-    (control_or_quote | backslash) & TOPS
 }
 
 #[cfg(test)]

@@ -68,6 +68,9 @@ struct Serializer<'o> {
     depth: usize,
 }
 
+/// Room for the members of most records from the start.
+const MEMBERS: usize = 64;
+
 /// Where a member of an object stands in the output.
 #[derive(Clone, Copy)]
 struct Member {
@@ -104,6 +107,9 @@ impl<'o> Serializer<'o> {
 
     fn object(&mut self, outer: bool) -> Result<Compound<'_, 'o>, Error> {
         self.open(b'{')?;
+        if self.members.capacity() == 0 {
+            self.members.reserve(MEMBERS);
+        }
         Ok(Compound::new(self, b'}', outer))
     }
 

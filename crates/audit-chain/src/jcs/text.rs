@@ -6,12 +6,8 @@ use std::cmp::Ordering;
 pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    // Nearly all text is plain; without an early exit the compiler looks at many
-    // bytes at a time.
-    let is_plain = rest
-        .iter()
-        .fold(true, |plain, &byte| plain & !is_special(byte));
-    if is_plain {
+    // Nearly all text is plain.
+    if is_plain(rest) {
         out.extend_from_slice(rest);
         out.push(b'"');
         return;
@@ -27,6 +23,32 @@ pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     }
     out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let special = words.iter().fold(0, |seen, word| {
+        seen | special_bytes(u64::from_le_bytes(*word))
+    });
+    special == 0 && !rest.iter().any(|&byte| is_special(byte))
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// The top bit of every byte.
+pub(super) const TOPS: u64 = 0x8080_8080_8080_8080;
+
+/// Sets the top bit of every byte that is a quote, a backslash or below 0x20.
+/// Above the first such byte there may be false ones (the borrow of the
+/// subtraction), so only the lowest set bit counts.
+#[inline]
+pub(super) fn special_bytes(word: u64) -> u64 {
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
+    // Flipping bit 1 moves the quote from 0x22 to 0x20, just above the control
+    // characters, which stay among themselves, and no other byte below 0x21:
+    // one comparison finds both kinds.
+    let control_or_quote = below(word ^ (ONES * 0x02), 0x21);
+    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+    (control_or_quote | backslash) & TOPS
 }
 
 fn is_special(byte: u8) -> bool {

@@ -95,7 +95,9 @@ impl<R: BufRead> Replay<R> {
                 return Ok(Progress::End);
             };
             let at = self.clock.at(frame.wall_ns);
-            self.flows.tick(at, &mut reporter);
+            if self.flows.due_us().is_some_and(|due| due <= at.mono_us) {
+                self.flows.tick(at, &mut reporter);
+            }
             let packet = Packet {
                 at,
                 direction: Direction::FromSandbox,
