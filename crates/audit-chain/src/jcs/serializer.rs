@@ -126,26 +126,22 @@ impl<'o> Serializer<'o> {
     }
 
     fn integer(&mut self, magnitude: u128, negative: bool) -> Result<(), Error> {
-        if magnitude > u128::from(MAX_SAFE_INTEGER) {
+        match u64::try_from(magnitude) {
+            Ok(magnitude) => self.magnitude(magnitude, negative),
+            Err(_) => Err(Error::NumberRange),
+        }
+    }
+
+    fn magnitude(&mut self, magnitude: u64, negative: bool) -> Result<(), Error> {
+        if magnitude > MAX_SAFE_INTEGER {
             return Err(Error::NumberRange);
         }
         if negative {
             self.out.push(b'-');
         }
-        let mut digits = [0; 16];
-        let mut rest = u64::try_from(magnitude).map_err(|_| Error::NumberRange)?;
-        let mut used = 0;
-        for slot in digits.iter_mut().rev() {
-            *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
-            used += 1;
-            if rest == 0 {
-                break;
-            }
-        }
-        let text = digits.len().saturating_sub(used)..;
+        let mut digits = itoa::Buffer::new();
         self.out
-            .extend_from_slice(digits.get(text).unwrap_or_default());
+            .extend_from_slice(digits.format(magnitude).as_bytes());
         Ok(())
     }
 }
@@ -190,7 +186,7 @@ impl<'s, 'o> ser::Serializer for &'s mut Serializer<'o> {
     }
 
     fn serialize_u64(self, value: u64) -> Result<(), Error> {
-        self.integer(value.into(), false)
+        self.magnitude(value, false)
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), Error> {

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     ordered: BTreeSet<(u64, u32)>,
+    /// The first of them, which every packet asks for.
+    first: Option<(u64, u32)>,
 }
 
 impl Deadlines {
@@ -13,25 +15,31 @@ impl Deadlines {
     pub(crate) fn arm(&mut self, flow: u32, former_us: Option<u64>, at_us: u64) {
         if former_us != Some(at_us) {
             self.disarm(flow, former_us);
-            self.ordered.insert((at_us, flow));
+            let own = (at_us, flow);
+            self.ordered.insert(own);
+            self.first = Some(self.first.map_or(own, |first| first.min(own)));
         }
     }
 
     /// Takes a flow's deadline away.
     pub(crate) fn disarm(&mut self, flow: u32, former_us: Option<u64>) {
         if let Some(former_us) = former_us {
-            self.ordered.remove(&(former_us, flow));
+            let own = (former_us, flow);
+            self.ordered.remove(&own);
+            if self.first == Some(own) {
+                self.first = self.ordered.first().copied();
+            }
         }
     }
 
     /// The flow with the earliest deadline, if that is at or before `now_us`.
     pub(crate) fn due(&self, now_us: u64) -> Option<u32> {
-        let (at_us, flow) = *self.ordered.first()?;
+        let (at_us, flow) = self.first?;
         (at_us <= now_us).then_some(flow)
     }
 
     /// The earliest deadline.
     pub(crate) fn next_us(&self) -> Option<u64> {
-        self.ordered.first().map(|(at_us, _)| *at_us)
+        self.first.map(|(at_us, _)| at_us)
     }
 }
