@@ -57,12 +57,12 @@ struct Intake {
 struct Taken {
     born_ns: u64,
     sums: [BpfSums; 2],
-    /// Frames that were handed over.
-    events: u64,
+    /// Frames that were handed over, from 0 again after 32 bits.
+    events: u32,
     /// When it was asked to leave the kernel's table, in nanoseconds since boot.
     asked_ns: Option<u64>,
     /// It is no longer in the kernel's table, and this many were in all.
-    gone_after: Option<u64>,
+    gone_after: Option<u32>,
 }
 
 /// What was lost since this was last asked.
@@ -211,7 +211,7 @@ impl Counted {
     pub(super) fn take_sum(
         &mut self,
         flow: &BpfFlow,
-        events: u64,
+        events: u32,
         flows: &mut FlowTable,
         sink: &mut dyn FlowSink,
     ) -> io::Result<()> {
@@ -304,7 +304,7 @@ impl Intake {
     fn take_sums(
         &mut self,
         flow: &BpfFlow,
-        events: u64,
+        events: u32,
         clocks: Clocks,
         flows: &mut FlowTable,
         sink: &mut dyn FlowSink,
@@ -320,7 +320,7 @@ impl Intake {
     fn forget(
         &mut self,
         flow: &BpfFlow,
-        events: u64,
+        events: u32,
         clocks: Clocks,
         flows: &mut FlowTable,
         sink: &mut dyn FlowSink,
@@ -359,17 +359,16 @@ fn announce(
     if known.born_ns != flow.born_ns {
         return;
     }
-    known.events += 1;
-    if known
-        .gone_after
-        .is_some_and(|events| events <= known.events)
-    {
+    known.events = known.events.wrapping_add(1);
+    // Counts of 32 bits go round.
+    let is_read = |events: u32| known.events.wrapping_sub(events).cast_signed() >= 0;
+    if known.gone_after.is_some_and(is_read) {
         taken.remove(&flow.id);
     }
 }
 
 /// Whether every frame that was handed over of a flow was read.
-fn is_read_up_to(taken: &HashMap<BpfFlowId, Taken>, flow: &BpfFlow, events: u64) -> bool {
+fn is_read_up_to(taken: &HashMap<BpfFlowId, Taken>, flow: &BpfFlow, events: u32) -> bool {
     match taken.get(&flow.id) {
         Some(taken) if taken.born_ns == flow.born_ns => taken.events == events,
         _ => events == 0,
@@ -436,7 +435,7 @@ fn grown_by(
         peer: key.peer,
         vlan: Some(key.vlan).filter(|id| *id != 0),
         frames,
-        segments: frames + sums.segments.saturating_sub(before.segments),
+        segments: frames + u64::from(sums.segments.wrapping_sub(before.segments)),
         wire_bytes,
         payload: sums.payload.saturating_sub(before.payload),
     })

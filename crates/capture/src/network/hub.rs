@@ -50,7 +50,7 @@ pub struct Kept {
 /// Sums of one flow.
 pub struct Counts {
     pub(super) flow: BpfFlow,
-    pub(super) events: u64,
+    pub(super) events: u32,
 }
 
 impl NetworkHub {

@@ -134,6 +134,7 @@ struct key {
 	u8 version;
 };
 
+/* 64 bytes, as a cache has them. */
 struct direction {
 	/* Sums over what was only counted. */
 	u64 frames;
@@ -144,29 +145,39 @@ struct direction {
 	u64 last_ns;
 	/* When the latest payload was seen, counted or handed over. */
 	u64 payload_ns;
-	/* Payload that was seen, counted or handed over. */
-	u64 stream;
+	/* Payload that was seen, counted or handed over. Beyond 32 bits it goes on
+	 * from `START`. */
+	u32 stream;
 	/* TCP: the number that comes next, and the highest acknowledged. */
 	u32 next;
 	u32 ack;
+	/* Segments of TCP that offloads make of the counted frames, beyond those.
+	 * Goes on from 0 after 32 bits. */
+	u32 segments;
+	/* What is known of TCP: BEGUN, ACKNOWLEDGES, PLAIN_ACK. */
+	u8 known;
 	/* A frame went this way. */
 	u8 seen;
-	/* TCP: `next` is known; `ack` is; there was an acknowledgement without payload. */
-	u8 begun;
-	u8 acknowledges;
-	u8 plain_ack;
 	/* It has payload that the other side has not answered. */
 	u8 unanswered;
-	u8 unused[3];
-	/* Segments of TCP that offloads make of the counted frames, beyond those. */
-	u64 segments;
+	u8 unused;
+	/* In the direction to the sandbox: frames handed over of both, from 0 again
+	 * after 32 bits. Last of all, because it must be read after the sums. */
+	u32 events;
 };
 
+/* `next` is known; `ack` is; there was an acknowledgement without payload. */
+#define BEGUN 1
+#define ACKNOWLEDGES 2
+#define PLAIN_ACK 4
+
+/* With its key and what the kernel puts in front of both a flow takes 256 bytes, and a
+ * direction lies in one line of a cache (kernel/bpf/hashtab.c: struct htab_elem,
+ * kernel/bpf/memalloc.c: LLIST_NODE_SZ). */
 struct flow {
 	/* When it was noted down, by CLOCK_BOOTTIME: tells it from an earlier one
 	 * of the same key. */
 	u64 born_ns;
-	struct direction directions[2];
 	/* Source addresses of the sandbox's first frame. */
 	u8 mac[6];
 	/* Every frame is handed over. */
@@ -174,8 +185,7 @@ struct flow {
 	u8 unused;
 	u32 state;
 	u32 unused_too;
-	/* Frames handed over. Last, because it must be read after the sums. */
-	u64 events;
+	struct direction directions[2];
 };
 
 struct event {
@@ -466,9 +476,8 @@ INLINE int segment(struct __sk_buff *skb, struct direction *own, struct directio
 		more = 1;
 		if (parsed->flags & SYN) {
 			own->next = parsed->seq + 1;
-			own->begun = 1;
+			own->known = (own->known | BEGUN) & ~PLAIN_ACK;
 			own->stream = 0;
-			own->plain_ack = 0;
 			own->unanswered = 0;
 			parsed->seq += 1;
 		}
@@ -476,22 +485,22 @@ INLINE int segment(struct __sk_buff *skb, struct direction *own, struct directio
 	if (!own->seen)
 		more = 1;
 	if (parsed->flags & ACK) {
-		if (!own->acknowledges || is_past(parsed->ack, own->ack)) {
-			own->acknowledges = 1;
+		if (!(own->known & ACKNOWLEDGES) || is_past(parsed->ack, own->ack)) {
+			own->known |= ACKNOWLEDGES;
 			own->ack = parsed->ack;
 			more |= other->stream < START;
 		}
-		if (!payload && !own->plain_ack) {
-			own->plain_ack = 1;
+		if (!payload && !(own->known & PLAIN_ACK)) {
+			own->known |= PLAIN_ACK;
 			more = 1;
 		}
 	}
 	if (payload) {
 		u32 next = parsed->seq + payload;
-		more |= !own->begun || parsed->seq != own->next || own->stream < START;
-		if (!own->begun || is_past(next, own->next)) {
+		more |= !(own->known & BEGUN) || parsed->seq != own->next || own->stream < START;
+		if (!(own->known & BEGUN) || is_past(next, own->next)) {
 			own->next = next;
-			own->begun = 1;
+			own->known |= BEGUN;
 		}
 		if (other->unanswered && (!(parsed->flags & ACK) || !is_past(other->next, parsed->ack))) {
 			other->unanswered = 0;
@@ -529,7 +538,9 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 			   ? segment(skb, own, other, parsed)
 			   : datagram(flow, own, other, parsed, direction);
 	if (parsed->payload) {
-		u64 stream = own->stream + parsed->payload;
+		u32 stream = own->stream + parsed->payload;
+		if (stream < own->stream)
+			stream = START;
 		more |= pause_ns && now - own->payload_ns >= pause_ns;
 		more |= stream >> PULSE_SHIFT != own->stream >> PULSE_SHIFT;
 		own->stream = stream;
@@ -612,7 +623,7 @@ INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *f
 	if (length >= 1 && length <= room && load_bytes(skb, 0, (void *)(event + 1), length) == 0)
 		event->captured = length;
 	if (flow)
-		__sync_fetch_and_add(&flow->events, 1);
+		__sync_fetch_and_add(&flow->directions[TO_SANDBOX].events, 1);
 	u64 flags = NO_WAKEUP;
 	if (passing->now - slot->woken_ns >= WAKE_NS) {
 		slot->woken_ns = passing->now;

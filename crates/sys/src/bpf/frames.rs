@@ -202,7 +202,7 @@ impl BpfFrames {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub fn flows(&self, mut each: impl FnMut(BpfFlow, u64)) -> io::Result<()> {
+    pub fn flows(&self, mut each: impl FnMut(BpfFlow, u32)) -> io::Result<()> {
         let fd = self.flows.map().fd();
         let ahead_ns = clock::boot_ahead_ns();
         batch::read(fd, layout::KEY_BYTES, layout::FLOW_BYTES, |key, value| {
@@ -293,7 +293,7 @@ impl BpfTap {
     ///
     /// # Errors
     /// When the kernel refuses; there being no such flow is none.
-    pub fn take(&self, id: &BpfFlowId) -> io::Result<Option<(BpfFlow, u64)>> {
+    pub fn take(&self, id: &BpfFlowId) -> io::Result<Option<(BpfFlow, u32)>> {
         let fd = self.hub.flows.map().fd();
         let Some(value) = batch::take::<{ layout::FLOW_BYTES }>(fd, id)? else {
             return Ok(None);

@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// `struct key` there.
 pub(super) const KEY_BYTES: usize = 44;
 /// `struct flow` there.
-pub(super) const FLOW_BYTES: usize = 176;
+pub(super) const FLOW_BYTES: usize = 152;
 /// `struct direction` there.
-const DIRECTION_BYTES: usize = 72;
+const DIRECTION_BYTES: usize = 64;
 /// `struct event` there, and where its key is.
-const EVENT_BYTES: usize = 224;
+const EVENT_BYTES: usize = 208;
 const KEY_AT: usize = 36;
 
 /// A flow's key as the kernel has it, its interface included.
@@ -64,8 +64,9 @@ pub struct BpfSums {
     pub bytes: u64,
     /// Bytes of payload.
     pub payload: u64,
-    /// Segments that offloads make of the frames, beyond those.
-    pub segments: u64,
+    /// Segments that offloads make of the frames, beyond those; from 0 again after
+    /// 32 bits.
+    pub segments: u32,
     /// When the latest was seen, in nanoseconds of `CLOCK_BOOTTIME`, to the
     /// kernel's tick.
     pub last_ns: u64,
@@ -93,11 +94,11 @@ impl BpfSums {
             frames: long(bytes, 0)?,
             bytes: long(bytes, 8)?,
             payload: long(bytes, 16)?,
-            segments: long(bytes, 64)?,
+            segments: word(bytes, 52)?,
             last_ns: time(24)?,
             payload_ns: time(32)?,
-            next: word(bytes, 48)?,
-            ack: word(bytes, 52)?,
+            next: word(bytes, 44)?,
+            ack: word(bytes, 48)?,
         })
     }
 
@@ -123,14 +124,15 @@ pub struct BpfFlow {
 }
 
 impl BpfFlow {
-    /// The flow of an entry, and how many of its frames were handed over.
-    pub(super) fn parse(key: &[u8], value: &[u8], ahead_ns: u64) -> Option<(Self, u64)> {
+    /// The flow of an entry, and how many of its frames were handed over, from 0
+    /// again after 32 bits.
+    pub(super) fn parse(key: &[u8], value: &[u8], ahead_ns: u64) -> Option<(Self, u32)> {
         let flow = Self {
             id: key.try_into().ok()?,
             born_ns: long(value, 0)?,
-            sums: BpfSums::both(value.get(8..)?, ahead_ns)?,
+            sums: BpfSums::both(value.get(24..)?, ahead_ns)?,
         };
-        Some((flow, long(value, 168)?))
+        Some((flow, word(value, 148)?))
     }
 }
 

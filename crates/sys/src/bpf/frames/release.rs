@@ -55,7 +55,7 @@ impl BpfTap {
     pub fn release(
         &self,
         ids: &[BpfFlowId],
-        mut each: impl FnMut(&BpfFlowId, Option<(BpfFlow, u64)>),
+        mut each: impl FnMut(&BpfFlowId, Option<(BpfFlow, u32)>),
     ) -> io::Result<()> {
         let leave = self.run(LEAVES, ids)?;
         for (number, id) in ids.iter().take(MOST).enumerate() {

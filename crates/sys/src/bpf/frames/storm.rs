@@ -49,7 +49,7 @@ fn sweep(hub: &BpfFrames, tap: &BpfTap) -> (u64, u64) {
     }
     std::thread::sleep(Duration::from_millis(2));
     for ids in ids.chunks(BpfTap::MOST_RELEASED) {
-        let count = |_: &_, taken: Option<(BpfFlow, u64)>| {
+        let count = |_: &_, taken: Option<(BpfFlow, u32)>| {
             if let Some((flow, _)) = taken {
                 left += 1;
                 frames += flow.sums[0].frames;
