@@ -1,5 +1,6 @@
 //! Capture at the tap's limit: what is lost, whether every flow is exact, and
-//! what it costs beside tcpdump on the same load.
+//! what it costs beside tcpdump on the same load, and beside a tcpdump that wants none
+//! of it: less than that no packet socket can cost the writer.
 
 use crate::Options;
 use crate::child::{Running, Took};
@@ -22,6 +23,8 @@ const FIRST_PORT: u16 = 10_000;
 pub(crate) const MOST_FLOWS: u16 = u16::MAX - FIRST_PORT;
 /// The same room for packets as sandtrace's ring, in KiB.
 const TCPDUMP_BUFFER: &str = "32768";
+/// A filter that is true of no frame there is.
+const NONE: &str = "greater 100000";
 /// Time for a reader to take what is left in its ring.
 const DRAIN: Duration = Duration::from_millis(800);
 
@@ -53,7 +56,7 @@ impl Load {
     }
 }
 
-/// Runs nothing, tcpdump and sandtrace by both backends in turn, and prints the medians.
+/// Runs nothing, tcpdump twice and sandtrace by both backends in turn, and prints the medians.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let count = options.flows;
     let frames = options.frames - options.frames % u64::from(count);
@@ -69,15 +72,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "capture: {frames} frames of {} B in {count} flows, {} runs",
         options.frame_bytes, options.runs
     );
-    let mut sides: [Vec<Side>; 4] = Default::default();
-    let [bare, tcpdumps, rings, programs] = &mut sides;
+    let mut sides: [Vec<Side>; 5] = Default::default();
+    let [bare, refusals, tcpdumps, rings, programs] = &mut sides;
     for _ in 0..options.runs {
         bare.push(alone(&load)?);
-        tcpdumps.push(tcpdump(&load)?);
+        refusals.push(tcpdump(&load, Some(NONE))?);
+        tcpdumps.push(tcpdump(&load, None)?);
         rings.push(sandtrace(&options.sandtrace, "af-packet", &load)?);
         programs.push(sandtrace(&options.sandtrace, "ebpf", &load)?);
     }
-    let [bare, tcpdumps, rings, programs] = &sides;
+    let [bare, refusals, tcpdumps, rings, programs] = &sides;
     let row = |name: &str, sides: &[Side]| {
         let frames = u32::try_from(frames).map_or(f64::MAX, f64::from);
         let cpu = median(sides.iter().map(|side| side.cpu));
@@ -93,6 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     println!("  reader     Mframes/s  most lost     CPU s  ns/frame  writer's time / none");
     row("none", bare);
+    row("refusing", refusals);
     row("tcpdump", tcpdumps);
     row("af-packet", rings);
     row("ebpf", programs);
@@ -124,7 +129,8 @@ fn alone(load: &Load) -> Result<Side> {
     })
 }
 
-fn tcpdump(load: &Load) -> Result<Side> {
+/// Frames that `filter` is true of, or all.
+fn tcpdump(load: &Load, filter: Option<&str>) -> Result<Side> {
     let ground = Ground::prepare()?;
     let mut command = ground.command("tcpdump");
     command.args([
@@ -138,6 +144,7 @@ fn tcpdump(load: &Load) -> Result<Side> {
         "-w",
         "/dev/null",
     ]);
+    command.args(filter);
     let mut running = Running::start(command.stderr(Stdio::piped()))?;
     let said = running.child().stderr.take().context("tcpdump's stderr")?;
     let mut said = BufReader::new(said);
@@ -161,7 +168,8 @@ fn tcpdump(load: &Load) -> Result<Side> {
     Ok(Side {
         rate: rate(load.frames, wrote),
         cpu: took.cpu.as_secs_f64(),
-        lost: load.frames.saturating_sub(captured),
+        // What it does not want is not lost.
+        lost: filter.map_or(load.frames.saturating_sub(captured), |_| 0),
         exact: 0,
     })
 }
