@@ -95,6 +95,8 @@ findings! {
     /// Bytes that TCP calls urgent lay where the client may have named a host;
     /// what the server read is not known.
     TcpUrgent = "tcp_urgent",
+    /// The sandbox's frames bear far more outside of what they carry than headers take.
+    LargeHeaders = "large_headers",
     /// A second handshake began on a connection that had not ended.
     SynAgain = "syn_again",
 }

@@ -304,3 +304,21 @@ fn fragments_that_overlap_with_another_name_are_told() {
     // What came first is what is read.
     assert_eq!(flow.dst_host, "allowed.example");
 }
+
+/// So much is read of a connection's start; what is sent again is no more of it.
+#[test]
+fn a_start_that_is_sent_again_and_again_is_read_on() {
+    let Some(ground) = Ground::new("again") else {
+        return;
+    };
+    let watched = ground.watch();
+    let hello = hello("again.example", 2000);
+    let (first, rest) = hello.split_at(1400);
+    ground.send(&segment(ELSEWHERE, (40_000, 443), 999, "S", &[]));
+    for _ in 0..60 {
+        ground.send(&segment(ELSEWHERE, (40_000, 443), 1000, "PA", first));
+    }
+    ground.send(&segment(ELSEWHERE, (40_000, 443), 2400, "PA", rest));
+    let seen = watched.finish();
+    assert_eq!(seen.to_port(443).dst_host, "again.example");
+}

@@ -100,6 +100,10 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
             basis.by_name || basis.bounds_bytes,
             "fragments that make no whole packet, so that their connection is not known",
         ),
+        "large_headers" => objection_if(
+            basis.bounds_bytes,
+            "packets carry bytes in their headers, which are in no count of payload",
+        ),
         "oversized_handshake" => {
             Meaning::Objection("the TLS handshake is larger than handshakes are")
         }

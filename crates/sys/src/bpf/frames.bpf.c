@@ -145,8 +145,8 @@ struct direction {
 	u64 last_ns;
 	/* When the latest payload was seen, counted or handed over. */
 	u64 payload_ns;
-	/* Payload that was seen, counted or handed over. Beyond 32 bits it goes on
-	 * from `START`. */
+	/* Payload that was seen, counted or handed over, without what was sent again.
+	 * Beyond 32 bits it goes on from `START`. */
 	u32 stream;
 	/* TCP: the number that comes next, and the highest acknowledged. */
 	u32 next;
@@ -317,6 +317,8 @@ struct head {
 struct parsed {
 	struct key key;
 	u32 payload;
+	/* What of it was not seen before, as far as that is known. */
+	u32 fresh;
 	u32 payload_at;
 	u32 seq;
 	u32 ack;
@@ -374,6 +376,7 @@ INLINE int transport(struct __sk_buff *skb, struct parsed *parsed, union transpo
 	parsed->key.peer_port = direction == FROM_SANDBOX ? to : from;
 	parsed->payload_at = at + header;
 	parsed->payload = end - at - header;
+	parsed->fresh = parsed->payload;
 	return 1;
 }
 
@@ -499,8 +502,12 @@ INLINE int segment(struct __sk_buff *skb, struct direction *own, struct directio
 		u32 next = parsed->seq + payload;
 		more |= !(own->known & BEGUN) || parsed->seq != own->next || own->stream < START;
 		if (!(own->known & BEGUN) || is_past(next, own->next)) {
+			if (own->known & BEGUN && next - own->next < payload)
+				parsed->fresh = next - own->next;
 			own->next = next;
 			own->known |= BEGUN;
+		} else {
+			parsed->fresh = 0;
 		}
 		if (other->unanswered && (!(parsed->flags & ACK) || !is_past(other->next, parsed->ack))) {
 			other->unanswered = 0;
@@ -538,7 +545,7 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 			   ? segment(skb, own, other, parsed)
 			   : datagram(flow, own, other, parsed, direction);
 	if (parsed->payload) {
-		u32 stream = own->stream + parsed->payload;
+		u32 stream = own->stream + parsed->fresh;
 		if (stream < own->stream)
 			stream = START;
 		more |= pause_ns && now - own->payload_ns >= pause_ns;

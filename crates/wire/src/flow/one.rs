@@ -77,8 +77,14 @@ struct Oddities {
 /// A client's handshake larger than this is odd: with a chain of certificates
 /// it has some 6 KiB.
 const LARGE_HANDSHAKE: u64 = 16 * 1024;
-/// Bytes sent again that are not odd, however little was sent.
+/// Bytes sent again that are not odd, however little was sent, where no less is
+/// allowed in all.
 const RESENT_ALLOWANCE: u64 = 16 * 1024;
+/// Bytes of a frame that are not payload: Ethernet, two tags, IPv6, all options that
+/// TCP has, and a little behind the end.
+const HEADERS: u64 = 14 + 8 + 40 + 60 + 8;
+/// Bytes in headers beyond those that are not odd.
+const HEADERS_ALLOWANCE: u64 = 4 * 1024;
 
 impl Flow {
     /// A flow that begins with this frame.
@@ -306,14 +312,39 @@ impl Flow {
         if self.handshake_bytes > LARGE_HANDSHAKE {
             findings.insert(Finding::OversizedHandshake);
         }
-        if self.sent.resent_bytes > RESENT_ALLOWANCE.max(self.sent.payload_bytes) {
+        if self.sent.resent_bytes > self.resent_allowance() {
             findings.insert(Finding::ExcessRetransmission);
+        }
+        if self.has_large_headers() {
+            findings.insert(Finding::LargeHeaders);
         }
         let facts = self.facts.as_ref();
         Oddities {
             findings,
             certificate: facts.is_some_and(|facts| facts.certificate.is_some()),
         }
+    }
+
+    fn resent_allowance(&self) -> u64 {
+        let bound = self.bounds.max_bytes_total.unwrap_or(RESENT_ALLOWANCE);
+        bound.min(RESENT_ALLOWANCE).max(self.sent.payload_bytes)
+    }
+
+    /// Whether there are bytes in options and extension headers, or behind the end,
+    /// that no count of payload has.
+    fn has_large_headers(&self) -> bool {
+        let Traffic {
+            packets,
+            wire_bytes,
+            payload_bytes,
+            resent_bytes,
+            ..
+        } = self.sent;
+        let carried = payload_bytes.saturating_add(resent_bytes);
+        let headers = packets
+            .saturating_mul(HEADERS)
+            .saturating_add(HEADERS_ALLOWANCE);
+        self.key.peer().ip.is_some() && wire_bytes > carried.saturating_add(headers)
     }
 
     /// The moment to look at the flow next.

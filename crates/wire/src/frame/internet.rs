@@ -182,7 +182,8 @@ const fn is_extension(protocol: u8) -> bool {
 }
 
 const IPV6_HEADER: u32 = 40;
-/// Frames are padded to 60 bytes, tagged ones to 64; nothing longer is padded.
-const MAX_PADDED: u32 = 64;
+/// Frames are padded to 60 bytes, tagged ones to 64: to 46 behind those headers. With a
+/// frame check sequence it is 4 more; nothing longer is padded.
+const MAX_PADDED: u32 = 50;
 /// A frame check sequence and a little alignment are harmless.
 const MAX_TRAILER: u32 = 8;

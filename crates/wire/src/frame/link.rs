@@ -111,16 +111,14 @@ impl<'a> Link<'a> {
     /// Takes the headers of PPPoE and PPP off, where IP follows them.
     fn session(&mut self) -> Option<()> {
         let mut reader = Reader::new(self.rest);
-        let (_, _, length) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        reader.take(6)?;
         let ether_type = match reader.u16()? {
             0x0021 => IPV4,
             0x0057 => IPV6,
             _ => return Some(()),
         };
-        // A short frame is padded after what the length counts.
-        let inner = u32::from(length).checked_sub(2)?;
-        let wire_rest = self.wire_rest.checked_sub(8)?.min(inner);
-        self.set(ether_type, wire_rest, reader);
+        // What the session's length leaves out, the IP header's does too; it is told there.
+        self.set(ether_type, self.wire_rest.checked_sub(8)?, reader);
         Some(())
     }
 

@@ -293,3 +293,22 @@ proptest! {
         prop_assert_eq!(report.missed_bytes, [0, 0]);
     }
 }
+
+#[test]
+fn no_more_may_be_sent_again_than_may_be_sent() {
+    let bytes = vec![7; 900];
+    let talk = (0..3).fold(Talk::open(1, 9000).client(&bytes), |talk, _| {
+        talk.client_at(-900, &bytes)
+    });
+    for (bound, told) in [(None, false), (Some(2700), false), (Some(2600), true)] {
+        let mut lab = Lab::new(FlowConfig::default());
+        lab.sink.bounds.max_bytes_total = bound;
+        lab.play_all(&talk.frames);
+        let findings = &lab.finish()[0].findings;
+        assert_eq!(
+            findings.contains(&"excess_retransmission"),
+            told,
+            "{bound:?}"
+        );
+    }
+}

@@ -77,6 +77,16 @@ fn lengths_come_from_headers() {
     // Bytes behind the datagram.
     frame.resize(200, 0xff);
     check(&frame, 200, Protocol::Tcp, 1, &["trailing_bytes"]);
+    // The longest that padding makes, with a check sequence.
+    let mut frame = tcp_frame(0);
+    frame.resize(64, 0xff);
+    check(&frame, 64, Protocol::Tcp, 0, &[]);
+    frame.push(0xff);
+    check(&frame, 65, Protocol::Tcp, 0, &["trailing_bytes"]);
+    // The same behind what a PPPoE session says that there is.
+    let session = [0x88, 0x64, 0x11, 0, 0, 1, 0, 42, 0, 0x21];
+    let frame = [&[2; 12][..], &session, &tcp_frame(0)[14..], &[0xff; 100]].concat();
+    check(&frame, 162, Protocol::Tcp, 0, &["trailing_bytes"]);
     // A length that an offload engine is to fill in.
     let mut frame = tcp_frame(100);
     frame[16..18].fill(0);
@@ -84,6 +94,29 @@ fn lengths_come_from_headers() {
     // A length that is a lie.
     frame[16..18].fill(0xff);
     check(&frame, 154, Protocol::Tcp, 100, &["truncated_header"]);
+}
+
+#[test]
+fn bytes_in_headers_are_told() {
+    // An authentication header of 1,020 bytes in front of TCP.
+    let mut authentication = vec![0xee; 1020];
+    authentication[..2].copy_from_slice(&[6, 253]);
+    let mut frame = tcp_frame(0);
+    frame.splice(34..34, authentication);
+    frame[16..18].copy_from_slice(&1060_u16.to_be_bytes());
+    frame[23] = 51;
+    for (frames, findings) in [(4, &[][..]), (5, &["large_headers"])] {
+        let mut lab = Lab::new(FlowConfig::default());
+        for _ in 0..frames {
+            lab.play(&(Direction::FromSandbox, frame.clone()));
+        }
+        let report = lab.finish()[0].clone();
+        assert_eq!(
+            (report.protocol, report.sent.payload_bytes),
+            (Protocol::Tcp, 0)
+        );
+        assert_eq!(report.findings, findings);
+    }
 }
 
 #[test]
