@@ -38,7 +38,8 @@ findings! {
     DnsUnacceptedResolver = "dns_unaccepted_resolver",
     /// A DNS answer matched no pending question.
     DnsUnmatchedAnswer = "dns_unmatched_answer",
-    /// A message on the DNS port that is not DNS.
+    /// A message on the DNS port that is not DNS, or over TCP one that was not
+    /// read: too much out of order, behind a gap or one of the bounds.
     DnsMalformed = "dns_malformed",
     /// The peer is a cloud's metadata service.
     MetadataAddress = "metadata_address",
@@ -50,7 +51,7 @@ findings! {
     OversizedHandshake = "oversized_handshake",
     /// Far more was sent again than loss explains.
     ExcessRetransmission = "excess_retransmission",
-    /// The table's reassembly memory was used up, so this flow's hello was not read.
+    /// The table's reassembly memory was used up, so this flow's start was not read.
     ReassemblyLimit = "reassembly_limit",
     /// IP fragments that could not be joined, so that their connection is not known.
     Fragmented = "fragmented",

@@ -10,6 +10,9 @@ pub(crate) struct Assembler {
     held_bytes: usize,
     limit: usize,
     broken: bool,
+    /// Something was sent that was not read: more pieces than may be held, or
+    /// what lies behind the bound.
+    overrun: bool,
     /// The stream ends where the capture took no more of a segment.
     cut: bool,
     inconsistent: bool,
@@ -45,6 +48,7 @@ impl Assembler {
             held_bytes: 0,
             limit,
             broken: false,
+            overrun: false,
             cut: false,
             inconsistent: false,
         }
@@ -52,11 +56,10 @@ impl Assembler {
 
     /// Takes in a segment of `len` bytes of which `bytes` were captured.
     pub(crate) fn insert(&mut self, offset: u64, bytes: &[u8], len: u32) {
-        let Ok(offset) = usize::try_from(offset) else {
-            return;
-        };
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         let room = self.limit.saturating_sub(offset);
         if self.broken || room == 0 {
+            self.overrun = true;
             return;
         }
         let end = if bytes.len() > room {
@@ -115,6 +118,12 @@ impl Assembler {
         self.cut
     }
 
+    /// Whether something was sent that is not part of the stream so far, for
+    /// one of the bounds or a gap before it.
+    pub(crate) const fn is_partial(&self) -> bool {
+        self.overrun || self.cut || !self.held.is_empty()
+    }
+
     /// Whether the same offset was sent with different bytes.
     pub(crate) const fn is_inconsistent(&self) -> bool {
         self.inconsistent
@@ -131,12 +140,14 @@ impl Assembler {
             self.data.extend_from_slice(fresh);
             self.broken |= end != End::Whole;
             self.cut |= end == End::Cut;
+            self.overrun |= end == End::Bound;
         }
     }
 
     fn hold(&mut self, offset: usize, bytes: &[u8], end: End) {
         if self.held.len() >= MAX_HELD || self.held_bytes + bytes.len() > self.limit {
             self.broken = true;
+            self.overrun = true;
             return;
         }
         self.held_bytes += bytes.len();

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 const RESOLVER: &str = "builtin:accepted-resolver";
 const NEIGHBOUR: &str = "builtin:neighbour-discovery";
 
-const DNS_PORT: u16 = 53;
+pub(super) const DNS_PORT: u16 = 53;
 
 /// Bytes that one conversation may carry unread, where what it says is not
 /// judged otherwise.

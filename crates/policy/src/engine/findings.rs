@@ -1,5 +1,6 @@
 //! What the words in a flow's `findings` mean for a rule that would allow it.
 
+use super::builtin::DNS_PORT;
 use super::reason::Shown;
 use sandtrace_event::Flow;
 
@@ -21,7 +22,7 @@ pub(super) struct Basis {
 /// Adds a sentence for every finding that stands against the rule.
 pub(super) fn objections(flow: &Flow, basis: Basis, objections: &mut Vec<String>) {
     for word in &flow.findings {
-        match meaning(word, basis) {
+        match meaning(word, flow, basis) {
             Meaning::Harmless => {}
             Meaning::Objection(sentence) => objections.push(sentence.to_owned()),
             // A later version's word: what it means is not known, so it is not ignored.
@@ -36,11 +37,13 @@ enum Meaning {
     Unknown,
 }
 
-fn meaning(word: &str, basis: Basis) -> Meaning {
+fn meaning(word: &str, flow: &Flow, basis: Basis) -> Meaning {
     let objection_if = |applies: bool, sentence| match applies {
         true => Meaning::Objection(sentence),
         false => Meaning::Harmless,
     };
+    // Questions are judged by their names, whatever allows the way to the resolver.
+    let reads_names = basis.by_name || flow.dst_port == Some(DNS_PORT);
     match word {
         // Against names: a rule for an address does not ask for them.
         "sni_not_in_dns" => objection_if(
@@ -68,12 +71,12 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
             "a request names its host in a way that servers read differently",
         ),
         "start_unread" => objection_if(
-            basis.by_name,
+            reads_names,
             "the connection's start was not read to its end: a host may have been named behind it",
         ),
         "reassembly_limit" => objection_if(
-            basis.by_name,
-            "the connection's hello was not read: the reassembly memory was used up",
+            reads_names,
+            "the connection's start was not read: the reassembly memory was used up",
         ),
         "name_too_long" => objection_if(
             basis.by_name,
@@ -140,7 +143,9 @@ fn meaning(word: &str, basis: Basis) -> Meaning {
         ),
         "dns_odd_port" => Meaning::Objection("DNS questions to a port that is not for them"),
         "dns_tunnelling" => Meaning::Objection("its DNS questions look like data on its way out"),
-        "dns_malformed" => Meaning::Objection("what was sent to the DNS port is not DNS"),
+        "dns_malformed" => {
+            Meaning::Objection("what was sent to the DNS port is not DNS, or was not all read")
+        }
         // The answer's own dns_query record says it, with its name.
         "dns_unmatched_answer" => Meaning::Harmless,
         _ => Meaning::Unknown,

@@ -70,9 +70,11 @@ impl Streams {
         self.side(by_client).next()
     }
 
-    /// Whether the client sent something that is no whole message.
+    /// Whether the client sent something that is no whole message, or that was
+    /// not read: one of the bounds or a gap was before it.
     pub(crate) fn has_remainder(&self) -> bool {
-        self.client.taken < self.client.bytes.data().len()
+        let Stream { bytes, taken } = &self.client;
+        *taken < bytes.data().len() || bytes.is_partial()
     }
 
     /// Whether a part was sent again with other bytes.
@@ -130,5 +132,28 @@ mod tests {
         streams.insert(true, 7, b"GET / HTTP", 10);
         assert_eq!(streams.next(true), None);
         assert!(streams.has_remainder());
+    }
+
+    /// Nothing comes out of any of these, and each of them may be a question.
+    #[test]
+    fn what_is_not_read_is_not_forgotten() {
+        let piece = |at: u16| (u64::from(at), &b"\0\0"[..]);
+        let more_than_are_held: Vec<_> = (1..70).rev().map(piece).collect();
+        let behind_a_gap = [piece(2)];
+        let behind_the_bound = [piece(0), piece(100)];
+        for pieces in [&more_than_are_held[..], &behind_a_gap, &behind_the_bound] {
+            let mut streams = Streams::new(100);
+            for (offset, bytes) in pieces {
+                streams.insert(true, *offset, bytes, 2);
+                while streams.next(true).is_some() {}
+            }
+            assert!(streams.has_remainder(), "{pieces:?}");
+        }
+        let mut streams = Streams::new(100);
+        for (offset, bytes) in [piece(2), piece(0), piece(2)] {
+            streams.insert(true, offset, bytes, 2);
+        }
+        while streams.next(true).is_some() {}
+        assert!(!streams.has_remainder());
     }
 }

@@ -39,12 +39,27 @@ fn accepted_resolvers_may_be_reached() {
         "deny -: no rule matches host 8.8.8.8:53",
     );
 
-    let mut tunnel = udp.clone();
-    tunnel.findings = vec!["dns_malformed".into()];
-    check(
-        tunnel,
-        "anomaly builtin:accepted-resolver: what was sent to the DNS port is not DNS",
-    );
+    for (finding, reason) in [
+        (
+            "dns_malformed",
+            "what was sent to the DNS port is not DNS, or was not all read",
+        ),
+        (
+            "reassembly_limit",
+            "the connection's start was not read: the reassembly memory was used up",
+        ),
+        (
+            "start_unread",
+            "the connection's start was not read to its end: a host may have been named behind it",
+        ),
+    ] {
+        let mut unread = tcp.clone();
+        unread.findings = vec![finding.into()];
+        check(
+            unread,
+            &format!("anomaly builtin:accepted-resolver: {reason}"),
+        );
+    }
     let mut large = tcp;
     large.bytes_sent = Count(65_537);
     check(

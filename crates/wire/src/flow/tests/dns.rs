@@ -180,6 +180,22 @@ fn dns_over_tcp_is_read_on_any_port() {
     check_stream(443, 1, &["dns_odd_port"]);
 }
 
+/// Of a question whose pieces come last first, more than are held.
+#[test]
+fn a_question_over_tcp_that_is_not_read_is_told() {
+    let mut lab = lab();
+    let question = dns(7, &vec!["label"; 14].join("."), None);
+    let framed = [&(question.len() as u16).to_be_bytes()[..], &question].concat();
+    let mut talk = Talk::open(40_000, 53);
+    for (at, byte) in framed.iter().enumerate().rev() {
+        talk = talk.client_at(at as i32, &[*byte]);
+    }
+    lab.play_all(&talk.frames);
+    let closed = lab.finish();
+    assert!(lab.sink.dns.is_empty());
+    assert!(closed[0].findings.contains(&"dns_malformed"));
+}
+
 #[test]
 fn an_alias_that_is_learned_after_its_address_is_evidence_in_the_next_record() {
     let mut lab = lab();
