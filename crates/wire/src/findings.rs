@@ -98,7 +98,9 @@ findings! {
     TcpUrgent = "tcp_urgent",
     /// The sandbox's frames bear far more outside of what they carry than headers take.
     LargeHeaders = "large_headers",
-    /// A second handshake began on a connection that had not ended.
+    /// The sandbox sent payload after a second handshake on the same addresses and
+    /// ports that the server did not answer: which connection the server took it
+    /// for is not known.
     SynAgain = "syn_again",
 }
 

@@ -117,7 +117,9 @@ fn meaning(word: &str, flow: &Flow, basis: Basis) -> Meaning {
             Meaning::Objection("overlapping TCP segments carried different bytes")
         }
         "tcp_urgent" => Meaning::Objection("urgent bytes in the start of the connection"),
-        "syn_again" => Meaning::Objection("a second handshake on a connection that had not ended"),
+        "syn_again" => {
+            Meaning::Objection("payload after a second handshake that the server did not answer")
+        }
         "truncated_header" => Meaning::Objection("packets with headers that are cut short"),
         "spoofed_source" => {
             Meaning::Objection("the sandbox used a source address that is not its own")

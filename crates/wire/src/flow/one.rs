@@ -155,14 +155,12 @@ impl Flow {
             self.last = at;
         }
         self.findings = self.findings.union(frame.findings);
-        let by_client =
-            (direction == Direction::FromSandbox) == (self.initiator == Initiator::Sandbox);
+        let by_client = self.is_by_client(direction);
         let seen = match (&mut self.tcp, frame.tcp) {
             (Some(tcp), Some(header)) => tcp.segment(by_client, header, frame.payload_len),
             _ => Seen {
-                offset: None,
                 new: frame.payload_len,
-                resent: 0,
+                ..Seen::default()
             },
         };
         let segments = self.segments(frame, carried);
@@ -177,6 +175,13 @@ impl Flow {
         traffic.resent_bytes += u64::from(seen.resent);
 
         if frame.payload_len > 0 {
+            if by_client
+                && direction == Direction::FromSandbox
+                && self.tcp.as_ref().is_some_and(|tcp| tcp.is_unanswered_again)
+                && frame.tcp.is_some_and(|header| !header.flags.syn())
+            {
+                self.findings.insert(Finding::SynAgain);
+            }
             self.sniff(frame, seen, by_client, config);
             self.account(frame, seen, by_client, carried, config);
         }
@@ -208,12 +213,27 @@ impl Flow {
         self.dns.as_mut()?.next(direction == Direction::FromSandbox)
     }
 
-    /// Whether a new connection begins under the key of one that has ended.
-    pub(crate) fn is_succeeded_by(&self, frame: &Frame<'_>) -> bool {
-        self.ended_us.is_some()
-            && frame
-                .tcp
-                .is_some_and(|header| header.flags.syn() && !header.flags.ack())
+    /// Whether a new connection begins under the key of this one: after its end,
+    /// or with numbers that are not its own, where the end was not seen.
+    pub(crate) fn is_succeeded_by(&self, frame: &Frame<'_>, direction: Direction) -> bool {
+        let (Some(tcp), Some(header)) = (&self.tcp, frame.tcp) else {
+            return false;
+        };
+        header.flags.opens()
+            && (self.ended_us.is_some()
+                || self.is_by_client(direction) && tcp.is_restarted_by(header))
+    }
+
+    /// Another connection had the key before. Its server may go on with that
+    /// one: what the tap saw of its end, it need not have.
+    pub(crate) fn succeeds(&mut self) {
+        if let Some(tcp) = &mut self.tcp {
+            tcp.is_unanswered_again = true;
+        }
+    }
+
+    fn is_by_client(&self, direction: Direction) -> bool {
+        (direction == Direction::FromSandbox) == (self.initiator == Initiator::Sandbox)
     }
 
     /// What must be reported right after a packet.
@@ -404,8 +424,9 @@ impl Flow {
             }
             return;
         }
+        let (bytes, len) = seen.in_stream(frame.payload, frame.payload_len);
         if let (Some(dns), Some(offset)) = (&mut self.dns, seen.offset) {
-            dns.insert(by_client, offset, frame.payload, frame.payload_len);
+            dns.insert(by_client, offset, bytes, len);
             if dns.is_inconsistent() {
                 self.findings.insert(Finding::InconsistentReassembly);
             }
@@ -421,11 +442,7 @@ impl Flow {
         let (Some(sniff), Some(offset)) = (&mut self.sniff, seen.offset) else {
             return;
         };
-        let piece = Piece {
-            offset,
-            bytes: frame.payload,
-            len: frame.payload_len,
-        };
+        let piece = Piece { offset, bytes, len };
         let facts = self.facts.get_or_insert_default();
         if by_client {
             self.handshake_bytes += sniff.client(piece, facts);

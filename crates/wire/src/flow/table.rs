@@ -343,9 +343,10 @@ impl FlowTable {
         sink: &mut dyn FlowSink,
     ) -> u32 {
         let at = carried.at;
-        if let Some(slot) = self.known(key) {
-            let succeeded =
-                slot_mut(&mut self.flows, slot).is_some_and(|flow| flow.is_succeeded_by(frame));
+        let known = self.known(key);
+        if let Some(slot) = known {
+            let succeeded = slot_mut(&mut self.flows, slot)
+                .is_some_and(|flow| flow.is_succeeded_by(frame, carried.direction));
             if !succeeded {
                 return slot;
             }
@@ -358,7 +359,10 @@ impl FlowTable {
         }
         let id = self.config.numbering.after(self.totals.flows);
         self.totals.flows += 1;
-        let flow = Flow::begin(id, key, frame, carried, &self.config);
+        let mut flow = Flow::begin(id, key, frame, carried, &self.config);
+        if known.is_some() {
+            flow.succeeds();
+        }
         self.reading_bytes += flow.reading_bytes();
         let slot = match self.free.pop() {
             Some(slot) => slot,

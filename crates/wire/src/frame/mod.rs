@@ -77,6 +77,11 @@ impl TcpFlags {
     pub(crate) const fn ack(self) -> bool {
         self.0 & 0x10 != 0
     }
+
+    /// The first of a handshake.
+    pub(crate) const fn opens(self) -> bool {
+        self.syn() && !self.ack()
+    }
 }
 
 impl<'a> Frame<'a> {

@@ -10,6 +10,9 @@ pub(crate) struct Connection {
     pub(crate) history: History,
     pub(crate) from_client: Sequence,
     pub(crate) from_server: Sequence,
+    /// More than one handshake was begun, and the server has not answered the
+    /// latest: which one it goes by is not known.
+    pub(crate) is_unanswered_again: bool,
     /// The smaller of the largest segments that the ends stated.
     segment: Option<u16>,
 }
@@ -38,6 +41,26 @@ impl Connection {
         u32::from(size.max(1))
     }
 
+    /// Whether a segment of the client begins another connection than this one,
+    /// of which more is known than a SYN.
+    pub(crate) fn is_restarted_by(&self, header: TcpHeader) -> bool {
+        let is_attempt = self.from_client.is_empty() && self.ends.is_unanswered();
+        header.flags.opens() && !is_attempt && self.from_client.is_restarted_by(header.seq)
+    }
+
+    /// Notes which handshake the server answers, where more than one was begun.
+    fn note_oddities(&mut self, by_client: bool, header: TcpHeader) {
+        let TcpHeader {
+            seq, ack, flags, ..
+        } = header;
+        if !by_client {
+            let answers = flags.syn() && flags.ack() && self.from_client.is_answered_by(ack);
+            self.is_unanswered_again &= !answers;
+        } else if flags.opens() {
+            self.is_unanswered_again |= self.from_client.is_restarted_by(seq);
+        }
+    }
+
     fn take(&mut self, by_client: bool, header: TcpHeader, len: u32) -> Seen {
         let TcpHeader {
             seq,
@@ -48,6 +71,7 @@ impl Connection {
         if let Some(stated) = options.segment {
             self.segment = Some(self.segment.map_or(stated, |known| known.min(stated)));
         }
+        self.note_oddities(by_client, header);
         self.ends.segment(by_client, flags, len);
         let (own, other) = if by_client {
             (&mut self.from_client, &mut self.from_server)
@@ -57,9 +81,8 @@ impl Connection {
         if flags.rst() {
             // Its numbers need not be true, and its payload is no part of the stream.
             return Seen {
-                offset: None,
                 new: len,
-                resent: 0,
+                ..Seen::default()
             };
         }
         let data = if flags.syn() {

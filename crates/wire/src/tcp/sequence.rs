@@ -29,12 +29,25 @@ struct Gap {
 /// What a segment's payload was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Offset of its first byte; absent where that is before the stream's start.
+    /// Offset of its first byte in the stream; absent where it has none there.
     pub(crate) offset: Option<u64>,
+    /// Bytes at its begin that lie before the stream's start: a receiver takes
+    /// what is behind them.
+    pub(crate) before: u32,
     /// Bytes not seen before.
     pub(crate) new: u32,
     /// Bytes under sequence numbers seen before.
     pub(crate) resent: u32,
+}
+
+impl Seen {
+    /// The part of the payload that lies in the stream, and its length on the
+    /// wire, of a payload of `len` bytes of which `bytes` were captured.
+    pub(crate) fn in_stream(self, bytes: &[u8], len: u32) -> (&[u8], u32) {
+        let before = usize::try_from(self.before).unwrap_or(usize::MAX);
+        let bytes = bytes.get(before..).unwrap_or_default();
+        (bytes, len.saturating_sub(self.before))
+    }
 }
 
 /// Gaps followed per direction. Captures on a tap have none or very few.
@@ -50,25 +63,64 @@ impl Sequence {
         }
     }
 
+    /// Whether a SYN with this number begins another stream than this one, of
+    /// which something is known.
+    pub(crate) fn is_restarted_by(&self, seq: u32) -> bool {
+        self.next
+            .is_some_and(|_| seq.wrapping_add(1) != self.start())
+    }
+
+    /// Whether no payload was seen.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Whether this acknowledges the SYN, and at most what was seen behind it.
+    pub(crate) fn is_answered_by(&self, ack: u32) -> bool {
+        self.next.is_some() && u64::from(ack.wrapping_sub(self.start())) <= self.end
+    }
+
+    /// The number of the byte at offset 0.
+    fn start(&self) -> u32 {
+        let low = u32::try_from(self.end & u64::from(u32::MAX)).unwrap_or_default();
+        self.next.unwrap_or_default().wrapping_sub(low)
+    }
+
     /// Takes in the payload of a segment, without its SYN.
     pub(crate) fn payload(&mut self, seq: u32, len: u32) -> Seen {
         let next = *self.next.get_or_insert(seq);
-        // Offsets are compared in a ring of 2^32, the nearer way round.
-        let Some(start) = self
-            .end
-            .checked_add_signed(i64::from(seq.wrapping_sub(next).cast_signed()))
-        else {
-            // Before the start: never seen, so it is new.
-            return Seen {
-                offset: None,
-                new: len,
-                resent: 0,
-            };
-        };
-        let end = start.saturating_add(u64::from(len));
         if len == 0 {
             return Seen::default();
         }
+        // Offsets are compared in a ring of 2^32, the nearer way round.
+        let step = i64::from(seq.wrapping_sub(next).cast_signed());
+        match self.end.checked_add_signed(step) {
+            Some(start) => self.within(start, seq, len),
+            None => self.before_start(step.unsigned_abs().saturating_sub(self.end), seq, len),
+        }
+    }
+
+    /// A segment whose first `before` bytes lie before the start. These were
+    /// never seen, so they are new.
+    fn before_start(&mut self, before: u64, seq: u32, len: u32) -> Seen {
+        let before = u32::try_from(before).unwrap_or(len).min(len);
+        if before == len {
+            return Seen {
+                before,
+                new: len,
+                ..Seen::default()
+            };
+        }
+        let seen = self.within(0, seq.wrapping_add(before), len - before);
+        Seen {
+            before,
+            new: before + seen.new,
+            ..seen
+        }
+    }
+
+    fn within(&mut self, start: u64, seq: u32, len: u32) -> Seen {
+        let end = start.saturating_add(u64::from(len));
         let mut new = self.fill(start, end.min(self.end));
         if end > self.end {
             if start > self.end {
@@ -81,6 +133,7 @@ impl Sequence {
         let new = u32::try_from(new).unwrap_or(len).min(len);
         Seen {
             offset: Some(start),
+            before: 0,
             new,
             resent: len - new,
         }
@@ -192,6 +245,7 @@ mod tests {
     fn seen(offset: u64, new: u32, resent: u32) -> Seen {
         Seen {
             offset: Some(offset),
+            before: 0,
             new,
             resent,
         }
@@ -229,17 +283,41 @@ mod tests {
     }
 
     #[test]
-    fn bytes_before_the_start_are_new() {
+    fn bytes_before_the_start_are_new_and_those_behind_them_are_the_streams() {
         let mut stream = Sequence::default();
         stream.syn(999);
-        assert_eq!(
-            stream.payload(900, 10),
-            Seen {
-                offset: None,
-                new: 10,
-                resent: 0
-            }
-        );
+        stream.payload(1000, 5);
+        let check = |stream: &mut Sequence, seq, len, expected| {
+            assert_eq!(stream.payload(seq, len), expected, "{seq}");
+        };
+        let wholly = Seen {
+            before: 10,
+            new: 10,
+            ..Seen::default()
+        };
+        check(&mut stream, 900, 10, wholly);
+        check(&mut stream, 990, 10, wholly);
+        let partly = Seen {
+            before: 10,
+            ..seen(0, 13, 5)
+        };
+        check(&mut stream, 990, 18, partly);
+        assert_eq!(stream.end, 8);
+    }
+
+    #[test]
+    fn a_syn_with_another_number_begins_another_stream() {
+        let mut stream = Sequence::default();
+        assert!(!stream.is_restarted_by(7));
+        stream.syn(u32::MAX - 3);
+        for seen in [0, 10] {
+            stream.payload(u32::MAX - 2, seen);
+            assert!(!stream.is_restarted_by(u32::MAX - 3));
+            assert!(stream.is_restarted_by(u32::MAX - 4));
+            let last = (u32::MAX - 2).wrapping_add(seen);
+            assert!(stream.is_answered_by(last) && !stream.is_answered_by(last.wrapping_add(1)));
+            assert!(!stream.is_answered_by(u32::MAX - 3));
+        }
     }
 
     proptest! {

@@ -24,7 +24,14 @@ pub(crate) struct Talk {
 impl Talk {
     /// A connection with its handshake done.
     pub(crate) fn open(client_port: u16, server_port: u16) -> Self {
+        Self::open_from(0, client_port, server_port)
+    }
+
+    /// The same with sequence numbers that are so much higher.
+    pub(crate) fn open_from(more: u32, client_port: u16, server_port: u16) -> Self {
         let mut talk = Self::mid_stream(client_port, server_port);
+        talk.client_seq = talk.client_seq.wrapping_add(more);
+        talk.server_seq = talk.server_seq.wrapping_add(more);
         talk.client_seq = talk.client_seq.wrapping_sub(1);
         talk.server_seq = talk.server_seq.wrapping_sub(1);
         talk.push(FromSandbox, "S", &[]);
@@ -89,6 +96,12 @@ impl Talk {
     /// The server aborts the connection.
     pub(crate) fn reset(mut self) -> Self {
         self.push(ToSandbox, "RA", &[]);
+        self
+    }
+
+    /// The client aborts the connection.
+    pub(crate) fn client_resets(mut self) -> Self {
+        self.push(FromSandbox, "R", &[]);
         self
     }
 

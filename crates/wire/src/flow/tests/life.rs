@@ -76,19 +76,78 @@ fn a_new_connection_on_the_same_ports_is_a_new_flow() {
     }
 }
 
+/// What the client sends first on a connection with other numbers: its SYN, and
+/// more if the server answers that.
+fn second_handshake(answered: bool) -> Frames {
+    let mut talk = Talk::open_from(1 << 28, 40_000, 80);
+    talk.frames.truncate(if answered { 3 } else { 1 });
+    talk.client(&[0; 100]).frames
+}
+
+/// Nobody can tell which of the two the server goes on with.
 #[test]
-fn a_stray_syn_does_not_cut_a_living_connection() {
-    let mut talk = Talk::open(40_000, 80).client(&[0; 10]);
-    let syn = Talk::open(40_000, 80).client_at(5_000_000, b"").frames;
-    let mut stray = syn[3].clone();
-    stray.1[47] = 0x02;
-    talk.frames.push(stray);
-    let talk = talk.client(&[0; 100]);
-    let mut lab = lab();
-    lab.play_all(&talk.frames);
-    let closed = lab.finish();
-    assert_eq!(closed.len(), 1);
-    assert_eq!(closed[0].sent.payload_bytes, 110);
+fn payload_after_a_second_handshake_that_the_server_does_not_answer_is_told() {
+    let first = Talk::open(40_000, 80);
+    let goes_on = first.frames.len();
+    for first in [first.client(&[0; 10]), Talk::open(40_000, 80).reset()] {
+        for goes_on_with_second in [true, false] {
+            let mut frames = first.frames.clone();
+            frames.extend(second_handshake(false));
+            if !goes_on_with_second {
+                frames.pop();
+                let first = Talk::open(40_000, 80).client(&[0; 100]);
+                frames.extend_from_slice(&first.frames[goes_on..]);
+            }
+            let mut lab = lab();
+            lab.play_all(&frames);
+            let closed = lab.finish();
+            assert_eq!(closed.len(), 2);
+            assert!(closed[0].findings.is_empty());
+            assert_eq!(closed[1].findings, ["syn_again"]);
+            assert_eq!(closed[1].sent.payload_bytes, 100);
+        }
+    }
+}
+
+#[test]
+fn a_connection_whose_end_was_not_seen_is_followed_by_the_next_on_its_ports() {
+    let request = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let first = Talk::open(40_000, 80).client(&request("a.example"));
+    let next = Talk::open_from(1 << 28, 40_000, 80).client(&request("b.example"));
+    // The server may refuse the next one at first, as it still has the first.
+    let refused = Talk::open_from(1 << 28, 40_000, 80).frames[..1].to_vec();
+    let reset = Talk::open(40_000, 80).client_resets().frames[3..].to_vec();
+    for between in [vec![], [refused, reset].concat()] {
+        let mut lab = lab();
+        lab.play_all(first.frames.iter().chain(&between).chain(&next.frames));
+        let closed = lab.finish();
+        let last = closed.last().unwrap();
+        assert_eq!(closed[0].host.as_deref(), Some("a.example"));
+        assert_eq!(last.host.as_deref(), Some("b.example"));
+        for flow in closed {
+            assert!(!flow.findings.contains(&"syn_again"));
+        }
+    }
+}
+
+/// Before anything but a SYN was sent, the client may try again with another one.
+#[test]
+fn an_attempt_with_another_number_is_the_same_flow() {
+    let attempt = Talk::open(40_000, 80).frames[..1].to_vec();
+    let check = |frames: &[(Direction, Vec<u8>)], findings: &[&str]| {
+        let mut lab = lab();
+        lab.play_all(attempt.iter().chain(frames));
+        let closed = lab.finish();
+        assert_eq!(closed.len(), 1);
+        assert_eq!(closed[0].findings, findings);
+        assert_eq!(closed[0].sent.payload_bytes, 100);
+    };
+    check(&second_handshake(true), &[]);
+    check(&second_handshake(false), &["syn_again"]);
+    // The server answers the first of them.
+    let mut answered = second_handshake(true);
+    answered[1] = Talk::open(40_000, 80).frames[1].clone();
+    check(&answered, &["syn_again"]);
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod life;
 mod names;
 mod pieces;
 mod scans;
+mod starts;
 mod totals;
 mod tunnels;
