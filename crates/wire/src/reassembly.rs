@@ -10,8 +10,8 @@ pub(crate) struct Assembler {
     held_bytes: usize,
     limit: usize,
     broken: bool,
-    /// Something was sent that was not read: more pieces than may be held, or
-    /// what lies behind the bound.
+    /// Something was sent that was not read: more pieces than may be held, what
+    /// lies behind the bound, or what was not captured.
     overrun: bool,
     /// The stream ends where the capture took no more of a segment.
     cut: bool,
@@ -85,6 +85,11 @@ impl Assembler {
         self.held = Vec::new();
         self.held_bytes = 0;
         self.data.shrink_to_fit();
+    }
+
+    /// Notes that more was sent, which will not come.
+    pub(crate) fn lose_rest(&mut self) {
+        self.overrun = true;
     }
 
     /// Compares a segment with what is kept of the stream, and keeps nothing of it.

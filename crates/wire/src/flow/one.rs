@@ -442,7 +442,12 @@ impl Flow {
         let (Some(sniff), Some(offset)) = (&mut self.sniff, seen.offset) else {
             return;
         };
-        let piece = Piece { offset, bytes, len };
+        let piece = Piece {
+            offset,
+            bytes,
+            len,
+            may_be_urgent: self.tcp.as_ref().is_some_and(|tcp| tcp.is_urgent),
+        };
         let facts = self.facts.get_or_insert_default();
         if by_client {
             self.handshake_bytes += sniff.client(piece, facts);

@@ -37,6 +37,10 @@ pub(crate) struct Sniff {
     sni_differs: bool,
     /// The capture cut the start short where a name may have stood.
     truncated: bool,
+    /// The reading ended where a name may still have come.
+    unread: bool,
+    /// Urgent bytes may stand in what was read.
+    urgent: bool,
     /// The client's stream begins with a question of DNS.
     asks: bool,
     kind: Kind,
@@ -62,6 +66,8 @@ pub(crate) struct Piece<'a> {
     pub(crate) bytes: &'a [u8],
     /// Its length on the wire.
     pub(crate) len: u32,
+    /// The client called bytes urgent, here or before.
+    pub(crate) may_be_urgent: bool,
 }
 
 /// How a PostgreSQL client asks for TLS (SSLRequest): length 8 and a code. The
@@ -82,6 +88,8 @@ impl Sniff {
             sni_changed: false,
             sni_differs: false,
             truncated: false,
+            unread: false,
+            urgent: false,
             asks: false,
             kind: Kind::Undecided,
         }
@@ -95,13 +103,12 @@ impl Sniff {
             self.client.check(piece.offset, piece.bytes);
             return 0;
         }
+        // Lines of text have a use for them: Telnet, FTP, remote shells.
+        self.urgent |= piece.may_be_urgent && !matches!(self.kind, Kind::Lines);
         self.client.insert(piece.offset, piece.bytes, piece.len);
         let handshake = self.read(facts);
         if self.client.is_inconsistent() || self.client.is_over() {
-            let unsettled = !self.is_settled();
             self.give_up(facts);
-            let named = facts.http.as_ref().is_some_and(|http| http.host.is_some());
-            self.truncated = unsettled && !named && self.client.is_cut();
         }
         if self.is_over() {
             self.client.stop();
@@ -135,7 +142,8 @@ impl Sniff {
     /// the server has cannot be replaced any more.
     pub(crate) fn acknowledged(&mut self, offset: u64, facts: &mut Facts) {
         let seen = u64::try_from(self.client.data().len()).unwrap_or(u64::MAX);
-        if offset > seen.saturating_add(1) {
+        if offset > seen.saturating_add(1) && !self.is_over() {
+            self.client.lose_rest();
             self.give_up(facts);
         }
         if self.is_over() && offset >= seen {
@@ -145,12 +153,23 @@ impl Sniff {
 
     /// Stops reading; what is unsettled is call bytes.
     pub(crate) fn give_up(&mut self, facts: &mut Facts) {
+        let (awaits_name, partial) = (self.awaits_name(), self.client.is_partial());
         match &mut self.kind {
             Kind::Tls(walk) => walk.abandon(),
             Kind::Http(_) => facts.http = HeadReader::give_up(self.client.data()),
             Kind::Undecided | Kind::Lines | Kind::Tunnel(..) | Kind::Over => {}
         }
         self.kind = Kind::Over;
+        let named = facts.http.as_ref().is_some_and(|http| http.host.is_some());
+        if awaits_name && !named {
+            self.truncated |= self.client.is_cut();
+            self.unread |= partial && !self.client.is_cut();
+        }
+    }
+
+    /// Whether what comes next may name a host.
+    fn awaits_name(&self) -> bool {
+        !self.is_settled() || matches!(self.kind, Kind::Tunnel(..))
     }
 
     /// Whether client bytes are not to be counted as calls yet.
@@ -194,6 +213,8 @@ impl Sniff {
             (self.sni_changed, Finding::SniChanged),
             (self.sni_differs, Finding::SniDiffersFromHost),
             (self.truncated, Finding::TruncatedStart),
+            (self.unread, Finding::StartUnread),
+            (self.urgent, Finding::TcpUrgent),
             (inconsistent, Finding::InconsistentReassembly),
         ]
         .into_iter()

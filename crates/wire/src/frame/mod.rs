@@ -78,6 +78,10 @@ impl TcpFlags {
         self.0 & 0x10 != 0
     }
 
+    pub(crate) const fn urg(self) -> bool {
+        self.0 & 0x20 != 0
+    }
+
     /// The first of a handshake.
     pub(crate) const fn opens(self) -> bool {
         self.syn() && !self.ack()

@@ -13,6 +13,8 @@ pub(crate) struct Connection {
     /// More than one handshake was begun, and the server has not answered the
     /// latest: which one it goes by is not known.
     pub(crate) is_unanswered_again: bool,
+    /// The client called bytes urgent.
+    pub(crate) is_urgent: bool,
     /// The smaller of the largest segments that the ends stated.
     segment: Option<u16>,
 }
@@ -48,7 +50,8 @@ impl Connection {
         header.flags.opens() && !is_attempt && self.from_client.is_restarted_by(header.seq)
     }
 
-    /// Notes which handshake the server answers, where more than one was begun.
+    /// Notes which handshake the server answers, where more than one was begun,
+    /// and bytes that receivers may leave out.
     fn note_oddities(&mut self, by_client: bool, header: TcpHeader) {
         let TcpHeader {
             seq, ack, flags, ..
@@ -58,6 +61,8 @@ impl Connection {
             self.is_unanswered_again &= !answers;
         } else if flags.opens() {
             self.is_unanswered_again |= self.from_client.is_restarted_by(seq);
+        } else {
+            self.is_urgent |= flags.urg() && !flags.rst();
         }
     }
 

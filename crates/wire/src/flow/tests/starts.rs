@@ -2,6 +2,7 @@
 
 use crate::testing::lab::{Lab, Report};
 use crate::testing::talk::Talk;
+use crate::testing::tls::hello_records;
 use crate::{Direction, FlowConfig};
 
 fn request(host: &str) -> Vec<u8> {
@@ -51,4 +52,49 @@ fn a_probe_before_the_stream_is_ordinary() {
     let (report, found) = report(&talk.client(&request("a.example")).frames);
     assert_eq!(report.host.as_deref(), Some("a.example"));
     assert!(found.is_empty());
+}
+
+/// A server does not read the last urgent byte with the others.
+#[test]
+fn urgent_bytes_where_a_host_is_named_are_told() {
+    #[track_caller]
+    fn check(port: u16, parts: &[&[u8]], urgent: usize, findings: &[&str]) {
+        let mut talk = Talk::open(40_000, port);
+        for part in parts {
+            talk = talk.client(part);
+        }
+        // The flags of the TCP header, behind 14 + 20 + 13 bytes.
+        talk.frames[2 + urgent].1[47] |= 0x20;
+        assert_eq!(report(&talk.frames).1, findings);
+    }
+    let head = request("a.example");
+    let (first, second) = head.split_at(20);
+    let hello = hello_records("a.example", 32, 16_000);
+    // On the acknowledgement that ends the handshake, in the first bytes, in the next.
+    for urgent in 0..3 {
+        check(80, &[first, second], urgent, &["tcp_urgent"]);
+        check(443, &[&hello[..50], &hello[50..]], urgent, &["tcp_urgent"]);
+    }
+    // Telnet and FTP interrupt so.
+    check(23, &[b"\xff\xfd\x03", b"\xff\xf4\xff", b"\xf2"], 2, &[]);
+    check(21, &[b"USER a\r\n", b"RETR b\r\n", b"\xff\xf4\xff"], 3, &[]);
+}
+
+#[test]
+fn a_start_with_more_out_of_order_than_is_held_is_told() {
+    #[track_caller]
+    fn check(stream: &[u8], ordered: usize, findings: &[&str]) {
+        let mut talk = Talk::open(40_000, 8000);
+        for (at, byte) in stream.iter().enumerate().skip(ordered + 1) {
+            talk = talk.client_at(at as i32, &[*byte]);
+        }
+        let talk = talk.client_at(0, &stream[..=ordered]);
+        assert_eq!(report(&talk.frames).1, findings);
+    }
+    let hello = hello_records("a.example", 32, 16_000);
+    check(&hello[..70], 0, &["start_unread"]);
+    check(&hello[..70], 20, &[]);
+    let long = [&request("a.example")[..20], &[b'a'; 100]].concat();
+    check(&long, 0, &["start_unread"]);
+    check(&long, 119, &[]);
 }
