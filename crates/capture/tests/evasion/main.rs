@@ -23,5 +23,6 @@ mod offloads;
 mod published;
 #[cfg(test)]
 mod shapes;
+mod streams;
 #[cfg(test)]
 mod tap;

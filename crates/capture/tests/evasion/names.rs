@@ -4,12 +4,12 @@ use crate::frames::{datagram, dns, fragments, hello, https, segment};
 use crate::tap::{GUEST, Ground, OTHER_RESOLVER, RESOLVER, Seen};
 use sandtrace_event::NameSource;
 
-const ALLOWED: [u8; 4] = [198, 51, 100, 10];
+pub(crate) const ALLOWED: [u8; 4] = [198, 51, 100, 10];
 const ELSEWHERE: [u8; 4] = [203, 0, 113, 66];
 
 /// The guest looks `allowed.example` up, truly, and then sends these frames.
 #[track_caller]
-fn after_lookup(test: &str, frames: &[Vec<u8>]) -> Option<Seen> {
+pub(crate) fn after_lookup(test: &str, frames: &[Vec<u8>]) -> Option<Seen> {
     let ground = Ground::new(test)?;
     let mut watched = ground.watch();
     let question = datagram(RESOLVER, (5000, 53), &dns(7, "allowed.example", None));
@@ -28,7 +28,7 @@ fn after_lookup(test: &str, frames: &[Vec<u8>]) -> Option<Seen> {
 }
 
 /// A connection to port 443 that begins with these client segments.
-fn connection(to: [u8; 4], segments: &[(u32, &[u8])]) -> Vec<Vec<u8>> {
+pub(crate) fn connection(to: [u8; 4], segments: &[(u32, &[u8])]) -> Vec<Vec<u8>> {
     let mut frames = vec![segment(to, (40_000, 443), 999, "S", &[])];
     let data = segments
         .iter()

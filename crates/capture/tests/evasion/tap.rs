@@ -180,7 +180,7 @@ impl Ground {
         socket.send_to(answer, asker).unwrap();
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         netns::path_of(&self.name)
     }
 
