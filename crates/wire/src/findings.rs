@@ -90,8 +90,9 @@ findings! {
     HostChanged = "host_changed",
     /// An HTTP request names several hosts, or one that servers read differently.
     HostAmbiguous = "host_ambiguous",
-    /// Reading the start of the connection ended early, at one of the bounds or
-    /// at something that could not be read: a host may have been named behind that.
+    /// Reading the start of the connection ended early, at one of the bounds or at
+    /// something that could not be read, or misses bytes of a connection whose
+    /// handshake was not seen: a host may have been named there.
     StartUnread = "start_unread",
     /// Bytes that TCP calls urgent lay where the client may have named a host;
     /// what the server read is not known.

@@ -1,5 +1,6 @@
 //! One flow: its counters, its TCP state, its calls.
 
+mod numbers;
 mod view;
 
 use crate::calls::Calls;
@@ -175,17 +176,11 @@ impl Flow {
         traffic.resent_bytes += u64::from(seen.resent);
 
         if frame.payload_len > 0 {
-            if by_client
-                && direction == Direction::FromSandbox
-                && self.tcp.as_ref().is_some_and(|tcp| tcp.is_unanswered_again)
-                && frame.tcp.is_some_and(|header| !header.flags.syn())
-            {
-                self.findings.insert(Finding::SynAgain);
-            }
             self.sniff(frame, seen, by_client, config);
             self.account(frame, seen, by_client, carried, config);
         }
         if let Some(header) = frame.tcp {
+            self.compare_numbers(header, frame.payload_len, seen, by_client);
             self.after_segment(header, by_client, at);
         }
     }
@@ -211,25 +206,6 @@ impl Flow {
     /// The next whole message of DNS over TCP that went this way.
     pub(crate) fn next_dns(&mut self, direction: Direction) -> Option<Vec<u8>> {
         self.dns.as_mut()?.next(direction == Direction::FromSandbox)
-    }
-
-    /// Whether a new connection begins under the key of this one: after its end,
-    /// or with numbers that are not its own, where the end was not seen.
-    pub(crate) fn is_succeeded_by(&self, frame: &Frame<'_>, direction: Direction) -> bool {
-        let (Some(tcp), Some(header)) = (&self.tcp, frame.tcp) else {
-            return false;
-        };
-        header.flags.opens()
-            && (self.ended_us.is_some()
-                || self.is_by_client(direction) && tcp.is_restarted_by(header))
-    }
-
-    /// Another connection had the key before. Its server may go on with that
-    /// one: what the tap saw of its end, it need not have.
-    pub(crate) fn succeeds(&mut self) {
-        if let Some(tcp) = &mut self.tcp {
-            tcp.is_unanswered_again = true;
-        }
     }
 
     fn is_by_client(&self, direction: Direction) -> bool {

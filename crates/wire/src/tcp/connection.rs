@@ -10,13 +10,23 @@ pub(crate) struct Connection {
     pub(crate) history: History,
     pub(crate) from_client: Sequence,
     pub(crate) from_server: Sequence,
-    /// More than one handshake was begun, and the server has not answered the
-    /// latest: which one it goes by is not known.
-    pub(crate) is_unanswered_again: bool,
+    pub(crate) handshake: Handshake,
     /// The client called bytes urgent.
     pub(crate) is_urgent: bool,
     /// The smaller of the largest segments that the ends stated.
     segment: Option<u16>,
+}
+
+/// What is known of the numbers that the server goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    /// No answer to the client's SYN was seen; perhaps no SYN either.
+    #[default]
+    Unanswered,
+    /// The same of more than one SYN.
+    Contested,
+    /// The server goes by the client's latest SYN.
+    Answered,
 }
 
 /// What fits a frame of 1,500 bytes after headers without options.
@@ -57,10 +67,13 @@ impl Connection {
             seq, ack, flags, ..
         } = header;
         if !by_client {
-            let answers = flags.syn() && flags.ack() && self.from_client.is_answered_by(ack);
-            self.is_unanswered_again &= !answers;
+            if flags.syn() && flags.ack() && self.from_client.is_answered_by(ack) {
+                self.handshake = Handshake::Answered;
+            }
         } else if flags.opens() {
-            self.is_unanswered_again |= self.from_client.is_restarted_by(seq);
+            if self.from_client.is_restarted_by(seq) {
+                self.handshake = Handshake::Contested;
+            }
         } else {
             self.is_urgent |= flags.urg() && !flags.rst();
         }

@@ -5,7 +5,7 @@ mod history;
 mod sequence;
 mod state;
 
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, Handshake};
 pub(crate) use history::History;
 pub(crate) use sequence::{Seen, Sequence};
 pub use state::TcpState;

@@ -46,12 +46,35 @@ fn a_segment_that_begins_before_the_stream_is_read_from_its_start() {
     );
 }
 
+/// The end of a connection that only the tap saw is forgotten, and it goes on, with
+/// a decoy first: no handshake tells which numbers are the server's.
+#[test]
+fn a_decoy_without_a_handshake_is_told() {
+    #[track_caller]
+    fn check(decoy: i32, real: i32, findings: &[&str]) {
+        let talk = Talk::mid_stream(40_000, 80)
+            .client_at(decoy, &request("good.example"))
+            .client_at(real, &request("evil.example"));
+        let (report, found) = report(&talk.server(b"HTTP/1.1 200 OK").frames);
+        assert_eq!(report.host.as_deref(), Some("good.example"));
+        assert_eq!(found, findings);
+    }
+    let len = request("evil.example").len() as i32;
+    check(0, -len, &["start_unread"]);
+    check(-len - 1000, -len, &["start_unread"]);
+    check(-len - 100_000, -len, &["start_unread"]);
+}
+
 #[test]
 fn a_probe_before_the_stream_is_ordinary() {
-    let talk = Talk::open(40_000, 80).client_at(-1, b"\0");
-    let (report, found) = report(&talk.client(&request("a.example")).frames);
-    assert_eq!(report.host.as_deref(), Some("a.example"));
-    assert!(found.is_empty());
+    for talk in [Talk::open(40_000, 80), Talk::mid_stream(40_000, 80)] {
+        let head = request("a.example");
+        let len = head.len() as i32;
+        let talk = talk.client(&head).client_at(-len - 1, b"\0");
+        let (report, found) = report(&talk.server(b"HTTP/1.1 200 OK").frames);
+        assert_eq!(report.host.as_deref(), Some("a.example"));
+        assert!(found.is_empty());
+    }
 }
 
 /// A server does not read the last urgent byte with the others.
