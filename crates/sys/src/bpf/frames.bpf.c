@@ -479,7 +479,7 @@ INLINE int segment(struct __sk_buff *skb, struct direction *own, struct directio
 		more = 1;
 		if (parsed->flags & SYN) {
 			own->next = parsed->seq + 1;
-			own->known = (own->known | BEGUN) & ~PLAIN_ACK;
+			own->known = BEGUN;
 			own->stream = 0;
 			own->unanswered = 0;
 			parsed->seq += 1;
