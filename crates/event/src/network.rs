@@ -64,8 +64,10 @@ pub enum NameSource {
     TlsSni,
     /// The server name in a ClientHello over QUIC: the client's claim.
     QuicSni,
-    /// The Host header of an HTTP/1 request: the client's claim.
+    /// The host of an HTTP/1 request: the client's claim.
     HttpHost,
+    /// The host that a SOCKS proxy was asked for: the client's claim.
+    SocksHost,
     /// A name in the server's certificate, unverified: the server's claim.
     TlsCert,
 }

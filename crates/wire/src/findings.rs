@@ -25,10 +25,10 @@ macro_rules! findings {
 findings! {
     /// The TLS server name is not among the DNS answers for the peer's address.
     SniNotInDns = "sni_not_in_dns",
-    /// An HTTP request asked a proxy for one host (CONNECT), and the TLS hello
-    /// inside names another.
+    /// A proxy was asked for one host (CONNECT, SOCKS), and the TLS hello inside
+    /// names another.
     SniDiffersFromHost = "sni_differs_from_host",
-    /// One connection named two different hosts in its TLS hellos.
+    /// One connection named two different hosts in its TLS hellos, or in one.
     SniChanged = "sni_changed",
     /// Overlapping TCP segments carried different bytes.
     InconsistentReassembly = "inconsistent_reassembly",
@@ -77,7 +77,8 @@ findings! {
     /// The capture took too few bytes of the packets in which the client may
     /// have named a host.
     TruncatedStart = "truncated_start",
-    /// The host of the HTTP request is not among the DNS answers for the peer's address.
+    /// The host of an HTTP request, or the one that a SOCKS proxy was asked for, is
+    /// not among the DNS answers for the peer's address.
     HostNotInDns = "host_not_in_dns",
     /// The sandbox began a conversation with an address of a private network, a
     /// link or the machine itself, and not with an accepted resolver.
@@ -90,9 +91,10 @@ findings! {
     HostChanged = "host_changed",
     /// An HTTP request names several hosts, or one that servers read differently.
     HostAmbiguous = "host_ambiguous",
-    /// Reading the start of the connection ended early, at one of the bounds or at
-    /// something that could not be read, or misses bytes of a connection whose
-    /// handshake was not seen: a host may have been named there.
+    /// Reading the start of the connection, or a later request of HTTP/1, ended
+    /// early, at one of the bounds or at something that could not be read, or misses
+    /// bytes of a connection whose handshake was not seen: a host may have been named
+    /// there.
     StartUnread = "start_unread",
     /// Bytes that TCP calls urgent lay where the client may have named a host;
     /// what the server read is not known.

@@ -7,7 +7,7 @@
 use crate::dns::{Message, Streams, Tunnelling};
 use crate::flow::{Bulk, BulkTcp, FlowSink, FlowTable, WireCount};
 use crate::frame::Frame;
-use crate::http::HeadReader;
+use crate::http::{Progress, Requests};
 use crate::quic::QuicSniff;
 use crate::reader::Reader;
 use crate::reassembly::Assembler;
@@ -89,13 +89,20 @@ pub fn quic(bytes: &[u8]) {
     }
 }
 
-/// The head of an HTTP/1 request, in pieces.
+/// The requests of an HTTP/1 connection, in pieces.
 pub fn http(bytes: &[u8]) {
-    let mut reader = HeadReader::default();
+    let mut requests = Requests::new(0);
     for end in (0..=bytes.len()).step_by(5).chain([bytes.len()]) {
-        let _reading = reader.read(bytes.get(..end).unwrap_or_default());
+        let known = bytes.get(..end).unwrap_or_default();
+        let mut before = requests.at();
+        while let Progress::Head(_) = requests.next(0, known) {
+            if requests.at() <= before {
+                panic!("a head has bytes");
+            }
+            before = requests.at();
+        }
     }
-    let _facts = HeadReader::give_up(bytes);
+    let _head = requests.give_up(0, bytes);
 }
 
 /// Segments of a stream at any offsets: memory stays bounded, and what was

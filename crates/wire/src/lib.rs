@@ -11,6 +11,7 @@
 )]
 
 mod calls;
+mod claims;
 mod community_id;
 mod config;
 mod dns;
@@ -26,6 +27,7 @@ mod key;
 mod names;
 mod orientation;
 mod packet;
+mod preamble;
 mod quic;
 mod reader;
 mod reassembly;

@@ -2,6 +2,7 @@
 
 mod aliases;
 
+use crate::claims::Claim;
 use crate::packet::Moment;
 use aliases::Aliases;
 use std::borrow::Cow;
@@ -18,8 +19,10 @@ pub enum NameSource {
     TlsSni,
     /// The server name in a ClientHello over QUIC: the client's claim.
     QuicSni,
-    /// The Host header of an HTTP/1 request: the client's claim.
+    /// The host of an HTTP/1 request: the client's claim.
     HttpHost,
+    /// The host that a SOCKS proxy was asked for: the client's claim.
+    SocksHost,
     /// A name in the server's certificate, unverified: the server's claim.
     TlsCert,
 }
@@ -44,14 +47,6 @@ pub struct NameEvidence {
     pub observed_wall_ns: u64,
 }
 
-/// The client's own word for its peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claim {
-    pub(crate) name: Arc<str>,
-    pub(crate) source: NameSource,
-    pub(crate) at: Moment,
-}
-
 /// What is known about one peer's name.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -59,8 +54,19 @@ pub(crate) struct Known {
     /// The best name: a claim that DNS backs, else a claim, else the only name
     /// that DNS gave.
     pub(crate) best: Option<Arc<str>>,
-    /// There is a claim, and no DNS answer gave that name to the address.
-    pub(crate) claim_without_dns: bool,
+}
+
+impl Known {
+    /// The claims of which no DNS answer gave that name to the address.
+    pub(crate) fn without_dns(&self) -> impl Iterator<Item = &NameEvidence> {
+        let is_answer = |it: &&NameEvidence| it.source == NameSource::Dns;
+        let is_answered = move |name: &str| {
+            let mut answers = self.evidence.iter().filter(is_answer);
+            answers.any(|answer| &*answer.name == name)
+        };
+        let mut claims = self.evidence.iter().filter(move |it| !is_answer(it));
+        std::iter::from_fn(move || claims.find(|claim| !is_answered(&claim.name)))
+    }
 }
 
 /// Names that DNS gave to addresses, bounded.
@@ -206,48 +212,50 @@ impl NameBook {
         Cow::Owned(all)
     }
 
-    /// What a client's claim is worth where no address says anything.
-    pub(crate) fn claimed(claim: Option<&Claim>) -> Known {
-        Self::new(1).evidence(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), claim)
+    /// What a client's claims are worth where no address says anything.
+    pub(crate) fn claimed(claims: &[Claim]) -> Known {
+        Self::new(1).evidence(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), claims)
     }
 
-    /// All that is known about the name of a peer that the client calls `claim`.
-    pub(crate) fn evidence(&self, peer: IpAddr, claim: Option<&Claim>) -> Known {
+    /// All that is known about the name of a peer for which the client has
+    /// these names.
+    pub(crate) fn evidence(&self, peer: IpAddr, claims: &[Claim]) -> Known {
         let answered = self.answered(peer);
-        let claims = |known: &Answered| claim.is_some_and(|claim| claim.name == known.name);
-        let mut evidence: Vec<NameEvidence> = answered
-            .iter()
-            .map(|known| NameEvidence {
-                name: Arc::clone(&known.name),
-                source: NameSource::Dns,
-                agrees: known.accepted && claims(known),
-                resolver: Some(known.resolver),
-                resolver_accepted: Some(known.accepted),
-                observed_wall_ns: known.at.wall_ns,
-            })
-            .collect();
-        if let Some(claim) = claim {
-            evidence.push(NameEvidence {
-                name: Arc::clone(&claim.name),
-                source: claim.source,
-                agrees: evidence.iter().any(|dns| dns.agrees),
-                resolver: None,
-                resolver_accepted: None,
-                observed_wall_ns: claim.at.wall_ns,
-            });
-        }
-        let best = match (claim, &*answered) {
-            (Some(claim), _) => Some(Arc::clone(&claim.name)),
-            (None, [first, others @ ..]) => others
+        let is_claimed = |known: &Answered| claims.iter().any(|claim| claim.name == known.name);
+        let is_backed = |claim: &&Claim| {
+            let mut answers = answered.iter().filter(|known| known.accepted);
+            answers.any(|known| known.name == claim.name)
+        };
+        let answers = answered.iter().map(|known| NameEvidence {
+            name: Arc::clone(&known.name),
+            source: NameSource::Dns,
+            agrees: known.accepted && is_claimed(known),
+            resolver: Some(known.resolver),
+            resolver_accepted: Some(known.accepted),
+            observed_wall_ns: known.at.wall_ns,
+        });
+        let claimed = claims.iter().map(|claim| NameEvidence {
+            name: Arc::clone(&claim.name),
+            source: claim.source,
+            agrees: is_backed(&claim),
+            resolver: None,
+            resolver_accepted: None,
+            observed_wall_ns: claim.at.wall_ns,
+        });
+        let best = match (claims, &*answered) {
+            ([first, ..], _) => {
+                let best = claims.iter().find(is_backed).unwrap_or(first);
+                Some(Arc::clone(&best.name))
+            }
+            ([], [first, others @ ..]) => others
                 .iter()
                 .all(|other| other.name == first.name)
                 .then(|| Arc::clone(&first.name)),
-            (None, []) => None,
+            ([], []) => None,
         };
         Known {
-            evidence,
+            evidence: answers.chain(claimed).collect(),
             best,
-            claim_without_dns: claim.is_some() && !answered.iter().any(claims),
         }
     }
 }
@@ -285,16 +293,16 @@ mod tests {
             let name = word.trim_start_matches('?');
             book.learn(PEER, &name.into(), RESOLVER, name == *word, at(time));
         }
-        let claim = claim.map(|name| Claim {
+        let claims = claim.map(|name| Claim {
             name: name.into(),
             source: NameSource::TlsSni,
             at: at(99),
         });
-        let known = book.evidence(PEER, claim.as_ref());
+        let known = book.evidence(PEER, claims.as_slice());
         assert_eq!(known.best.as_deref(), best);
         let agreement: Vec<_> = known.evidence.iter().map(|entry| entry.agrees).collect();
         assert_eq!(agreement, agrees);
-        assert_eq!(known.claim_without_dns, without);
+        assert_eq!(known.without_dns().next().is_some(), without);
     }
 
     #[test]
@@ -322,12 +330,12 @@ mod tests {
             book.learn(address, &"a".into(), RESOLVER, true, at(0));
         }
         assert_eq!(book.by_address.len(), 2);
-        assert!(book.evidence([198, 51, 100, 4].into(), None).best.is_some());
+        assert!(book.evidence([198, 51, 100, 4].into(), &[]).best.is_some());
         for number in 0..100 {
             let name = format!("n{number}").into();
             book.learn(PEER, &name, RESOLVER, number == 0, at(0));
         }
-        let known = book.evidence(PEER, None);
+        let known = book.evidence(PEER, &[]);
         assert_eq!(known.evidence.len(), MAX_NAMES);
         assert_eq!(&*known.evidence[0].name, "n0", "an accepted answer stays");
     }

@@ -87,11 +87,6 @@ impl Assembler {
         self.data.shrink_to_fit();
     }
 
-    /// Notes that more was sent, which will not come.
-    pub(crate) fn lose_rest(&mut self) {
-        self.overrun = true;
-    }
-
     /// Compares a segment with what is kept of the stream, and keeps nothing of it.
     pub(crate) fn check(&mut self, offset: u64, bytes: &[u8]) {
         if let Ok(offset) = usize::try_from(offset)

@@ -217,6 +217,7 @@ fn name(evidence: &wire::NameEvidence) -> NameEvidence {
             wire::NameSource::TlsSni => event::NameSource::TlsSni,
             wire::NameSource::QuicSni => event::NameSource::QuicSni,
             wire::NameSource::HttpHost => event::NameSource::HttpHost,
+            wire::NameSource::SocksHost => event::NameSource::SocksHost,
             wire::NameSource::TlsCert => event::NameSource::TlsCert,
         },
     }

@@ -272,7 +272,8 @@ fn a_hello_after_the_client_asked_for_tls_in_the_clear_is_read() {
     for port in 7001..=7003 {
         let flow = seen.to_port(port);
         assert_eq!(flow.dst_host, "evil000.example");
-        assert_eq!(flow.findings, ["sni_not_in_dns"]);
+        // Nobody heard the server agree.
+        assert_eq!(flow.findings, ["sni_not_in_dns", "start_unread"]);
         assert!(flow.tls.as_ref().unwrap().ja4.is_some());
     }
 }
@@ -321,4 +322,55 @@ fn a_start_that_is_sent_again_and_again_is_read_on() {
     ground.send(&segment(ELSEWHERE, (40_000, 443), 2400, "PA", rest));
     let seen = watched.finish();
     assert_eq!(seen.to_port(443).dst_host, "again.example");
+}
+
+/// One connection goes to one server, but a server of many hosts takes any of them.
+#[test]
+fn every_host_of_a_connection_is_told() {
+    let head = |fields: &str| format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n").into_bytes();
+    let get = |host: &str| head(&format!("Host: {host}"));
+    let [honest, other] = [get("allowed.example"), get("evil000.example")];
+    let pipelined = [honest.clone(), other.clone()].concat();
+    let body = [b"5\r\nGET /\r\n0\r\n\r\n".to_vec(), other.clone()].concat();
+    let chunked = "Host: allowed.example\r\nTransfer-Encoding: chunked";
+    let chunked = [head(chunked), body].concat();
+    let twice = head("Host: allowed.example\r\nHost: evil000.example");
+    let folded = head("Host: allowed.example\r\n evil000.example");
+    let spaced = head("Host: allowed.example\r\nHost : evil000.example");
+    let user = get("allowed.example:80@evil000.example");
+    let streams: [(&[&[u8]], &str); 7] = [
+        (&[&pipelined], "host_changed"),
+        (&[&honest, &other], "host_changed"),
+        (&[&chunked[..90], &chunked[90..]], "host_changed"),
+        (&[&twice], "host_ambiguous"),
+        (&[&folded], "host_ambiguous"),
+        (&[&spaced], "host_ambiguous"),
+        (&[&user], "host_ambiguous"),
+    ];
+    let frames = (7001..).zip(&streams).flat_map(|(port, (parts, _))| {
+        let ports = (40_000, port);
+        let mut frames = vec![segment(ALLOWED, ports, 999, "S", &[])];
+        let mut seq = 1000;
+        for part in *parts {
+            frames.push(segment(ALLOWED, ports, seq, "PA", part));
+            seq += part.len() as u32;
+        }
+        frames
+    });
+    let Some(seen) = after_lookup("hosts", &frames.collect::<Vec<_>>()) else {
+        return;
+    };
+    for (port, (_, finding)) in (7001..).zip(&streams) {
+        let flow = seen.to_port(port);
+        assert_eq!(flow.findings, ["host_not_in_dns", *finding], "{port}");
+        let claims = flow
+            .names
+            .iter()
+            .filter(|it| it.source == NameSource::HttpHost);
+        let claims: Vec<_> = claims.map(|it| (&*it.name, it.agrees)).collect();
+        assert_eq!(
+            claims,
+            [("allowed.example", true), ("evil000.example", false)]
+        );
+    }
 }

@@ -1,10 +1,11 @@
 //! What cannot be read: DNS inside other protocols, encrypted tunnels.
 
+use crate::claims::Claim;
 use crate::findings::{Finding, Findings};
 use crate::frame::Frame;
 use crate::http::HttpFacts;
 use crate::key::FlowKey;
-use crate::names::{Claim, NameSource};
+use crate::names::{NameEvidence, NameSource};
 use crate::text::is_cut;
 use crate::tls::TlsFacts;
 use crate::view::Protocol;
@@ -36,10 +37,12 @@ pub(crate) fn begins_wireguard(key: &FlowKey, frame: &Frame<'_>) -> bool {
 
 /// What a claim is that no DNS answer for the peer's address backs. A request
 /// may name that address itself, for which nobody asks.
-pub(crate) fn not_in_dns(claim: &Claim, peer: Option<IpAddr>) -> Findings {
+pub(crate) fn not_in_dns(claim: &NameEvidence, peer: Option<IpAddr>) -> Findings {
     let finding = match claim.source {
         NameSource::TlsSni | NameSource::QuicSni => Some(Finding::SniNotInDns),
-        NameSource::HttpHost if peer.is_none() || claim.name.parse().ok() != peer => {
+        NameSource::HttpHost | NameSource::SocksHost
+            if peer.is_none() || claim.name.parse().ok() != peer =>
+        {
             Some(Finding::HostNotInDns)
         }
         _ => None,
@@ -51,6 +54,7 @@ pub(crate) fn not_in_dns(claim: &Claim, peer: Option<IpAddr>) -> Findings {
 pub(crate) fn by_content(
     key: &FlowKey,
     host: Option<&str>,
+    claims: &[Claim],
     tls: Option<&TlsFacts>,
     http: Option<&HttpFacts>,
 ) -> Findings {
@@ -62,16 +66,14 @@ pub(crate) fn by_content(
     if offers("doq") {
         findings.insert(Finding::DnsOverQuic);
     }
-    let named = [
-        tls.and_then(|tls| tls.sni.as_deref()),
-        http.and_then(|http| http.host.as_deref()),
-    ];
-    if named.into_iter().flatten().any(is_cut) {
+    let claimed = || claims.iter().map(|claim| &*claim.name);
+    if claimed().any(is_cut) {
         findings.insert(Finding::NameTooLong);
     }
     let peer = key.peer();
     let is_known = peer.port == Some(HTTPS_PORT)
-        && (host.is_some_and(is_service) || peer.ip.is_some_and(|ip| ADDRESSES.contains(&ip)));
+        && (claimed().chain(host).any(is_service)
+            || peer.ip.is_some_and(|ip| ADDRESSES.contains(&ip)));
     let asks = http.is_some_and(|http| http.path.starts_with("/dns-query"));
     if is_known || asks {
         findings.insert(Finding::DnsOverHttps);

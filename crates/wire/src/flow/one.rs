@@ -4,6 +4,7 @@ mod numbers;
 mod view;
 
 use crate::calls::Calls;
+use crate::claims::Claims;
 use crate::config::FlowConfig;
 use crate::dns::Streams;
 use crate::findings::{Finding, Findings};
@@ -14,14 +15,13 @@ use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
-use crate::names::{Claim, NameSource};
+use crate::names::NameSource;
 use crate::packet::{Direction, Moment};
 use crate::quic::{QuicSniff, starts_like_quic};
 use crate::tcp::{Connection, Ending, Seen};
 use crate::tls::is_alert;
 use crate::tunnel::TunnelFacts;
 use crate::view::{Bounds, End, Initiator, Phase, Protocol, Traffic};
-use std::sync::Arc;
 
 /// A flow from its first packet to its close.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct Flow {
     icmp_type: Option<u8>,
     findings: Findings,
     facts: Option<Box<Facts>>,
-    claim: Option<Box<Claim>>,
+    claims: Claims,
     sniff: Option<Box<Sniff>>,
     quic: Option<Box<QuicSniff>>,
     /// The messages of DNS over TCP.
@@ -57,7 +57,8 @@ pub(crate) struct Flow {
     /// The crossing of the total bound was reported.
     total_reported: bool,
     opened: bool,
-    claim_reported: bool,
+    /// Claims that were reported.
+    claims_reported: usize,
     /// What was odd at the last report.
     oddities_reported: Oddities,
     /// Since when there is more than that.
@@ -129,7 +130,7 @@ impl Flow {
             icmp_type: frame.icmp_type,
             findings,
             facts: None,
-            claim: None,
+            claims: Claims::default(),
             sniff: None,
             quic: None,
             dns: (dns == Some(Dns::Tcp)).then(|| Box::new(Streams::new(config.reassembly_bytes))),
@@ -140,7 +141,7 @@ impl Flow {
             bounds: Bounds::default(),
             total_reported: false,
             opened: false,
-            claim_reported: false,
+            claims_reported: 0,
             oddities_reported: Oddities::default(),
             odd_since_us: None,
             reported_us: at.mono_us,
@@ -217,7 +218,7 @@ impl Flow {
         if !self.opened {
             return self.settled.then_some(Phase::Open);
         }
-        let late_claim = self.claim.is_some() && !self.claim_reported;
+        let late_claim = self.claims.as_slice().len() > self.claims_reported;
         let call = self
             .bounds
             .max_bytes_per_call
@@ -233,7 +234,7 @@ impl Flow {
     pub(crate) fn reported(&mut self, at: Moment, bounds: Bounds) {
         self.opened = true;
         self.reported_us = at.mono_us;
-        self.claim_reported = self.claim.is_some();
+        self.claims_reported = self.claims.as_slice().len();
         self.oddities_reported = self.oddities();
         self.odd_since_us = None;
         self.bounds = bounds;
@@ -365,6 +366,9 @@ impl Flow {
 
     /// Settles what is still open before the last report.
     pub(crate) fn close(&mut self, config: &FlowConfig) {
+        if let Some(sniff) = &mut self.sniff {
+            sniff.end(self.facts.get_or_insert_default());
+        }
         self.drop_sniff();
         if self.dns.as_ref().is_some_and(|dns| dns.has_remainder()) {
             self.findings.insert(Finding::DnsMalformed);
@@ -409,7 +413,8 @@ impl Flow {
         }
         if by_client && !self.sniffed {
             self.sniffed = true;
-            self.sniff = Some(Box::new(Sniff::new(config.reassembly_bytes)));
+            let greeted = self.settled;
+            self.sniff = Some(Box::new(Sniff::new(config.reassembly_bytes, greeted)));
         }
         if !by_client && !self.sniffed {
             // The server speaks first, so no hello of the client is waited for.
@@ -468,11 +473,14 @@ impl Flow {
         }
         let over = quic.is_over();
         if let (Some(hello), None) = (quic.hello(), &self.facts) {
+            for name in hello.names() {
+                self.claims.add(name, NameSource::QuicSni, self.last);
+            }
+            self.findings = self.findings.union(hello.findings());
             self.facts = Some(Box::new(Facts {
                 tls: Some(hello.clone()),
                 ..Facts::default()
             }));
-            self.claim = self.claimed(self.last);
         }
         self.settled |= over || self.facts.is_some();
         if over {
@@ -487,30 +495,10 @@ impl Flow {
         if sniff.is_spent() {
             self.sniff = None;
         }
-        if self.claim.is_none() {
-            self.claim = self.claimed(self.last);
+        let named = self.facts.iter_mut().flat_map(|it| it.named.drain(..));
+        for (name, source) in named {
+            self.claims.add(&name, source, self.last);
         }
-    }
-
-    /// The client's claim, as the facts have it.
-    fn claimed(&self, at: Moment) -> Option<Box<Claim>> {
-        let facts = self.facts.as_ref()?;
-        let sni = facts.tls.as_ref().and_then(|tls| tls.sni.as_ref());
-        let sni_source = if self.tcp.is_some() {
-            NameSource::TlsSni
-        } else {
-            NameSource::QuicSni
-        };
-        let host = facts.http.as_ref().and_then(|http| http.host.as_ref());
-        // With both, the hello is inside a tunnel that the request asked for.
-        let (name, source) = host
-            .map(|name| (name, NameSource::HttpHost))
-            .or(sni.map(|name| (name, sni_source)))?;
-        Some(Box::new(Claim {
-            name: Arc::from(name.as_str()),
-            source,
-            at,
-        }))
     }
 
     fn drop_sniff(&mut self) {

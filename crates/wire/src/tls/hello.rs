@@ -1,6 +1,7 @@
 //! ClientHello and ServerHello (RFC 8446 section 4.1, RFC 5246 section 7.4.1).
 
 use super::ja4::{Fingerprint, Transport};
+use crate::findings::{Finding, Findings};
 use crate::reader::Reader;
 use crate::text;
 
@@ -22,6 +23,8 @@ pub struct TlsFacts {
     pub quic_version: Option<&'static str>,
     /// JA4 fingerprint of the client; absent where the hello is broken.
     pub ja4: Option<String>,
+    /// Other server names in the same hello, which should have one.
+    pub other_names: Vec<String>,
 }
 
 /// What a ServerHello chose.
@@ -43,6 +46,8 @@ const EXT_ALPN: u16 = 16;
 const EXT_SUPPORTED_VERSIONS: u16 = 43;
 const EXT_ECH: u16 = 0xfe0d;
 
+/// Server names beyond the first that are kept.
+const MAX_OTHER_NAMES: usize = 8;
 /// ALPN entries that are kept; clients offer two or three.
 const MAX_ALPN: usize = 16;
 /// Bytes that are kept of each; registered ones have at most 20.
@@ -72,14 +77,42 @@ impl TlsFacts {
         }
         let mut extensions = reader.vec16()?;
         while !extensions.is_empty() {
-            let kind = extensions.u16()?;
-            let data = extensions.vec16()?;
+            let (Some(kind), Some(data)) = (extensions.u16(), extensions.vec16()) else {
+                // What stands before still says whom the client wants.
+                return Some(facts);
+            };
             // A broken extension says nothing; the others still do.
             print.extension(kind);
             let _ = facts.extension(kind, data, &mut print);
         }
         facts.ja4 = Some(print.finish(transport, legacy_version));
         Some(facts)
+    }
+
+    /// Every server name in it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.sni.iter().chain(&self.other_names).map(String::as_str)
+    }
+
+    /// What is odd about it.
+    pub(crate) fn findings(&self) -> Findings {
+        [
+            (!self.other_names.is_empty(), Finding::SniChanged),
+            // Only of a broken one is there no fingerprint.
+            (self.ja4.is_none(), Finding::StartUnread),
+        ]
+        .into_iter()
+        .filter_map(|(is, finding)| is.then_some(finding))
+        .collect()
+    }
+
+    fn name(&mut self, name: String) {
+        match &self.sni {
+            None => self.sni = Some(name),
+            Some(first) if *first == name => {}
+            Some(_) if self.other_names.len() < MAX_OTHER_NAMES => self.other_names.push(name),
+            Some(_) => {}
+        }
     }
 
     fn extension(
@@ -94,8 +127,8 @@ impl TlsFacts {
                 while !names.is_empty() {
                     let kind = names.u8()?;
                     let name = names.vec16()?;
-                    if kind == 0 && self.sni.is_none() && !name.is_empty() {
-                        self.sni = Some(text::host_name(name.rest()));
+                    if kind == 0 && !name.is_empty() {
+                        self.name(text::host_name(name.rest()));
                     }
                 }
             }

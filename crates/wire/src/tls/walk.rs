@@ -2,6 +2,7 @@
 //! application data starts.
 
 use super::hello::{HandshakeMessages, Hello, Negotiated, TlsFacts};
+use crate::findings::{Finding, Findings};
 use crate::reader::Reader;
 
 /// The client's records up to its application data.
@@ -23,7 +24,9 @@ pub(crate) struct ClientWalk {
     messages: HandshakeMessages,
     hellos: u32,
     first: Option<TlsFacts>,
-    sni_changed: bool,
+    /// Server names of hellos that nobody took yet.
+    names: Vec<String>,
+    findings: Findings,
 }
 
 const HEADER: usize = 5;
@@ -36,9 +39,10 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
-/// Whether a stream starts with a TLS handshake record; `None` while too short to tell.
+/// Whether a stream starts with a TLS handshake record; `None` while too short to
+/// tell. Servers take any minor version there.
 pub(crate) fn starts_like_tls(stream: &[u8]) -> Option<bool> {
-    let pattern: [fn(u8) -> bool; 3] = [|b| b == HANDSHAKE, |b| b == 3, |b| b <= 4];
+    let pattern: [fn(u8) -> bool; 3] = [|b| b == HANDSHAKE, |b| b == 3, |_| true];
     if stream.iter().zip(pattern).any(|(byte, fits)| !fits(*byte)) {
         return Some(false);
     }
@@ -115,9 +119,14 @@ impl ClientWalk {
         self.first.as_ref()
     }
 
-    /// Whether a later ClientHello names another server.
-    pub(crate) const fn sni_changed(&self) -> bool {
-        self.sni_changed
+    /// The server names of all hellos since it was asked last.
+    pub(crate) fn take_names(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.names)
+    }
+
+    /// What is odd about the hellos, such as that they name different servers.
+    pub(crate) const fn findings(&self) -> Findings {
+        self.findings
     }
 
     /// Bytes of memory in use beyond the walk itself.
@@ -133,14 +142,23 @@ impl ClientWalk {
         if !self.in_handshake_record {
             return;
         }
-        let (first, hellos, changed) = (&mut self.first, &mut self.hellos, &mut self.sni_changed);
+        let (names, findings) = (&mut self.names, &mut self.findings);
+        let (first, hellos) = (&mut self.first, &mut self.hellos);
         self.messages.push(part, &mut |hello| {
             let Hello::Client(facts) = hello else { return };
             *hellos += 1;
-            if *hellos == 1 {
-                *first = facts;
-            } else if let (Some(first), Some(facts)) = (&*first, facts) {
-                *changed |= first.sni != facts.sni;
+            let Some(facts) = facts else {
+                findings.insert(Finding::StartUnread);
+                return;
+            };
+            names.extend(facts.names().map(ToOwned::to_owned));
+            *findings = findings.union(facts.findings());
+            match first {
+                None => *first = Some(facts),
+                Some(first) if first.sni != facts.sni => {
+                    findings.insert(Finding::SniChanged);
+                }
+                Some(_) => {}
             }
         });
     }
@@ -157,7 +175,9 @@ impl ClientWalk {
         self.in_handshake_record = kind == HANDSHAKE;
         version >> 8 == 3
             && match kind {
-                HANDSHAKE => !self.finished && (1..=MAX_RECORD).contains(&len),
+                // Servers pass over empty ones before the hello.
+                HANDSHAKE if len == 0 => self.hellos == 0,
+                HANDSHAKE => !self.finished && len <= MAX_RECORD,
                 CHANGE_CIPHER_SPEC => !self.finished && len == 1,
                 ALERT => (1..=MAX_ALERT).contains(&len),
                 APPLICATION_DATA => {

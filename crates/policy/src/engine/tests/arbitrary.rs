@@ -48,6 +48,7 @@ fn evidence() -> impl Strategy<Value = NameEvidence> {
         NameSource::Dns,
         NameSource::TlsSni,
         NameSource::HttpHost,
+        NameSource::SocksHost,
     ]);
     (name(), source, prop::option::of(ip()), any::<bool>()).prop_map(
         |(name, source, resolver, agrees)| {

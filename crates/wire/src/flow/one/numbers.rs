@@ -44,7 +44,7 @@ impl Flow {
             }
             // One byte before the start is a probe whether the other end lives.
             Handshake::Unanswered
-                if self.claim.is_some()
+                if !self.claims.as_slice().is_empty()
                     && (by_client && seen.before > 1 || tcp.from_client.missed() > 0) =>
             {
                 Finding::StartUnread

@@ -13,22 +13,21 @@ impl Flow {
         let peer = self.key.peer();
         let known = match (peer.ip, self.initiator) {
             // Whoever ends a tunnel gives its inner addresses as it likes.
-            (Some(_), _) if self.tunnel.is_some() => NameBook::claimed(self.claim.as_deref()),
-            (Some(ip), Initiator::Sandbox) => book.evidence(ip, self.claim.as_deref()),
-            (Some(ip), Initiator::Outside) => book.evidence(ip, None),
+            (Some(_), _) if self.tunnel.is_some() => NameBook::claimed(self.claims.as_slice()),
+            (Some(ip), Initiator::Sandbox) => book.evidence(ip, self.claims.as_slice()),
+            (Some(ip), Initiator::Outside) => book.evidence(ip, &[]),
             (None, _) => Known::default(),
         };
         let largest = self.calls.largest();
         let facts = self.facts.as_deref();
         let mut findings = self.oddities().findings;
-        if known.claim_without_dns
-            && let Some(claim) = &self.claim
-        {
+        for claim in known.without_dns() {
             findings = findings.union(not_in_dns(claim, peer.ip));
         }
         findings = findings.union(by_content(
             &self.key,
             known.best.as_deref(),
+            self.claims.as_slice(),
             facts.and_then(|facts| facts.tls.as_ref()),
             facts.and_then(|facts| facts.http.as_ref()),
         ));

@@ -1,6 +1,7 @@
 //! The table from outside: frames in, reports out.
 
 mod calls;
+mod claims;
 mod dns;
 mod life;
 mod names;

@@ -107,9 +107,9 @@ fn a_second_hello_with_another_name_is_noticed() {
     let mut walk = ClientWalk::default();
     walk.feed(&hello_records("a", 32, 5000), None);
     walk.feed(&hello_records("a", 64, 5000), None);
-    assert!(!walk.sni_changed());
+    assert!(walk.findings().is_empty());
     walk.feed(&hello_records("b", 64, 5000), None);
-    assert!(walk.sni_changed());
+    assert!(walk.findings().contains(Finding::SniChanged));
     assert_eq!(walk.hello().unwrap().sni.as_deref(), Some("a"));
 }
 

@@ -80,7 +80,6 @@ fn requests_agree_with_zeek() {
             "a space before the method",
         ),
         ("mixed-vlan-mpls.pcap", 1, "HTTP/0.9 has no head to read"),
-        ("no-uri.pcap", 1, "a request without a target"),
         (
             "ssl-to-http-server.pcap",
             1,

@@ -1,0 +1,229 @@
+//! From one request to the next, past the bodies between them.
+
+use super::head::{Body, Head, Line, is_blank, line, may_be_request};
+
+/// Walks the requests in a client's stream, each byte once. Positions are those
+/// of the stream, of which only a part need be at hand.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// Where what is to be read next begins. All before it is known.
+    at: u64,
+    step: Step,
+    /// Bytes from there on in which no end was found.
+    searched: usize,
+    /// It begins with the line of a request.
+    begun: bool,
+    /// Heads so far.
+    heads: u32,
+    /// The last one asks that another protocol follows.
+    switches: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Head,
+    /// The line before a chunk (RFC 9112 section 7.1).
+    Chunk,
+    /// The lines after the last chunk.
+    Trailer,
+    /// Nobody knows where the next head begins.
+    Lost,
+}
+
+/// What was found next.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// More bytes are needed.
+    More,
+    /// The head of a request; there may be more.
+    Head(Box<Head>),
+    /// What follows is no request.
+    Other,
+    /// As the last request asked, another protocol follows here.
+    Switched(u64),
+    /// There is a request, or may be one, that cannot be read.
+    Unreadable,
+}
+
+impl Requests {
+    /// The first one begins here.
+    pub(crate) const fn new(at: u64) -> Self {
+        Self {
+            at,
+            step: Step::Head,
+            searched: 0,
+            begun: false,
+            heads: 0,
+            switches: false,
+        }
+    }
+
+    /// Whether a head was read.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.heads > 0
+    }
+
+    /// What stands before this is known.
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Reads on in a stream that is at hand from `base` on.
+    pub(crate) fn next(&mut self, base: u64, data: &[u8]) -> Progress {
+        loop {
+            let rest = rest(self.at, base, data);
+            if rest.is_empty() {
+                return Progress::More;
+            }
+            let progress = match self.step {
+                Step::Head => self.head(rest),
+                Step::Chunk => self.chunk(rest),
+                Step::Trailer => self.trailer(rest),
+                Step::Lost => Some(Progress::Unreadable),
+            };
+            if let Some(progress) = progress {
+                return progress;
+            }
+        }
+    }
+
+    /// Makes the best of a head that does not end.
+    pub(crate) fn give_up(&mut self, base: u64, data: &[u8]) -> Option<Box<Head>> {
+        let is_head = self.step == Step::Head && self.begun;
+        let head = is_head.then(|| Head::read(rest(self.at, base, data)))??;
+        self.heads += 1;
+        Some(Box::new(head))
+    }
+
+    /// `None` where there is something to read after it.
+    fn head(&mut self, rest: &[u8]) -> Option<Progress> {
+        if !self.begun {
+            // Servers pass over empty lines (RFC 9112 section 2.2), some over blanks.
+            let is_empty = |byte: &u8| matches!(byte, b'\r' | b'\n') || is_blank(*byte);
+            let blank = rest.iter().take_while(|byte| is_empty(byte)).count();
+            if blank > 0 {
+                self.pass(blank, 0);
+                return None;
+            }
+            if !may_be_request(rest) {
+                return Some(self.other());
+            }
+            let Some(end) = self.line_end(rest) else {
+                return Some(Progress::More);
+            };
+            match line(rest.get(..end).unwrap_or_default()) {
+                Line::Request { .. } => self.begun = true,
+                Line::Odd => return Some(Progress::Unreadable),
+                Line::Other => return Some(self.other()),
+            }
+            self.searched = end - 1;
+        }
+        let Some(end) = self.head_end(rest) else {
+            return Some(Progress::More);
+        };
+        let Some(head) = Head::read(rest.get(..end).unwrap_or_default()) else {
+            return Some(Progress::Unreadable);
+        };
+        self.begun = false;
+        self.heads += 1;
+        self.switches = head.switches;
+        let (step, body) = match head.body {
+            Body::Bytes(body) => (Step::Head, body),
+            Body::Chunked => (Step::Chunk, 0),
+            Body::Unclear => (Step::Lost, 0),
+        };
+        self.step = step;
+        self.pass(end, body);
+        Some(Progress::Head(Box::new(head)))
+    }
+
+    fn other(&self) -> Progress {
+        match self.switches {
+            true => Progress::Switched(self.at),
+            false => Progress::Other,
+        }
+    }
+
+    fn chunk(&mut self, rest: &[u8]) -> Option<Progress> {
+        let Some(end) = self.line_end(rest) else {
+            return Some(Progress::More);
+        };
+        let size = rest.get(..end).unwrap_or_default().trim_ascii();
+        if size.is_empty() {
+            // The end of the chunk before.
+            self.pass(end, 0);
+            return None;
+        }
+        let Some(size) = chunk_size(size) else {
+            return Some(Progress::Unreadable);
+        };
+        if size == 0 {
+            self.step = Step::Trailer;
+        }
+        self.pass(end, size);
+        None
+    }
+
+    fn trailer(&mut self, rest: &[u8]) -> Option<Progress> {
+        let Some(end) = self.line_end(rest) else {
+            return Some(Progress::More);
+        };
+        if rest
+            .get(..end)
+            .is_some_and(|line| line.trim_ascii().is_empty())
+        {
+            self.step = Step::Head;
+        }
+        self.pass(end, 0);
+        None
+    }
+
+    /// Goes on behind what was read and this much more.
+    fn pass(&mut self, read: usize, more: u64) {
+        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        self.at = self.at.saturating_add(read).saturating_add(more);
+        self.searched = 0;
+    }
+
+    /// Where the first line ends.
+    fn line_end(&mut self, rest: &[u8]) -> Option<usize> {
+        let unseen = rest.get(self.searched..).unwrap_or_default();
+        let end = unseen.iter().position(|byte| *byte == b'\n');
+        let end = end.map(|end| self.searched + end + 1);
+        self.searched = rest.len();
+        end
+    }
+
+    /// Where the empty line after the head ends.
+    fn head_end(&mut self, rest: &[u8]) -> Option<usize> {
+        let from = self.searched.saturating_sub(2);
+        let unseen = rest.get(from..).unwrap_or_default();
+        let mut lines = (1..).zip(unseen).filter(|(_, byte)| **byte == b'\n');
+        let end = lines.find_map(|(end, _)| match unseen.get(end..)? {
+            [b'\n', ..] => Some(end + 1),
+            [b'\r', b'\n', ..] => Some(end + 2),
+            _ => None,
+        });
+        self.searched = rest.len();
+        Some(from + end?)
+    }
+}
+
+/// What is at hand from a position on.
+fn rest(at: u64, base: u64, data: &[u8]) -> &[u8] {
+    let from = at.checked_sub(base).map(usize::try_from);
+    let Some(Ok(from)) = from else { return &[] };
+    data.get(from..).unwrap_or_default()
+}
+
+/// Extensions after the size are of no interest.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let is_digit = |byte: &u8| byte.is_ascii_hexdigit();
+    let digits = line.iter().take_while(|byte| is_digit(byte)).count();
+    let (digits, after) = line.split_at_checked(digits)?;
+    matches!(after.first(), None | Some(b';' | b' ' | b'\t')).then_some(())?;
+    u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests;
