@@ -16,8 +16,8 @@ pub(crate) struct Talk {
     server: [u8; 4],
     server_port: u16,
     /// Next sequence numbers.
-    client_seq: u32,
-    server_seq: u32,
+    pub(crate) client_seq: u32,
+    pub(crate) server_seq: u32,
     pub(crate) frames: Frames,
 }
 

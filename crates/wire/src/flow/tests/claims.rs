@@ -1,9 +1,9 @@
 //! Every name that a client uses for its peer.
 
 use crate::testing::lab::{Lab, Report};
-use crate::testing::talk::Talk;
+use crate::testing::talk::{SANDBOX, SERVER, Talk};
 use crate::testing::tls::{extension, hello_records, message, record, vec8, vec16};
-use crate::{FlowConfig, NameSource, Phase};
+use crate::{Bulk, BulkTcp, Direction, FlowConfig, NameSource, Phase};
 
 const SOURCES: [(NameSource, &str); 3] = [
     (NameSource::TlsSni, "sni"),
@@ -193,6 +193,43 @@ fn a_body_beyond_what_was_captured_hides_nothing() {
     for (direction, frame) in &talk.frames {
         lab.play_cut(*direction, frame, HEADERS + 4096);
     }
+    let report = &lab.finish()[0];
+    assert_eq!(claims(report), ["http a", "http b"]);
+    assert!(report.findings.contains(&"host_changed"));
+    assert!(!report.findings.contains(&"start_unread"));
+}
+
+/// As where the kernel only counts what says nothing but its length.
+#[test]
+fn what_follows_a_body_that_was_only_counted_is_read() {
+    const BODY: usize = 200_000;
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY}\r\n\r\n");
+    let begun = talk(80).client(head.as_bytes()).server(b"");
+    let before = begun.frames.len();
+    let sent = begun.client_in(1400, &[0; BODY]);
+    let after = sent.frames.len();
+    let talk = sent.server(b"x").client(&get("b"));
+    let mut lab = Lab::new(FlowConfig::default());
+    lab.play_all(&talk.frames[..before]);
+    let frames = (after - before) as u64;
+    let bulk = Bulk {
+        at: lab.now(),
+        payload_at: lab.now(),
+        direction: Direction::FromSandbox,
+        tcp: Some(BulkTcp {
+            next: talk.client_seq.wrapping_sub(get("b").len() as u32),
+            ack: talk.server_seq.wrapping_sub(1),
+        }),
+        sandbox: (SANDBOX.into(), 40_000),
+        peer: (SERVER.into(), 80),
+        vlan: None,
+        frames,
+        segments: frames,
+        wire_bytes: BODY as u64 + 54 * frames,
+        payload: BODY as u64,
+    };
+    lab.table.bulk(&bulk, &mut lab.sink);
+    lab.play_all(&talk.frames[after..]);
     let report = &lab.finish()[0];
     assert_eq!(claims(report), ["http a", "http b"]);
     assert!(report.findings.contains(&"host_changed"));
