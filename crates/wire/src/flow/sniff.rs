@@ -210,8 +210,9 @@ impl Sniff {
             Kind::Unknown if offset > self.bound() => self.kind = Kind::Over,
             Kind::Over | Kind::Unknown => self.client.forget(),
             Kind::Http(requests) => {
-                let next = requests.at();
-                if self.kept() <= next && self.sent <= offset.max(next) {
+                let (read, covered) = (requests.at(), requests.covers());
+                let next = if self.client.is_over() { covered } else { read };
+                if self.kept() <= next && self.sent <= offset.max(covered) {
                     self.keep_from(next);
                 }
             }
@@ -334,7 +335,7 @@ impl Sniff {
     /// Up to where the client's stream is known: read, or the body of a request.
     fn known(&self) -> u64 {
         match &self.kind {
-            Kind::Http(requests) => self.kept().max(requests.at()),
+            Kind::Http(requests) => self.kept().max(requests.covers()),
             Kind::Unknown | Kind::Over => self.sent,
             _ => self.kept(),
         }

@@ -77,7 +77,7 @@ const fn is_delimiter(byte: u8) -> bool {
     byte.is_ascii_control()
         || matches!(
             byte,
-            b' ' | b',' | b';' | b'/' | b'\\' | b'@' | b'[' | b']' | b'?' | b'#'
+            b' ' | b',' | b';' | b'/' | b'\\' | b'@' | b'[' | b']' | b'?' | b'#' | b'%'
         )
 }
 

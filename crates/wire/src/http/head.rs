@@ -44,6 +44,9 @@ pub(super) enum Line<'a> {
 /// Servers take any method for one; the known ones have at most 17 letters.
 const MAX_METHOD: usize = 255;
 const MAX_PATH: usize = 1024;
+const METHODS: [&str; 9] = [
+    "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
+];
 
 /// Whether a stream begins with a method and a blank, or with a beginning of that
 /// (RFC 9110 section 5.6.2).
@@ -77,13 +80,23 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
 fn request_line(line: &[u8]) -> Option<Line<'_>> {
     let first = line.iter().position(|byte| is_blank(*byte))?;
     let last = line.iter().rposition(|byte| is_blank(*byte))?;
-    let [minor] = line.get(last + 1..)?.strip_prefix(b"HTTP/1.")? else {
-        return None;
-    };
-    minor.is_ascii_digit().then_some(Line::Request {
-        method: str::from_utf8(line.get(..first)?).ok()?,
-        target: trimmed(line.get(first..last)?),
-        minor: minor.saturating_sub(b'0'),
+    let method = str::from_utf8(line.get(..first)?).ok()?;
+    let version = line.get(last + 1..)?;
+    if let Some([minor]) = version.strip_prefix(b"HTTP/1.") {
+        return minor.is_ascii_digit().then_some(Line::Request {
+            method,
+            target: trimmed(line.get(first..last)?),
+            minor: minor.saturating_sub(b'0'),
+        });
+    }
+    // HTTP/0.9 has no version; servers that take it read fields all the same.
+    let target = trimmed(line.get(first..)?);
+    let is_word = !target.iter().any(|byte| is_blank(*byte));
+    let is_target = target.contains(&b'/') || target == b"*" || method == "CONNECT";
+    (is_word && is_target && METHODS.contains(&method)).then_some(Line::Request {
+        method,
+        target,
+        minor: 0,
     })
 }
 

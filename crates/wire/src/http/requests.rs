@@ -22,6 +22,8 @@ pub(crate) struct Requests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Head,
+    /// A body, which a server that does not look for one takes for the next request.
+    Either(Body),
     /// The line before a chunk (RFC 9112 section 7.1).
     Chunk,
     /// The lines after the last chunk.
@@ -63,13 +65,26 @@ impl Requests {
         self.heads > 0
     }
 
-    /// What stands before this is known.
+    /// What stands before this was read or passed over.
     pub(crate) const fn at(&self) -> u64 {
         self.at
     }
 
+    /// What stands before this needs not be read.
+    pub(crate) const fn covers(&self) -> u64 {
+        match self.step {
+            Step::Either(Body::Bytes(len)) => self.at.saturating_add(len),
+            _ => self.at,
+        }
+    }
+
     /// Reads on in a stream that is at hand from `base` on.
     pub(crate) fn next(&mut self, base: u64, data: &[u8]) -> Progress {
+        if let Step::Either(body) = self.step
+            && base > self.at
+        {
+            self.enter(body);
+        }
         loop {
             let rest = rest(self.at, base, data);
             if rest.is_empty() {
@@ -77,6 +92,7 @@ impl Requests {
             }
             let progress = match self.step {
                 Step::Head => self.head(rest),
+                Step::Either(body) => self.either(rest, body),
                 Step::Chunk => self.chunk(rest),
                 Step::Trailer => self.trailer(rest),
                 Step::Lost => Some(Progress::Unreadable),
@@ -127,14 +143,37 @@ impl Requests {
         self.begun = false;
         self.heads += 1;
         self.switches = head.switches;
-        let (step, body) = match head.body {
-            Body::Bytes(body) => (Step::Head, body),
+        self.pass(end, 0);
+        match head.body {
+            Body::Bytes(0) => self.step = Step::Head,
+            Body::Unclear => self.step = Step::Lost,
+            body => self.step = Step::Either(body),
+        }
+        Some(Progress::Head(Box::new(head)))
+    }
+
+    fn either(&mut self, rest: &[u8], body: Body) -> Option<Progress> {
+        let end = self.line_end(rest);
+        if end.is_none() && may_be_request(rest) {
+            return Some(Progress::More);
+        }
+        self.pass(0, 0);
+        match line(rest.get(..end.unwrap_or(0)).unwrap_or_default()) {
+            Line::Request { .. } | Line::Odd => self.step = Step::Head,
+            Line::Other => self.enter(body),
+        }
+        None
+    }
+
+    /// A body begins here.
+    fn enter(&mut self, body: Body) {
+        let (step, len) = match body {
+            Body::Bytes(len) => (Step::Head, len),
             Body::Chunked => (Step::Chunk, 0),
             Body::Unclear => (Step::Lost, 0),
         };
         self.step = step;
-        self.pass(end, body);
-        Some(Progress::Head(Box::new(head)))
+        self.pass(0, len);
     }
 
     fn other(&self) -> Progress {

@@ -107,7 +107,7 @@ fn a_request_line_is_taken_as_servers_take_it() {
         "USER anonymous",
         "\x16\x03\x01",
         "SSH-2.0-OpenSSH_9.2",
-        "GET /",
+        "GET key",
     ] {
         check(&format!("{start}\r\n"), &[], "other");
     }
@@ -127,7 +127,7 @@ fn every_request_is_read() {
         &["a", "b", "a"],
         "more",
     );
-    let length = post("Content-Length: 5", "GET /");
+    let length = post("Content-Length: 5", "GET=/");
     check(&[length, b.clone()].concat(), &["a", "b"], "more");
     let chunks = "4\r\nGET \r\n1A;x=y\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nHost: c\r\n\r\n";
     let chunked = post("Transfer-Encoding: gzip, Chunked", chunks);
@@ -143,6 +143,20 @@ fn every_request_is_read() {
         &["a", "b"],
         "switched",
     );
+}
+
+#[test]
+fn a_body_that_servers_do_not_expect_may_be_a_request() {
+    let get = "GET / HTTP/1.1\r\nHost: b\r\n\r\n";
+    let with = |body: &str| {
+        let length = body.len();
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    check(&with(get), &["a", "b"], "more");
+    check(&(with("{\"x\": 1}") + get), &["a", "b"], "more");
+    check(&(with("x\ny") + get), &["a", "b"], "more");
+    let chunked = "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    check(&[chunked, get].concat(), &["", "b"], "more");
 }
 
 #[test]

@@ -79,7 +79,6 @@ fn requests_agree_with_zeek() {
             1,
             "a space before the method",
         ),
-        ("mixed-vlan-mpls.pcap", 1, "HTTP/0.9 has no head to read"),
         (
             "ssl-to-http-server.pcap",
             1,
