@@ -17,11 +17,12 @@ use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
 use crate::names::NameSource;
 use crate::packet::{Direction, Moment};
-use crate::quic::{QuicSniff, starts_like_quic};
+use crate::quic::{QuicSniff, starts_like_quic, unread_version};
 use crate::tcp::{Connection, Ending, Seen};
 use crate::tls::is_alert;
 use crate::tunnel::TunnelFacts;
 use crate::view::{Bounds, End, Initiator, Phase, Protocol, Traffic};
+use std::num::NonZeroU32;
 
 /// A flow from its first packet to its close.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Flow {
     claims: Claims,
     sniff: Option<Box<Sniff>>,
     quic: Option<Box<QuicSniff>>,
+    /// The version of QUIC that the client tries, where it is one that is not read.
+    quic_version: Option<NonZeroU32>,
     /// The messages of DNS over TCP.
     dns: Option<Box<Streams>>,
     /// Its datagrams are DNS messages.
@@ -79,6 +82,9 @@ struct Oddities {
 /// A client's handshake larger than this is odd: with a chain of certificates
 /// it has some 6 KiB.
 const LARGE_HANDSHAKE: u64 = 16 * 1024;
+/// A datagram with a client's first packet of QUIC is at least so long (RFC 9000
+/// section 14.1).
+const LEAST_QUIC: usize = 1200;
 /// Bytes sent again that are not odd, however little was sent, where no less is
 /// allowed in all.
 const RESENT_ALLOWANCE: u64 = 16 * 1024;
@@ -133,6 +139,7 @@ impl Flow {
             claims: Claims::default(),
             sniff: None,
             quic: None,
+            quic_version: None,
             dns: (dns == Some(Dns::Tcp)).then(|| Box::new(Streams::new(config.reassembly_bytes))),
             speaks_dns: dns.is_some(),
             sniffed: false,
@@ -399,8 +406,11 @@ impl Flow {
     /// Reads the start of a connection.
     fn sniff(&mut self, frame: &Frame<'_>, seen: Seen, by_client: bool, config: &FlowConfig) {
         if self.tcp.is_none() {
-            if by_client {
-                self.sniff_quic(frame.payload);
+            let is_udp = self.key.protocol == Protocol::Udp && !self.key.later_fragments;
+            match is_udp {
+                true if by_client => self.sniff_quic(frame.payload),
+                true => self.sniff_quic_answer(frame.payload),
+                false => {}
             }
             return;
         }
@@ -455,8 +465,10 @@ impl Flow {
 
     /// Reads a datagram if it may be QUIC, also after others that are not.
     fn sniff_quic(&mut self, datagram: &[u8]) {
-        let is_udp = self.key.protocol == Protocol::Udp && !self.key.later_fragments;
-        if !is_udp || !starts_like_quic(datagram) {
+        if !starts_like_quic(datagram) {
+            if datagram.len() >= LEAST_QUIC {
+                self.quic_version = unread_version(datagram).or(self.quic_version);
+            }
             return;
         }
         if !self.sniffed {
@@ -465,13 +477,14 @@ impl Flow {
         }
         let Some(quic) = &mut self.quic else { return };
         quic.client(datagram);
-        if quic.sni_changed() {
-            self.findings.insert(Finding::SniChanged);
+        let odd = [
+            (quic.sni_changed(), Finding::SniChanged),
+            (quic.is_inconsistent(), Finding::InconsistentReassembly),
+            (quic.is_unread(), Finding::StartUnread),
+        ];
+        for (_, finding) in odd.into_iter().filter(|(is, _)| *is) {
+            self.findings.insert(finding);
         }
-        if quic.is_inconsistent() {
-            self.findings.insert(Finding::InconsistentReassembly);
-        }
-        let over = quic.is_over();
         if let (Some(hello), None) = (quic.hello(), &self.facts) {
             for name in hello.names() {
                 self.claims.add(name, NameSource::QuicSni, self.last);
@@ -482,9 +495,14 @@ impl Flow {
                 ..Facts::default()
             }));
         }
-        self.settled |= over || self.facts.is_some();
-        if over {
-            self.quic = None;
+        self.settled |= self.facts.is_some();
+    }
+
+    /// A server that answers in the version that the client tried, and not with
+    /// those it has, took a hello that was not read.
+    fn sniff_quic_answer(&mut self, datagram: &[u8]) {
+        if self.quic_version.is_some() && unread_version(datagram) == self.quic_version {
+            self.findings.insert(Finding::StartUnread);
         }
     }
 

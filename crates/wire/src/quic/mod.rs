@@ -2,31 +2,44 @@
 //!
 //! Initial packets are encrypted with keys that everybody can make from the
 //! client's first destination connection id, so the hello is as readable as
-//! over TCP. Versions 1 and 2 and draft 29 are read.
+//! over TCP. Versions 1 and 2 and the last drafts are read.
 
 mod packet;
 
-pub(crate) use packet::starts_like_quic;
+pub(crate) use packet::{starts_like_quic, unread_version};
 
 use crate::reader::Reader;
 use crate::reassembly::Assembler;
 use crate::tls::{TlsFacts, Transport};
-use packet::initials;
+use packet::{Initial, initials};
 use rustls::quic::DirectionalKeys;
 
-/// Reads one conversation's Initial packets, bounded in memory and in work.
+/// Reads one conversation's Initial packets, bounded in memory, and in work for
+/// each datagram.
 pub(crate) struct QuicSniff {
-    /// Keys in use. A Retry makes the client take new ones.
-    keys: Option<DirectionalKeys>,
-    crypto: Assembler,
-    opened: u32,
-    hello: bool,
+    connection: Option<Connection>,
+    /// Another connection began after one.
+    replaced: bool,
     first: Option<TlsFacts>,
     sni_changed: bool,
+    inconsistent: bool,
+    unread: bool,
 }
 
-/// Initial packets of a conversation that are opened; a client sends a handful.
-const MAX_PACKETS: u32 = 64;
+/// The client's side of one handshake.
+struct Connection {
+    /// Keys in use. A Retry makes the client take new ones.
+    keys: DirectionalKeys,
+    crypto: Assembler,
+    /// Bytes of it that were read as messages.
+    walked: usize,
+    /// More was sent than is read.
+    unread: bool,
+}
+
+/// Connections that may begin in one datagram, as making keys is what costs; a
+/// client has one.
+const MAX_BEGINNINGS: u32 = 3;
 /// Bytes of handshake that are read.
 const MAX_CRYPTO: usize = 16 * 1024;
 const CLIENT_HELLO: u8 = 1;
@@ -34,53 +47,43 @@ const CLIENT_HELLO: u8 = 1;
 impl QuicSniff {
     pub(crate) const fn new() -> Self {
         Self {
-            keys: None,
-            crypto: Assembler::new(MAX_CRYPTO),
-            opened: 0,
-            hello: false,
+            connection: None,
+            replaced: false,
             first: None,
             sni_changed: false,
+            inconsistent: false,
+            unread: false,
         }
     }
 
     /// Takes in a datagram of the client.
     pub(crate) fn client(&mut self, datagram: &[u8]) {
+        let mut beginnings = 0;
+        // What may begin with the packets of this connection id.
+        let mut other: Option<(Initial<'_>, Connection)> = None;
         for initial in initials(datagram) {
-            if self.is_over() {
-                return;
+            let known = self.connection.as_mut();
+            if known.is_some_and(|known| known.open(&initial)) {
+                self.read(initial.version_name());
+                continue;
             }
-            self.opened += 1;
-            let crypto = &mut self.crypto;
-            let mut insert = |offset, bytes: &[u8]| {
-                crypto.insert(
-                    offset,
-                    bytes,
-                    u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-                );
-            };
-            let known = self.keys.as_ref();
-            if known
-                .and_then(|keys| initial.open(keys, &mut insert))
-                .is_none()
-            {
-                // The first packet, the first after a Retry, or another connection.
-                let Some(keys) = initial.keys() else { return };
-                let mut fresh = Assembler::new(MAX_CRYPTO);
-                let opened = initial.open(&keys, &mut |offset, bytes| {
-                    fresh.insert(
-                        offset,
-                        bytes,
-                        u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-                    );
-                });
-                if opened.is_none() {
-                    continue;
+            // The first packet, the first after a Retry, or another connection.
+            if !matches!(&other, Some((of, _)) if of.begins_as(&initial)) {
+                if beginnings == MAX_BEGINNINGS {
+                    self.unread = true;
+                    return;
                 }
-                self.keys = Some(keys);
-                self.crypto = fresh;
-                self.hello = false;
+                beginnings += 1;
+                other = Connection::of(&initial).map(|it| (initial, it));
             }
-            self.read(initial.version_name());
+            if other.as_mut().is_some_and(|(_, it)| it.open(&initial)) {
+                self.replaced |= self.connection.is_some();
+                self.connection = other.take().map(|(_, it)| it);
+                self.read(initial.version_name());
+            } else {
+                // It may be of a connection whose keys are gone.
+                self.unread |= self.replaced;
+            }
         }
     }
 
@@ -94,49 +97,89 @@ impl QuicSniff {
         self.sni_changed
     }
 
-    /// Whether the same part of the handshake was sent with different bytes.
+    /// Whether the same part of a handshake was sent with different bytes.
     pub(crate) const fn is_inconsistent(&self) -> bool {
-        self.crypto.is_inconsistent()
+        self.inconsistent
     }
 
-    /// Whether no more packets are opened.
-    pub(crate) const fn is_over(&self) -> bool {
-        self.opened >= MAX_PACKETS
+    /// Whether a hello may have been sent where none was read.
+    pub(crate) const fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// Bytes of memory in use.
     pub(crate) fn footprint(&self) -> usize {
-        size_of::<Self>() + self.crypto.footprint()
+        let crypto = |it: &Connection| it.crypto.footprint();
+        size_of::<Self>() + self.connection.as_ref().map_or(0, crypto)
     }
 
+    /// Reads what the connection has of messages.
     fn read(&mut self, version: &'static str) {
-        if self.hello {
-            return;
-        }
-        let mut reader = Reader::new(self.crypto.data());
-        let (Some(kind), Some(len)) = (reader.u8(), reader.u24()) else {
+        let Some(connection) = &mut self.connection else {
             return;
         };
-        let body = usize::try_from(len).ok().and_then(|len| reader.take(len));
-        let (CLIENT_HELLO, Some(body)) = (kind, body) else {
-            return;
-        };
-        self.hello = true;
-        let facts = TlsFacts::client_hello(body, Transport::Quic).map(|facts| TlsFacts {
-            quic_version: Some(version),
-            ..facts
-        });
-        if let (Some(first), Some(facts)) = (&self.first, &facts) {
-            self.sni_changed |= first.sni != facts.sni;
+        while let Some(facts) = connection.next_hello() {
+            let facts = TlsFacts {
+                quic_version: Some(version),
+                ..facts
+            };
+            if let Some(first) = &self.first {
+                self.sni_changed |= first.sni != facts.sni;
+            }
+            self.first = self.first.take().or(Some(facts));
         }
-        self.first = self.first.take().or(facts);
+        // Of this connection; another one does not undo it.
+        self.inconsistent |= connection.crypto.is_inconsistent();
+        self.unread |= connection.unread;
+    }
+}
+
+impl Connection {
+    /// The one that begins with this packet, if it opens.
+    fn of(initial: &Initial<'_>) -> Option<Self> {
+        Some(Self {
+            keys: initial.keys()?,
+            crypto: Assembler::new(MAX_CRYPTO),
+            walked: 0,
+            unread: false,
+        })
+    }
+
+    /// Takes in a packet; whether it is one of this connection.
+    fn open(&mut self, initial: &Initial<'_>) -> bool {
+        let (crypto, unread) = (&mut self.crypto, &mut self.unread);
+        let mut insert = |offset: u64, bytes: &[u8]| {
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            crypto.insert(offset, bytes, len);
+            let end =
+                usize::try_from(offset).map_or(usize::MAX, |it| it.saturating_add(bytes.len()));
+            *unread |= end > MAX_CRYPTO;
+        };
+        let Some(is_whole) = initial.open(&self.keys, &mut insert) else {
+            return false;
+        };
+        self.unread |= !is_whole || self.crypto.is_over();
+        true
+    }
+
+    /// The next whole ClientHello: the first, or the second after the server
+    /// asked for another one. A client sends no other messages in the open.
+    fn next_hello(&mut self) -> Option<TlsFacts> {
+        let mut reader = Reader::new(self.crypto.data().get(self.walked..)?);
+        let (kind, len) = (reader.u8()?, reader.u24()?);
+        let body = reader.take(usize::try_from(len).ok()?)?;
+        self.walked = self.crypto.data().len() - reader.rest().len();
+        let facts = (kind == CLIENT_HELLO)
+            .then(|| TlsFacts::client_hello(body, Transport::Quic))
+            .flatten();
+        self.unread |= facts.is_none();
+        facts
     }
 }
 
 impl std::fmt::Debug for QuicSniff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("QuicSniff")
-            .field("opened", &self.opened)
             .field("hello", &self.first)
             .finish_non_exhaustive()
     }

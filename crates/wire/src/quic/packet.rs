@@ -5,13 +5,15 @@ use crate::reader::Reader;
 use rustls::Side;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::quic::{DirectionalKeys, Keys, Version};
+use std::num::NonZeroU32;
 
 /// An Initial packet as it stands in a datagram.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Initial<'a> {
-    pub(super) version: Version,
+    version: Version,
+    version_name: &'static str,
     /// Destination connection id, from which the client's first keys are made.
-    pub(super) destination: &'a [u8],
+    destination: &'a [u8],
     /// The whole packet.
     packet: &'a [u8],
     /// Where the protected packet number starts in it.
@@ -26,21 +28,41 @@ const MAX_ID: usize = 20;
 /// From the start of the packet number to the sample of header protection.
 const SAMPLE_AFTER: usize = 4;
 
-/// Whether a datagram starts with a long header of a version that is read.
+/// Whether a datagram starts with a long header of a version that is read. The
+/// second bit is set, but for clients that know it may be anything (RFC 9287).
 pub(crate) fn starts_like_quic(datagram: &[u8]) -> bool {
     let mut reader = Reader::new(datagram);
-    reader.u8().is_some_and(|first| first & 0xc0 == 0xc0)
-        && reader.u32().and_then(version).is_some()
+    reader.u8().is_some_and(is_long) && reader.u32().and_then(version).is_some()
 }
 
-fn version(number: u32) -> Option<Version> {
-    match number {
-        1 => Some(Version::V1),
-        0x6b33_43cf => Some(Version::V2),
-        // The last draft that was deployed; its packets are those of version 1.
-        0xff00_001d => Some(Version::V1Draft),
-        _ => None,
-    }
+/// The version in a long header at the start of a datagram, where it is one that
+/// is not read. That of a version negotiation is 0 and none.
+pub(crate) fn unread_version(datagram: &[u8]) -> Option<NonZeroU32> {
+    let mut reader = Reader::new(datagram);
+    let number = reader.u8().filter(|it| is_long(*it)).and(reader.u32())?;
+    let ids = [reader.vec8()?, reader.vec8()?];
+    let fits = ids.iter().all(|id| id.rest().len() <= MAX_ID);
+    NonZeroU32::new(number).filter(|_| fits && version(number).is_none())
+}
+
+const fn is_long(first: u8) -> bool {
+    first & 0x80 != 0
+}
+
+/// How a version's packets are protected, and what people call it. The keys of
+/// the last drafts are those of version 1; before, of the draft that was deployed.
+fn version(number: u32) -> Option<(Version, &'static str)> {
+    Some(match number {
+        1 => (Version::V1, "1"),
+        0x6b33_43cf => (Version::V2, "2"),
+        0xff00_001d => (Version::V1Draft, "draft-29"),
+        0xff00_001e => (Version::V1Draft, "draft-30"),
+        0xff00_001f => (Version::V1Draft, "draft-31"),
+        0xff00_0020 => (Version::V1Draft, "draft-32"),
+        0xff00_0021 => (Version::V1, "draft-33"),
+        0xff00_0022 => (Version::V1, "draft-34"),
+        _ => return None,
+    })
 }
 
 /// The Initial packets of a datagram, before anything that is cut off or has no
@@ -61,22 +83,23 @@ pub(super) fn initials(datagram: &[u8]) -> impl Iterator<Item = Initial<'_>> {
 impl<'a> Initial<'a> {
     /// What people call its version.
     pub(super) const fn version_name(&self) -> &'static str {
-        match self.version {
-            Version::V2 => "2",
-            Version::V1Draft => "draft-29",
-            _ => "1",
-        }
+        self.version_name
+    }
+
+    /// Whether another packet would begin the same connection.
+    pub(super) fn begins_as(&self, other: &Self) -> bool {
+        (self.version_name, self.destination) == (other.version_name, other.destination)
     }
 
     /// The packet at the start, if it is an Initial, and what follows it.
     fn parse(bytes: &'a [u8]) -> Option<(Option<Self>, &'a [u8])> {
         let mut reader = Reader::new(bytes);
         let first = reader.u8()?;
-        let version = version(reader.u32()?)?;
+        let (version, version_name) = version(reader.u32()?)?;
         // Version 2 numbers the packet types anew (RFC 9369 section 3.2).
         let renumbered = u8::from(matches!(version, Version::V2));
         let kind = (first >> 4).wrapping_sub(renumbered) & 3;
-        if first & 0xc0 != 0xc0 || kind == RETRY {
+        if !is_long(first) || kind == RETRY {
             return None;
         }
         let destination = reader.vec8()?.rest();
@@ -94,6 +117,7 @@ impl<'a> Initial<'a> {
         let (packet, after) = bytes.split_at_checked(number_at + len)?;
         let initial = Self {
             version,
+            version_name,
             destination,
             packet,
             number_at,
@@ -109,12 +133,12 @@ impl<'a> Initial<'a> {
     }
 
     /// Opens the packet and gives its CRYPTO frames to `found`; `None` where
-    /// the keys are not its own.
+    /// the keys are not its own. Answers whether all its frames were read.
     pub(super) fn open(
         &self,
         keys: &DirectionalKeys,
         found: &mut dyn FnMut(u64, &[u8]),
-    ) -> Option<()> {
+    ) -> Option<bool> {
         let mut packet = self.packet.to_vec();
         let sample_at = self.number_at + SAMPLE_AFTER;
         let sample = self
@@ -132,8 +156,7 @@ impl<'a> Initial<'a> {
         // Initial packets are few: their numbers are never shortened by a lap.
         let payload = keys.packet.decrypt_in_place(number, header, payload).ok()?;
         // A frame that is none ends the reading, not the packet's being genuine.
-        let _ = frames(payload, found);
-        Some(())
+        Some(frames(payload, found).is_some())
     }
 }
 
@@ -142,6 +165,7 @@ const PING: u64 = 1;
 const ACK: u64 = 2;
 const ACK_ECN: u64 = 3;
 const CRYPTO: u64 = 6;
+const CLOSE: u64 = 0x1c;
 
 fn frames(payload: &[u8], found: &mut dyn FnMut(u64, &[u8])) -> Option<()> {
     let mut reader = Reader::new(payload);
@@ -164,6 +188,13 @@ fn frames(payload: &[u8], found: &mut dyn FnMut(u64, &[u8])) -> Option<()> {
                 let len = usize::try_from(varint(&mut reader)?).ok()?;
                 found(offset, reader.take(len)?);
             }
+            CLOSE => {
+                varint(&mut reader)?;
+                varint(&mut reader)?;
+                let reason = usize::try_from(varint(&mut reader)?).ok()?;
+                reader.take(reason)?;
+            }
+            // Of no other kind in an Initial packet (RFC 9000 section 12.4).
             _ => return None,
         }
     }

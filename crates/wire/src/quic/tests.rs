@@ -14,20 +14,33 @@ fn initial(destination: &[u8], token: &[u8], number: u32, crypto: &[(usize, &[u8
 
 /// The same of another version, whose packets begin with these bytes.
 fn initial_of(
-    (begin, version): ([u8; 5], Version),
+    version: ([u8; 5], Version),
     destination: &[u8],
     token: &[u8],
     number: u32,
     crypto: &[(usize, &[u8])],
 ) -> Vec<u8> {
-    let mut payload = Vec::new();
-    for (offset, bytes) in crypto {
-        payload.push(6);
-        payload.extend((0x4000 | *offset as u16).to_be_bytes());
-        payload.extend((0x4000 | bytes.len() as u16).to_be_bytes());
-        payload.extend(*bytes);
-    }
+    let mut payload: Vec<u8> = crypto
+        .iter()
+        .flat_map(|(offset, bytes)| crypto_frame(*offset, bytes))
+        .collect();
     payload.resize(payload.len().max(1150), 0);
+    sealed(version, destination, token, number, payload)
+}
+
+fn crypto_frame(offset: usize, bytes: &[u8]) -> Vec<u8> {
+    let numbers = [offset, bytes.len()].map(|it| (0x8000_0000 | it as u32).to_be_bytes());
+    [&[6][..], &numbers.concat(), bytes].concat()
+}
+
+/// An Initial packet with these frames.
+fn sealed(
+    (begin, version): ([u8; 5], Version),
+    destination: &[u8],
+    token: &[u8],
+    number: u32,
+    mut payload: Vec<u8>,
+) -> Vec<u8> {
     let suite = TLS13_AES_128_GCM_SHA256
         .tls13()
         .unwrap()
@@ -177,4 +190,160 @@ fn dns_over_quic_is_known_by_what_the_hello_offers() {
         assert_eq!(report.host.as_deref(), Some("dns.example"));
         assert_eq!(report.findings.contains(&"dns_over_quic"), told);
     }
+}
+
+const V1: ([u8; 5], Version) = ([0xc3, 0, 0, 0, 1], Version::V1);
+
+/// What the reading of these datagrams calls odd.
+#[track_caller]
+fn check_odd(datagrams: &[&[u8]], changed: bool, inconsistent: bool, unread: bool) {
+    let mut sniff = QuicSniff::new();
+    for datagram in datagrams {
+        sniff.client(datagram);
+    }
+    let found = (
+        sniff.sni_changed(),
+        sniff.is_inconsistent(),
+        sniff.is_unread(),
+    );
+    assert_eq!(found, (changed, inconsistent, unread));
+}
+
+/// An Initial packet of nobody's keys.
+fn junk(destination: &[u8]) -> Vec<u8> {
+    let head = [0xc0, 0, 0, 0, 1, destination.len() as u8];
+    [&head[..], destination, &[0, 0, 24], &[7; 24]].concat()
+}
+
+#[test]
+fn another_hello_after_any_number_of_packets_is_read() {
+    let good = initial(&[1; 8], &[], 0, &[(0, &client_hello("good.example", 32))]);
+    let evil = initial(&[2; 8], &[], 0, &[(0, &client_hello("evil.example", 32))]);
+    let ping = |number| sealed(V1, &[1; 8], &[], number, vec![1; 20]);
+    let pings: Vec<_> = (1..100).map(ping).collect();
+    let mut datagrams: Vec<&[u8]> = pings.iter().map(Vec::as_slice).collect();
+    datagrams.insert(0, &good);
+    check_odd(&datagrams, false, false, false);
+    datagrams.push(&evil);
+    check_odd(&datagrams, true, false, false);
+}
+
+#[test]
+fn packets_that_do_not_open_hide_nothing() {
+    let good = initial(&[1; 8], &[], 0, &[(0, &client_hello("good.example", 32))]);
+    let evil = initial(&[2; 8], &[], 0, &[(0, &client_hello("evil.example", 32))]);
+    let junk = |ids: std::ops::Range<u8>| ids.flat_map(|id| junk(&[id; 8])).collect::<Vec<u8>>();
+    let lost = [junk(10..12), evil.clone()].concat();
+    check_odd(&[&good, &lost], true, false, false);
+    // Of one connection id, as after the first packets were not captured.
+    let same = [junk(10..11), junk(10..11), junk(10..11), junk(10..11)].concat();
+    check_odd(&[&good, &same, &same], false, false, false);
+    // Who sends more of them in one datagram is not followed, and that is told.
+    check_odd(
+        &[&good, &[junk(10..13), evil.clone()].concat()],
+        false,
+        false,
+        true,
+    );
+    // A packet of the first connection, whose keys are gone.
+    let rest = sealed(V1, &[9; 8], &[], 1, crypto_frame(300, &[0; 40]));
+    check_odd(&[&evil, &good, &rest], true, false, false);
+    let mut rest = rest;
+    rest[60] ^= 1;
+    check_odd(&[&evil, &good, &rest], true, false, true);
+}
+
+#[test]
+fn what_is_odd_about_one_connection_stays_so_when_another_begins() {
+    let (good, evil) = (
+        client_hello("good.example", 32),
+        client_hello("evil.example", 32),
+    );
+    let first = initial(&[1; 8], &[], 0, &[(0, &good)]);
+    let conflict = initial(&[1; 8], &[], 1, &[(0, &evil)]);
+    let another = initial(&[3; 8], &[], 0, &[]);
+    check_odd(&[&first, &[conflict, another].concat()], false, true, false);
+}
+
+#[test]
+fn every_message_of_the_client_is_read() {
+    let hello = client_hello("good.example", 32);
+    let first = initial(&[1; 8], &[], 0, &[(0, &hello)]);
+    let then = |more: &[u8]| initial(&[1; 8], &[], 1, &[(hello.len(), more)]);
+    // After the server asked for another hello.
+    check_odd(&[&first, &then(&hello)], false, false, false);
+    check_odd(
+        &[&first, &then(&client_hello("evil.example", 32))],
+        true,
+        false,
+        false,
+    );
+    // One that clients do not send, and more than is read.
+    check_odd(&[&first, &then(&[20, 0, 0, 1, 0])], false, false, true);
+    let far = initial(&[1; 8], &[], 1, &[(MAX_CRYPTO, &hello)]);
+    check_odd(&[&first, &far], false, false, true);
+}
+
+#[test]
+fn frames_that_are_not_of_an_initial_packet_are_told() {
+    let hello = client_hello("quic.example", 32);
+    let datagram = |before: &[u8]| {
+        sealed(
+            V1,
+            &[1; 8],
+            &[],
+            0,
+            [before, &crypto_frame(0, &hello)].concat(),
+        )
+    };
+    // PADDING, PING, an acknowledgement, the close of a connection.
+    check_odd(
+        &[&datagram(&[0, 1, 2, 0, 0, 0, 0, 0x1c, 0, 6, 1, b'x'])],
+        false,
+        false,
+        false,
+    );
+    check_odd(&[&datagram(&[0x30, b'x'])], false, false, true);
+}
+
+#[test]
+fn the_second_bit_of_a_packet_may_be_anything() {
+    let hello = client_hello("quic.example", 32);
+    let unset = ([0x83, 0, 0, 0, 1], Version::V1);
+    check(
+        &[initial_of(unset, &[5; 8], &[], 0, &[(0, &hello)])],
+        Some("quic.example"),
+        false,
+    );
+}
+
+#[test]
+fn a_version_that_is_not_read_is_told_where_the_server_speaks_it() {
+    use crate::Direction::{FromSandbox, ToSandbox};
+    use crate::testing::talk::{SERVER, datagram};
+    #[track_caller]
+    fn check(tried: u32, answered: u32, told: bool) {
+        let packet = |version: u32| {
+            let head = [&[0xc3][..], &version.to_be_bytes(), &[8], &[1; 8], &[0]].concat();
+            [head, vec![9; 1200]].concat()
+        };
+        let hello = client_hello("quic.example", 32);
+        let known = initial(&[1; 8], &[], 0, &[(0, &hello)]);
+        let mut lab = crate::testing::lab::Lab::new(crate::FlowConfig::default());
+        for (direction, payload) in [
+            (FromSandbox, packet(tried)),
+            (ToSandbox, packet(answered)),
+            (FromSandbox, known),
+        ] {
+            lab.play(&datagram(direction, 40_000, SERVER, 443, &payload));
+        }
+        let report = &lab.finish()[0];
+        assert_eq!(report.findings.contains(&"start_unread"), told);
+        assert_eq!(report.host.as_deref(), Some("quic.example"));
+    }
+    // Negotiation: the server says which versions it has.
+    check(0x1a2a_3a4a, 0, false);
+    check(0xff00_001b, 0, false);
+    check(0xff00_001b, 1, false);
+    check(0xff00_001b, 0xff00_001b, true);
 }
