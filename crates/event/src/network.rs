@@ -79,6 +79,10 @@ pub struct NameEvidence {
     /// A client's claim is backed by an accepted resolver's answer for this
     /// very address, or such an answer by the client's claim.
     pub agrees: bool,
+    /// This answer vouches for nothing, whoever gave it: it came from a port that is
+    /// not for DNS, or another answer to the same question contradicts it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discounted: bool,
     /// The name in lower case without a trailing dot.
     pub name: Arc<str>,
     /// When the claim was seen.
@@ -135,7 +139,7 @@ pub struct TlsFacts {
     /// JA4 fingerprint of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ja4: Option<String>,
-    /// Version of QUIC that carried the ClientHello: `1`, `2` or `draft-29`.
+    /// Version of QUIC that carried the ClientHello: `1`, `2`, or `draft-29` to `draft-34`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quic_version: Option<String>,
     /// Server name in the ClientHello, where there was one.

@@ -3,7 +3,7 @@
 
 use crate::cidr::masked;
 use crate::host::{HostName, HostPattern};
-use crate::manifest::{Body, Manifest, Network, Who};
+use crate::manifest::{Action, Body, Manifest, Network, Peer, Rule, Who};
 use crate::path::PathPattern;
 use globset::{Candidate, Glob, GlobBuilder, GlobSet};
 use std::collections::HashMap;
@@ -24,6 +24,8 @@ pub(crate) struct Index {
     pub(crate) ingress: PeerIndex,
     pub(crate) names: HostIndex,
     pub(crate) paths: PathIndex,
+    /// A rule denies conversations with hosts by their names.
+    pub(crate) hosts_denied: bool,
 }
 
 impl Index {
@@ -55,8 +57,15 @@ impl Index {
             ingress,
             names,
             paths: paths.build()?,
+            hosts_denied: manifest.rules.iter().any(denies_hosts),
         })
     }
+}
+
+fn denies_hosts(rule: &Rule) -> bool {
+    let by_name = |peer: &Peer| matches!(peer.who, Who::Host(_));
+    rule.action == Action::Deny
+        && matches!(&rule.body, Body::Egress(network) if network.peers.iter().any(by_name))
 }
 
 /// Host patterns by their literal end.

@@ -50,6 +50,7 @@ pub(crate) struct Defaults {
     /// For rules that do not say it themselves.
     pub(crate) min_name_evidence: MinEvidence,
     pub(crate) private_addresses: PrivateAddresses,
+    pub(crate) ech: Ech,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +98,20 @@ pub(crate) enum PrivateAddresses {
 words!(PrivateAddresses {
     "by-name" => Self::ByName,
     "by-address" => Self::ByAddress,
+});
+
+/// What an encrypted part of a TLS hello (ECH) means for a rule by name. Browsers
+/// send one to every server, with nothing in it where they do not know its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ech {
+    #[default]
+    Allow,
+    Anomaly,
+}
+
+words!(Ech {
+    "allow" => Self::Allow,
+    "anomaly" => Self::Anomaly,
 });
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,7 +41,8 @@ fn print_defaults(defaults: Defaults, f: &mut Formatter<'_>) -> fmt::Result {
         f,
         "  private_addresses: {}",
         word(defaults.private_addresses)
-    )
+    )?;
+    writeln!(f, "  ech: {}", word(defaults.ech))
 }
 
 fn print_rule(rule: &Rule, f: &mut Formatter<'_>) -> fmt::Result {
@@ -234,7 +235,7 @@ mod tests {
     fn manifest() -> impl Strategy<Value = String> {
         prop::collection::vec(rule(), 0..5).prop_map(|rules| {
             let mut text = "schema_version: \"1.0\"\nresolvers: [\"::1\"]\n\
-                            defaults: {network: anomaly, private_addresses: by-address}\n"
+                            defaults: {network: anomaly, private_addresses: by-address, ech: anomaly}\n"
                 .to_owned();
             for (i, rule) in rules.iter().enumerate() {
                 let head = if i == 0 { "rules:\n" } else { "" };

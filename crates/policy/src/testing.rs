@@ -129,6 +129,7 @@ pub(crate) fn named(source: NameSource, name: &str, resolver: Option<&str>) -> N
         observed_at: WallTime(0),
         resolver: resolver.map(address),
         resolver_accepted: resolver.map(|resolver| resolver == RESOLVER),
+        discounted: false,
         source,
     }
 }

@@ -38,8 +38,9 @@ findings! {
     DnsUnacceptedResolver = "dns_unaccepted_resolver",
     /// A DNS answer matched no pending question.
     DnsUnmatchedAnswer = "dns_unmatched_answer",
-    /// A message on the DNS port that is not DNS, or over TCP one that was not
-    /// read: too much out of order, behind a gap or one of the bounds.
+    /// A message on the DNS port that is not DNS, or more than questions are (another
+    /// operation, bytes that no question has), or over TCP one that was not read: too
+    /// much out of order, behind a gap or one of the bounds.
     DnsMalformed = "dns_malformed",
     /// The peer is a cloud's metadata service.
     MetadataAddress = "metadata_address",
@@ -105,6 +106,9 @@ findings! {
     /// ports that the server did not answer: which connection the server took it
     /// for is not known.
     SynAgain = "syn_again",
+    /// DNS may have given the peer's address names that are forgotten: there were
+    /// more, of it or of all addresses, than are remembered.
+    NamesForgotten = "names_forgotten",
 }
 
 /// A set of findings.

@@ -1,12 +1,13 @@
 //! Names of addresses, as evidence.
 
 mod aliases;
+mod shelf;
 
 use crate::claims::Claim;
 use crate::packet::Moment;
 use aliases::Aliases;
+use shelf::{Shelf, has_room};
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -43,6 +44,9 @@ pub struct NameEvidence {
     pub resolver: Option<IpAddr>,
     /// Whether that resolver is an accepted one, for [`NameSource::Dns`].
     pub resolver_accepted: Option<bool>,
+    /// This answer vouches for nothing, whoever gave it: it came from a port that
+    /// is not for DNS, or another answer to the same question contradicts it.
+    pub discounted: bool,
     /// When it was seen, in nanoseconds since 1970-01-01T00:00:00Z.
     pub observed_wall_ns: u64,
 }
@@ -54,6 +58,8 @@ pub(crate) struct Known {
     /// The best name: a claim that DNS backs, else a claim, else the only name
     /// that DNS gave.
     pub(crate) best: Option<Arc<str>>,
+    /// DNS may have given the address names that are forgotten.
+    pub(crate) forgotten: bool,
 }
 
 impl Known {
@@ -69,15 +75,20 @@ impl Known {
     }
 }
 
+/// Who answered, and what that is worth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Voice {
+    pub(crate) resolver: IpAddr,
+    pub(crate) accepted: bool,
+    pub(crate) discounted: bool,
+}
+
 /// Names that DNS gave to addresses, bounded.
 #[derive(Debug)]
 pub(crate) struct NameBook {
-    by_address: HashMap<IpAddr, Vec<Answered>>,
-    /// Addresses in the order in which they came in.
-    order: VecDeque<IpAddr>,
-    max_addresses: usize,
-    /// Names of all addresses together.
-    names: usize,
+    accepted: Shelf,
+    /// Apart, so that whoever is not accepted has nothing else forgotten.
+    others: Shelf,
     aliases: Aliases,
 }
 
@@ -87,23 +98,15 @@ struct Answered {
     name: Arc<str>,
     resolver: IpAddr,
     accepted: bool,
+    discounted: bool,
     at: Moment,
 }
-
-/// Names kept per address; large hosts serve more, but one sandbox asks for few.
-const MAX_NAMES: usize = 32;
-/// Bytes of text of one address's names, so that a record has room for all.
-const MAX_NAMES_TEXT: usize = 16 * 1024;
-/// Names kept in all, as a multiple of the addresses.
-const NAMES_PER_ADDRESS: usize = 2;
 
 impl NameBook {
     pub(crate) fn new(max_addresses: usize) -> Self {
         Self {
-            by_address: HashMap::new(),
-            order: VecDeque::new(),
-            max_addresses: max_addresses.max(1),
-            names: 0,
+            accepted: Shelf::new(max_addresses),
+            others: Shelf::new(max_addresses),
             aliases: Aliases::default(),
         }
     }
@@ -121,74 +124,61 @@ impl NameBook {
 
     /// A resolver answered `name` with `address`, which is then also the address
     /// of the names for which it stands.
-    pub(crate) fn learn(
-        &mut self,
-        address: IpAddr,
-        name: &Arc<str>,
-        resolver: IpAddr,
-        accepted: bool,
-        at: Moment,
-    ) {
-        self.learn_one(address, name, resolver, accepted, at);
-        for owner in self.aliases.owners(name, accepted, at) {
-            self.learn_one(address, &owner.name, resolver, owner.accepted, at);
+    pub(crate) fn learn(&mut self, address: IpAddr, name: &Arc<str>, voice: Voice, at: Moment) {
+        self.learn_one(address, name, voice, at);
+        for owner in self.aliases.owners(name, voice.accepted, at) {
+            let accepted = owner.accepted;
+            self.learn_one(address, &owner.name, Voice { accepted, ..voice }, at);
         }
     }
 
-    fn learn_one(
-        &mut self,
-        address: IpAddr,
-        name: &Arc<str>,
-        resolver: IpAddr,
-        accepted: bool,
-        at: Moment,
-    ) {
-        if !self.by_address.contains_key(&address) {
-            while self.order.len() >= self.max_addresses
-                || self.names >= self.max_addresses * NAMES_PER_ADDRESS
-            {
-                self.forget_oldest();
-            }
-            self.order.push_back(address);
-        }
-        let names = self.by_address.entry(address).or_default();
-        let before = names.len();
-        names.retain(|known| &known.name != name || known.resolver != resolver);
-        while !names.is_empty()
-            && (names.len() >= MAX_NAMES || text(names) + name.len() > MAX_NAMES_TEXT)
-        {
-            // An accepted resolver's word is not to be pushed out by others.
-            let victim = names.iter().position(|known| !known.accepted);
-            names.remove(victim.unwrap_or(0));
-        }
-        self.names = self.names + names.len() + 1 - before;
-        names.push(Answered {
-            name: Arc::clone(name),
-            resolver,
-            accepted,
-            at,
-        });
+    fn learn_one(&mut self, address: IpAddr, name: &Arc<str>, voice: Voice, at: Moment) {
+        let shelf = match voice.accepted {
+            true => &mut self.accepted,
+            false => &mut self.others,
+        };
+        shelf.learn(
+            address,
+            Answered {
+                name: Arc::clone(name),
+                resolver: voice.resolver,
+                accepted: voice.accepted,
+                discounted: voice.discounted,
+                at,
+            },
+        );
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(names) = self
-            .order
-            .pop_front()
-            .and_then(|oldest| self.by_address.remove(&oldest))
-        {
-            self.names -= names.len();
+    /// A resolver's answer that `address` bears `name` vouches for nothing from
+    /// now on. That somebody said so is kept.
+    pub(crate) fn discount(&mut self, address: IpAddr, name: &str, resolver: IpAddr) {
+        let of = |known: &Answered| &*known.name == name && known.resolver == resolver;
+        for mut answered in self.accepted.take(address, of) {
+            (answered.accepted, answered.discounted) = (false, true);
+            self.others.learn(address, answered);
         }
+    }
+
+    /// A conversation with the address is reported.
+    pub(crate) fn touch(&mut self, address: IpAddr) {
+        self.accepted.touch(address);
+        self.others.touch(address);
     }
 
     /// The names that DNS gave to an address, and those for which they stand by
     /// answers that came later.
     fn answered(&self, peer: IpAddr) -> Cow<'_, [Answered]> {
-        let known = self.by_address.get(&peer).map_or(&[][..], Vec::as_slice);
-        if known.is_empty() || self.aliases.is_empty() {
+        let (known, others) = (self.accepted.names(peer), self.others.names(peer));
+        if others.is_empty() && (known.is_empty() || self.aliases.is_empty()) {
             return Cow::Borrowed(known);
         }
         let mut all = known.to_vec();
-        for target in known {
+        for other in others {
+            if has_room(&all, other) {
+                all.push(other.clone());
+            }
+        }
+        for target in known.iter().chain(others) {
             let owners = self
                 .aliases
                 .owners(&target.name, target.accepted, target.at);
@@ -198,14 +188,18 @@ impl NameBook {
                         && it.resolver == target.resolver
                         && it.accepted >= owner.accepted
                 };
-                let fits = all.len() < MAX_NAMES && text(&all) + owner.name.len() <= MAX_NAMES_TEXT;
-                if fits && !all.iter().any(is_known) {
-                    all.push(Answered {
-                        name: owner.name,
-                        resolver: target.resolver,
-                        accepted: owner.accepted,
-                        at: owner.at,
-                    });
+                if all.iter().any(is_known) {
+                    continue;
+                }
+                let named = Answered {
+                    name: owner.name,
+                    resolver: target.resolver,
+                    accepted: owner.accepted,
+                    discounted: target.discounted,
+                    at: owner.at,
+                };
+                if has_room(&all, &named) {
+                    all.push(named);
                 }
             }
         }
@@ -232,6 +226,7 @@ impl NameBook {
             agrees: known.accepted && is_claimed(known),
             resolver: Some(known.resolver),
             resolver_accepted: Some(known.accepted),
+            discounted: known.discounted,
             observed_wall_ns: known.at.wall_ns,
         });
         let claimed = claims.iter().map(|claim| NameEvidence {
@@ -240,6 +235,7 @@ impl NameBook {
             agrees: is_backed(&claim),
             resolver: None,
             resolver_accepted: None,
+            discounted: false,
             observed_wall_ns: claim.at.wall_ns,
         });
         let best = match (claims, &*answered) {
@@ -256,13 +252,20 @@ impl NameBook {
         Known {
             evidence: answers.chain(claimed).collect(),
             best,
+            forgotten: self.has_forgotten(peer),
         }
     }
-}
 
-/// Bytes of their text.
-fn text(names: &[Answered]) -> usize {
-    names.iter().map(|it| it.name.len()).sum()
+    /// Whether a name of the address may be missing: it was forgotten, or there is
+    /// no room for all. Where an accepted resolver's word stands, others' are not
+    /// missed: the sandbox has as many of those as it likes.
+    fn has_forgotten(&self, peer: IpAddr) -> bool {
+        let (known, others) = (self.accepted.names(peer), self.others.names(peer));
+        let said_otherwise = known.is_empty() || !others.is_empty();
+        known.len() + others.len() > shelf::MAX_NAMES
+            || self.accepted.may_have_forgotten(peer)
+            || (said_otherwise && self.others.may_have_forgotten(peer))
+    }
 }
 
 #[cfg(test)]
@@ -271,6 +274,14 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 53));
+
+    fn voice(accepted: bool) -> Voice {
+        Voice {
+            resolver: RESOLVER,
+            accepted,
+            discounted: false,
+        }
+    }
 
     fn at(mono_us: u64) -> Moment {
         Moment {
@@ -291,7 +302,7 @@ mod tests {
         let mut book = NameBook::new(10);
         for (time, word) in (0..).zip(learned) {
             let name = word.trim_start_matches('?');
-            book.learn(PEER, &name.into(), RESOLVER, name == *word, at(time));
+            book.learn(PEER, &name.into(), voice(name == *word), at(time));
         }
         let claims = claim.map(|name| Claim {
             name: name.into(),
@@ -322,21 +333,64 @@ mod tests {
         check(&[], Some("b"), Some("b"), &[false], true);
     }
 
+    fn address(number: u8) -> IpAddr {
+        IpAddr::from([198, 51, 100, number])
+    }
+
     #[test]
-    fn the_book_is_bounded_and_forgets_the_oldest() {
+    fn the_book_is_bounded_and_forgets_what_is_not_used() {
         let mut book = NameBook::new(2);
-        for last in 0..5 {
-            let address = IpAddr::from([198, 51, 100, last]);
-            book.learn(address, &"a".into(), RESOLVER, true, at(0));
+        for number in 0..5 {
+            book.learn(address(number), &"a".into(), voice(true), at(0));
+            book.touch(address(0));
         }
-        assert_eq!(book.by_address.len(), 2);
-        assert!(book.evidence([198, 51, 100, 4].into(), &[]).best.is_some());
+        assert_eq!(book.accepted.addresses(), 2);
+        for (number, known) in [(0, true), (3, false), (4, true)] {
+            let found = book.evidence(address(number), &[]);
+            assert_eq!(found.best.is_some(), known);
+            assert_eq!(found.forgotten, !known);
+        }
+        for _ in 0..1000 {
+            book.touch(address(0));
+            book.touch(address(4));
+        }
+        book.learn(address(9), &"a".into(), voice(true), at(0));
+        assert!(book.evidence(address(0), &[]).best.is_none());
+    }
+
+    #[test]
+    fn who_is_not_accepted_has_only_its_like_forgotten() {
+        let mut book = NameBook::new(2);
+        book.learn(address(0), &"a".into(), voice(true), at(0));
+        for number in 1..100 {
+            book.learn(address(number), &"b".into(), voice(false), at(0));
+        }
+        let known = book.evidence(address(0), &[]);
+        assert!(known.best.is_some() && !known.forgotten);
+        assert!(book.evidence(address(1), &[]).forgotten);
+        let mut book = NameBook::new(9);
         for number in 0..100 {
             let name = format!("n{number}").into();
-            book.learn(PEER, &name, RESOLVER, number == 0, at(0));
+            book.learn(PEER, &name, voice(number == 0), at(0));
         }
         let known = book.evidence(PEER, &[]);
-        assert_eq!(known.evidence.len(), MAX_NAMES);
+        assert_eq!(known.evidence.len(), shelf::MAX_NAMES);
         assert_eq!(&*known.evidence[0].name, "n0", "an accepted answer stays");
+        assert!(known.forgotten);
+    }
+
+    #[test]
+    fn what_is_contradicted_vouches_for_nothing_and_is_kept() {
+        let mut book = NameBook::new(2);
+        book.learn(PEER, &"a".into(), voice(true), at(0));
+        book.discount(PEER, "a", RESOLVER);
+        let claim = Claim {
+            name: "a".into(),
+            source: NameSource::TlsSni,
+            at: at(1),
+        };
+        let known = book.evidence(PEER, std::slice::from_ref(&claim));
+        assert!(known.evidence.iter().all(|it| !it.agrees));
+        assert!(known.evidence[0].discounted);
     }
 }

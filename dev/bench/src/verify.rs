@@ -213,6 +213,7 @@ fn flow(number: u64) -> Flow {
         observed_at: BEGIN,
         resolver,
         resolver_accepted: resolver.map(|_| true),
+        discounted: false,
         source,
     };
     let sent = 500 + number % 3000;

@@ -212,6 +212,7 @@ fn name(evidence: &wire::NameEvidence) -> NameEvidence {
         observed_at: WallTime(evidence.observed_wall_ns),
         resolver: evidence.resolver,
         resolver_accepted: evidence.resolver_accepted,
+        discounted: evidence.discounted,
         source: match evidence.source {
             wire::NameSource::Dns => event::NameSource::Dns,
             wire::NameSource::TlsSni => event::NameSource::TlsSni,

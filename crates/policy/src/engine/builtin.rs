@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 const RESOLVER: &str = "builtin:accepted-resolver";
 const NEIGHBOUR: &str = "builtin:neighbour-discovery";
 
+/// The port at which a resolver is one: at others, somebody else may answer.
 pub(super) const DNS_PORT: u16 = 53;
 
 /// Bytes that one conversation may carry unread, where what it says is not
@@ -85,6 +86,7 @@ const BASIS: Basis = Basis {
     claim_suffices: false,
     names_stay_outside: false,
     bounds_bytes: true,
+    hosts_denied: false,
 };
 
 fn reason(flow: &Flow, rule: &str) -> String {

@@ -1,24 +1,27 @@
 //! Judging DNS questions.
 
+use super::builtin::DNS_PORT;
 use super::reason::Shown;
 use super::{Engine, allow, anomaly, deny, fallback};
 use crate::Policy;
 use crate::host::HostName;
 use crate::manifest::{Action, Body, Rule, Who};
 use sandtrace_event::{DnsQuery, Verdict};
+use std::net::SocketAddr;
 
 impl Engine {
     /// An accepted resolver may be asked for names that a rule lets the
     /// sandbox look up or connect to.
     pub(super) fn dns(&self, query: &DnsQuery) -> Verdict {
         let name = Shown(&query.name);
-        if !self.accepts(query.resolver) {
+        if !self.accepts(query.resolver) || query.resolver_port != DNS_PORT {
+            let resolver = match query.resolver_port {
+                DNS_PORT => query.resolver.to_string(),
+                port => SocketAddr::new(query.resolver, port).to_string(),
+            };
             return deny(
                 None,
-                format!(
-                    "resolver {} is not an accepted one (asked for {name})",
-                    query.resolver
-                ),
+                format!("resolver {resolver} is not an accepted one (asked for {name})"),
             );
         }
         let rule = HostName::new(&query.name).and_then(|name| first_rule(&self.policy, &name));

@@ -100,9 +100,10 @@ impl Engine {
     }
 
     fn answered_by_accepted(&self, entry: &NameEvidence) -> bool {
-        entry
-            .resolver
-            .is_some_and(|resolver| self.accepts(resolver))
+        !entry.discounted
+            && entry
+                .resolver
+                .is_some_and(|resolver| self.accepts(resolver))
     }
 }
 

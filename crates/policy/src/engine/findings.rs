@@ -17,6 +17,8 @@ pub(super) struct Basis {
     pub(super) names_stay_outside: bool,
     /// The rule bounds bytes.
     pub(super) bounds_bytes: bool,
+    /// A rule denies hosts by their names.
+    pub(super) hosts_denied: bool,
 }
 
 /// Adds a sentence for every finding that stands against the rule.
@@ -77,6 +79,10 @@ fn meaning(word: &str, flow: &Flow, basis: Basis) -> Meaning {
         "reassembly_limit" => objection_if(
             reads_names,
             "the connection's start was not read: the reassembly memory was used up",
+        ),
+        "names_forgotten" => objection_if(
+            basis.hosts_denied,
+            "DNS may have called the address by names that are forgotten, and a rule denies hosts",
         ),
         "name_too_long" => objection_if(
             basis.by_name,
@@ -145,9 +151,9 @@ fn meaning(word: &str, flow: &Flow, basis: Basis) -> Meaning {
         ),
         "dns_odd_port" => Meaning::Objection("DNS questions to a port that is not for them"),
         "dns_tunnelling" => Meaning::Objection("its DNS questions look like data on its way out"),
-        "dns_malformed" => {
-            Meaning::Objection("what was sent to the DNS port is not DNS, or was not all read")
-        }
+        "dns_malformed" => Meaning::Objection(
+            "a message to the DNS port is more than a question, no DNS, or unread",
+        ),
         // The answer's own dns_query record says it, with its name.
         "dns_unmatched_answer" => Meaning::Harmless,
         _ => Meaning::Unknown,

@@ -6,7 +6,7 @@ use super::reason::{endpoint, grouped, protocol};
 use super::{Engine, Judgement, Unbounded as _, deny, fallback, unless};
 use crate::Policy;
 use crate::index::Slot;
-use crate::manifest::{Action, Body, MinEvidence, Network, Peer, PrivateAddresses, Rule, Who};
+use crate::manifest::{Action, Body, Ech, MinEvidence, Network, Peer, PrivateAddresses, Rule, Who};
 use sandtrace_event::{Flow, Limits, Verdict};
 
 /// The rule that decides, and how it came to match.
@@ -86,8 +86,21 @@ impl Engine {
                 evidence.contradictions(&mut objections);
             }
         }
-        let private = self.policy.manifest.defaults.private_addresses;
-        findings::objections(flow, basis(hit, minimum, private), &mut objections);
+        let defaults = self.policy.manifest.defaults;
+        let basis = Basis {
+            hosts_denied: self.policy.index.hosts_denied,
+            ..basis(hit, minimum, defaults.private_addresses)
+        };
+        findings::objections(flow, basis, &mut objections);
+        if basis.by_name
+            && defaults.ech == Ech::Anomaly
+            && flow.tls.as_ref().is_some_and(|it| it.ech)
+        {
+            objections.push(
+                "the TLS hello has a part that is encrypted, which may name another host"
+                    .to_owned(),
+            );
+        }
         let reason = || how_allowed(&subject, hit.strength, provisional);
         Judgement {
             verdict: Some(unless(&hit.rule.id, &objections, reason)),
@@ -256,6 +269,7 @@ fn basis(hit: &Hit<'_>, minimum: MinEvidence, private: PrivateAddresses) -> Basi
         claim_suffices: minimum == MinEvidence::Claimed,
         bounds_bytes: hit.network.max_bytes_per_call.is_some()
             || hit.network.max_bytes_total.is_some(),
+        hosts_denied: false,
     }
 }
 

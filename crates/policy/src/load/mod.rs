@@ -119,6 +119,9 @@ fn load_defaults(node: &Node, problems: &mut Problems) -> Defaults {
     if let Some(which) = fields.word("private_addresses", problems) {
         defaults.private_addresses = which;
     }
+    if let Some(ech) = fields.word("ech", problems) {
+        defaults.ech = ech;
+    }
     fields.finish(problems);
     defaults
 }

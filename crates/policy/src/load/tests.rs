@@ -60,7 +60,7 @@ fn every_key_loads() {
         r#"
 schema_version: '1.0'
 resolvers: [10.0.0.53, "2001:db8::53"]
-defaults: {network: deny, filesystem: anomaly, min_name_evidence: dns, private_addresses: by-address}
+defaults: {network: deny, filesystem: anomaly, min_name_evidence: dns, private_addresses: by-address, ech: anomaly}
 rules:
   - id: no-metadata
     type: network_egress

@@ -16,6 +16,9 @@ pub(crate) struct Message {
     pub(crate) answers: Vec<Record>,
     /// Records that the header states beyond those.
     pub(crate) left_out: u16,
+    /// It asks for another operation than a lookup, or has parts that a question
+    /// does not have. An answer is none of that.
+    pub(crate) is_more_than_a_question: bool,
 }
 
 /// What is asked.
@@ -67,6 +70,18 @@ const TYPE_SRV: u16 = 33;
 const TYPE_SVCB: u16 = 64;
 const TYPE_HTTPS: u16 = 65;
 const TYPE_AAAA: u16 = 28;
+const TYPE_SIG: u16 = 24;
+const TYPE_OPT: u16 = 41;
+const TYPE_TKEY: u16 = 249;
+const TYPE_TSIG: u16 = 250;
+const TYPE_IXFR: u16 = 251;
+/// The bits of the header that say which operation is asked for; 0 is a lookup.
+const OPCODE: u16 = 0x7800;
+/// Records after a question, and bytes of their data: options such as cookies and
+/// padding, signatures, and what keys for those are agreed on with.
+const MAX_TAIL: u16 = 4;
+const MAX_OPTIONS: usize = 512;
+const MAX_SIGNATURE: usize = 4096;
 
 impl Message {
     /// Reads a message. Its tail may be missing, its question may not.
@@ -74,7 +89,7 @@ impl Message {
         let mut reader = Reader::new(bytes);
         let id = reader.u16()?;
         let flags = reader.u16()?;
-        let [questions, answers, _, _] =
+        let [questions, answers, authorities, additional] =
             [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?];
         if questions != 1 {
             return None;
@@ -91,6 +106,7 @@ impl Message {
             question,
             answers: Vec::new(),
             left_out: 0,
+            is_more_than_a_question: false,
         };
         if message.is_response {
             message.left_out = answers;
@@ -101,6 +117,13 @@ impl Message {
                 }
                 message.left_out -= 1;
             }
+        } else {
+            // An incremental transfer says from which version on (RFC 1995).
+            let from = u16::from(message.question.kind == TYPE_IXFR);
+            message.is_more_than_a_question = flags & OPCODE != 0
+                || answers != 0
+                || authorities > from
+                || !is_plain_tail(bytes, reader, authorities, additional);
         }
         Some(message)
     }
@@ -108,17 +131,16 @@ impl Message {
     /// Whether bytes that were sent to any port are a question and nothing else.
     pub(crate) fn is_plain_question(bytes: &[u8]) -> bool {
         let mut reader = Reader::new(bytes);
-        // Recursion desired, perhaps checking disabled; one question, perhaps EDNS.
+        // Perhaps recursion desired or checking disabled; one question, perhaps EDNS.
         let header = (
             reader.u16(),
-            reader.u16().map(|flags| flags & !0x0030),
+            reader.u16().map(|flags| flags & !0x0130),
             reader.u16(),
             reader.u16(),
             reader.u16(),
             reader.u16(),
         );
-        let (Some(_), Some(0x0100), Some(1), Some(0), Some(0), Some(additional @ 0..=1)) = header
-        else {
+        let (Some(_), Some(0), Some(1), Some(0), Some(0), Some(additional @ 0..=1)) = header else {
             return false;
         };
         let asked = name(bytes, &mut reader);
@@ -266,6 +288,38 @@ pub(crate) fn rcode_name(rcode: u8) -> String {
         other => return format!("RCODE{other}"),
     };
     known.to_owned()
+}
+
+/// Whether what follows a question is but what questions have: EDNS, a signature, a key.
+fn is_plain_tail<'a>(
+    message: &'a [u8],
+    mut reader: Reader<'a>,
+    authorities: u16,
+    additional: u16,
+) -> bool {
+    for number in 0..authorities.saturating_add(additional).min(MAX_TAIL) {
+        let Some((kind, length)) = skipped_record(message, &mut reader) else {
+            return false;
+        };
+        let fits = match kind {
+            TYPE_OPT => length <= MAX_OPTIONS,
+            TYPE_SIG | TYPE_TKEY | TYPE_TSIG => length <= MAX_SIGNATURE,
+            _ => number < authorities,
+        };
+        if !fits {
+            return false;
+        }
+    }
+    reader.is_empty()
+}
+
+/// The type of a record and how long its data are.
+fn skipped_record<'a>(message: &'a [u8], reader: &mut Reader<'a>) -> Option<(u16, usize)> {
+    name(message, reader)?;
+    let kind = reader.u16()?;
+    reader.u16()?;
+    reader.u32()?;
+    Some((kind, reader.vec16()?.rest().len()))
 }
 
 fn record<'a>(message: &'a [u8], reader: &mut Reader<'a>) -> Option<Record> {

@@ -8,6 +8,6 @@ mod tunnelling;
 
 pub(crate) use message::Message;
 pub use pending::DnsTransaction;
-pub(crate) use pending::{Asked, PendingQuestions};
+pub(crate) use pending::{Asked, PendingQuestions, Sent};
 pub(crate) use stream::{Streams, starts_with_question};
 pub(crate) use tunnelling::Tunnelling;

@@ -2,7 +2,7 @@
 
 use super::message::{Message, Question, rcode_name, type_name};
 use crate::packet::Moment;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
 /// One question of the sandbox and what came back.
@@ -82,7 +82,21 @@ pub(crate) struct PendingQuestions {
     by_key: HashMap<Key, Waiting>,
     by_age: BTreeMap<(u64, u64), Key>,
     asked_so_far: u64,
+    /// The latest questions that were answered, and the addresses.
+    answered: VecDeque<(Key, Vec<IpAddr>)>,
 }
+
+/// A question as it was sent.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) message: Message,
+    /// Of all its bytes.
+    pub(crate) digest: u64,
+    pub(crate) tunnelling: bool,
+}
+
+/// Questions of which the answer is remembered, as another one may follow.
+const MAX_ANSWERED: usize = 512;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -95,6 +109,7 @@ struct Key {
 struct Waiting {
     since_us: u64,
     number: u64,
+    digest: u64,
     tunnelling: bool,
 }
 
@@ -104,17 +119,25 @@ pub(crate) struct Reply {
     pub(crate) transaction: DnsTransaction,
     /// When it was the answer to a pending question.
     pub(crate) message: Option<Message>,
+    /// Addresses that it gives to the name.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Else what it contradicts: names and addresses that only an answer before it
+    /// has. Who answered first is not known to be the resolver.
+    pub(crate) contradicted: Vec<(String, IpAddr)>,
 }
 
 impl PendingQuestions {
-    /// A question went out. The same one again changes nothing. Answers a
-    /// question that had to make room.
+    /// A question went out. The same one again changes nothing, but if other bytes
+    /// are with it, it is another one. Answers a question that had to make room.
     pub(crate) fn ask(
         &mut self,
         at: Moment,
         asked: Asked,
-        message: Message,
-        tunnelling: bool,
+        Sent {
+            message,
+            digest,
+            tunnelling,
+        }: Sent,
         max: usize,
     ) -> Option<DnsTransaction> {
         let key = Key {
@@ -122,17 +145,18 @@ impl PendingQuestions {
             id: message.id,
             question: message.question,
         };
-        if self.by_key.contains_key(&key) {
-            return None;
-        }
-        let displaced = (self.by_key.len() >= max.max(1))
-            .then(|| self.oldest())
-            .flatten()
-            .and_then(|age| self.remove(age));
+        let displaced = match self.by_key.get(&key) {
+            Some(same) if same.digest == digest => return None,
+            Some(other) => Some((other.since_us, other.number)),
+            None if self.by_key.len() >= max.max(1) => self.oldest(),
+            None => None,
+        };
+        let displaced = displaced.and_then(|age| self.remove(age));
         self.asked_so_far += 1;
         let waiting = Waiting {
             since_us: at.mono_us,
             number: self.asked_so_far,
+            digest,
             tunnelling,
         };
         self.by_age
@@ -152,7 +176,18 @@ impl PendingQuestions {
         if let Some(waiting) = waiting {
             self.by_age.remove(&(waiting.since_us, waiting.number));
         }
+        let addresses: Vec<IpAddr> = message.addresses().collect();
+        let contradicted = match waiting {
+            Some(_) => Vec::new(),
+            None => self.contradicted(&key, &message, &addresses),
+        };
+        if waiting.is_some() && !addresses.is_empty() {
+            self.answered.truncate(MAX_ANSWERED - 1);
+            self.answered.push_front((key.clone(), addresses.clone()));
+        }
         Reply {
+            addresses,
+            contradicted,
             transaction: DnsTransaction {
                 answers: message.answer_texts(),
                 left_out: message.left_out,
@@ -164,6 +199,25 @@ impl PendingQuestions {
             },
             message: waiting.is_some().then_some(message),
         }
+    }
+
+    fn contradicted(
+        &self,
+        key: &Key,
+        message: &Message,
+        addresses: &[IpAddr],
+    ) -> Vec<(String, IpAddr)> {
+        let mut answered = self.answered.iter();
+        let Some((_, before)) = answered.find(|(known, _)| known.id == key.id && known == key)
+        else {
+            return Vec::new();
+        };
+        let says_otherwise = message.rcode == 0 && !addresses.is_empty();
+        before
+            .iter()
+            .filter(|address| says_otherwise && !addresses.contains(address))
+            .map(|address| (key.question.name.clone(), *address))
+            .collect()
     }
 
     /// Takes out a question that was asked at or before `since_us`.

@@ -19,6 +19,7 @@ pub(crate) fn certified(
         agrees: certificate.covers == Some(true),
         resolver: None,
         resolver_accepted: None,
+        discounted: false,
         observed_wall_ns: at.wall_ns,
     });
     names.extend(evidence);

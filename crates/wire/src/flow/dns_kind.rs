@@ -15,7 +15,7 @@ pub(crate) enum Dns {
     OddPort,
 }
 
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 /// Questions on the link, which no resolver answers: NetBIOS, mDNS, LLMNR.
 const LINK_PORTS: [u16; 3] = [137, 5353, 5355];
 

@@ -12,7 +12,7 @@ use crate::view::Protocol;
 use std::net::IpAddr;
 
 const ENCRYPTED_DNS_PORT: u16 = 853;
-const HTTPS_PORT: u16 = 443;
+const HTTPS_PORTS: [u16; 2] = [443, 8443];
 
 /// What the port of a flow says.
 pub(crate) fn by_port(key: &FlowKey) -> Findings {
@@ -71,7 +71,7 @@ pub(crate) fn by_content(
         findings.insert(Finding::NameTooLong);
     }
     let peer = key.peer();
-    let is_known = peer.port == Some(HTTPS_PORT)
+    let is_known = peer.port.is_some_and(|port| HTTPS_PORTS.contains(&port))
         && (claimed().chain(host).any(is_service)
             || peer.ip.is_some_and(|ip| ADDRESSES.contains(&ip)));
     let asks = http.is_some_and(|http| http.path.starts_with("/dns-query"));
@@ -110,8 +110,12 @@ const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d))
 }
 
+const fn v6(a: u16, b: u16, c: u16, g: u16, h: u16) -> IpAddr {
+    IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, g, h))
+}
+
 /// Addresses of such services that are asked without a name.
-const ADDRESSES: [IpAddr; 8] = [
+const ADDRESSES: [IpAddr; 18] = [
     v4(1, 0, 0, 1),
     v4(1, 1, 1, 1),
     v4(8, 8, 4, 4),
@@ -120,4 +124,33 @@ const ADDRESSES: [IpAddr; 8] = [
     v4(94, 140, 14, 14),
     v4(149, 112, 112, 112),
     v4(208, 67, 222, 222),
+    v6(0x2001, 0x4860, 0x4860, 0, 0x8844),
+    v6(0x2001, 0x4860, 0x4860, 0, 0x8888),
+    v6(0x2606, 0x4700, 0x4700, 0, 0x1001),
+    v6(0x2606, 0x4700, 0x4700, 0, 0x1111),
+    v6(0x2620, 0x00fe, 0, 0, 0x0009),
+    v6(0x2620, 0x00fe, 0, 0, 0x00fe),
+    v6(0x2620, 0x0119, 0x0035, 0, 0x0035),
+    v6(0x2620, 0x0119, 0x0053, 0, 0x0053),
+    v6(0x2a10, 0x50c0, 0, 0x0ad1, 0x00ff),
+    v6(0x2a10, 0x50c0, 0, 0x0ad2, 0x00ff),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_known_by_addresses_of_both_kinds() {
+        for (address, known) in [
+            ("8.8.8.8", true),
+            ("2606:4700:4700::1111", true),
+            ("2620:fe::9", true),
+            ("2a10:50c0::ad1:ff", true),
+            ("2a10:50c0::1", false),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(ADDRESSES.contains(&address), known, "{address}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! One flow: its counters, its TCP state, its calls.
 
+mod datagrams;
 mod numbers;
 mod view;
 
@@ -15,9 +16,8 @@ use crate::flow::origin::{first_findings, initiator};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
-use crate::names::NameSource;
 use crate::packet::{Direction, Moment};
-use crate::quic::{QuicSniff, starts_like_quic, unread_version};
+use crate::quic::{QuicSniff, starts_like_quic};
 use crate::tcp::{Connection, Ending, Seen};
 use crate::tls::is_alert;
 use crate::tunnel::TunnelFacts;
@@ -82,9 +82,6 @@ struct Oddities {
 /// A client's handshake larger than this is odd: with a chain of certificates
 /// it has some 6 KiB.
 const LARGE_HANDSHAKE: u64 = 16 * 1024;
-/// A datagram with a client's first packet of QUIC is at least so long (RFC 9000
-/// section 14.1).
-const LEAST_QUIC: usize = 1200;
 /// Bytes sent again that are not odd, however little was sent, where no less is
 /// allowed in all.
 const RESENT_ALLOWANCE: u64 = 16 * 1024;
@@ -406,12 +403,7 @@ impl Flow {
     /// Reads the start of a connection.
     fn sniff(&mut self, frame: &Frame<'_>, seen: Seen, by_client: bool, config: &FlowConfig) {
         if self.tcp.is_none() {
-            let is_udp = self.key.protocol == Protocol::Udp && !self.key.later_fragments;
-            match is_udp {
-                true if by_client => self.sniff_quic(frame.payload),
-                true => self.sniff_quic_answer(frame.payload),
-                false => {}
-            }
+            self.sniff_datagram(frame, by_client);
             return;
         }
         let (bytes, len) = seen.in_stream(frame.payload, frame.payload_len);
@@ -461,49 +453,6 @@ impl Flow {
             sniff.server(piece, facts);
         }
         self.after_sniff();
-    }
-
-    /// Reads a datagram if it may be QUIC, also after others that are not.
-    fn sniff_quic(&mut self, datagram: &[u8]) {
-        if !starts_like_quic(datagram) {
-            if datagram.len() >= LEAST_QUIC {
-                self.quic_version = unread_version(datagram).or(self.quic_version);
-            }
-            return;
-        }
-        if !self.sniffed {
-            self.sniffed = true;
-            self.quic = Some(Box::new(QuicSniff::new()));
-        }
-        let Some(quic) = &mut self.quic else { return };
-        quic.client(datagram);
-        let odd = [
-            (quic.sni_changed(), Finding::SniChanged),
-            (quic.is_inconsistent(), Finding::InconsistentReassembly),
-            (quic.is_unread(), Finding::StartUnread),
-        ];
-        for (_, finding) in odd.into_iter().filter(|(is, _)| *is) {
-            self.findings.insert(finding);
-        }
-        if let (Some(hello), None) = (quic.hello(), &self.facts) {
-            for name in hello.names() {
-                self.claims.add(name, NameSource::QuicSni, self.last);
-            }
-            self.findings = self.findings.union(hello.findings());
-            self.facts = Some(Box::new(Facts {
-                tls: Some(hello.clone()),
-                ..Facts::default()
-            }));
-        }
-        self.settled |= self.facts.is_some();
-    }
-
-    /// A server that answers in the version that the client tried, and not with
-    /// those it has, took a hello that was not read.
-    fn sniff_quic_answer(&mut self, datagram: &[u8]) {
-        if self.quic_version.is_some() && unread_version(datagram) == self.quic_version {
-            self.findings.insert(Finding::StartUnread);
-        }
     }
 
     fn after_sniff(&mut self) {

@@ -181,13 +181,14 @@ impl FlowTable {
         self.recency.touch(slot);
         let reads = flow.speaks_dns() && carried.bulk.is_none();
         if reads && key.protocol == Protocol::Udp {
-            self.dns(frame.payload, &key, slot, &carried, sink);
+            let is_cut = u32::try_from(frame.payload.len()) != Ok(frame.payload_len);
+            self.dns(frame.payload, is_cut, &key, slot, &carried, sink);
         }
         while reads
             && let Some(message) =
                 slot_mut(&mut self.flows, slot).and_then(|flow| flow.next_dns(direction))
         {
-            self.dns(&message, &key, slot, &carried, sink);
+            self.dns(&message, false, &key, slot, &carried, sink);
         }
         if let Some(phase) = due
             // A first report may wait for its deadline, a bound may not.
@@ -245,6 +246,9 @@ impl FlowTable {
         let Some(flow) = slot_mut(&mut self.flows, slot) else {
             return;
         };
+        if let Some(peer) = flow.key.peer().ip {
+            self.names.touch(peer);
+        }
         let bounds = sink.flow(phase, at, &flow.view(None, &self.names));
         flow.reported(at, bounds);
     }

@@ -42,7 +42,7 @@ fn accepted_resolvers_may_be_reached() {
     for (finding, reason) in [
         (
             "dns_malformed",
-            "what was sent to the DNS port is not DNS, or was not all read",
+            "a message to the DNS port is more than a question, no DNS, or unread",
         ),
         (
             "reassembly_limit",

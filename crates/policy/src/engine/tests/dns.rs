@@ -80,3 +80,15 @@ fn an_answer_that_nobody_asked_for_is_an_anomaly() {
         "allow web: host a.example is one that the rule names"
     );
 }
+
+#[test]
+fn an_accepted_resolver_is_one_at_its_port_alone() {
+    let mut engine =
+        engine("rules: [{id: a, type: network_egress, destinations: [{host: a.example}]}]\n");
+    let mut asked = query("a.example", RESOLVER);
+    asked.resolver_port = 5300;
+    assert_eq!(
+        judged(&mut engine, asked),
+        format!("deny -: resolver {RESOLVER}:5300 is not an accepted one (asked for a.example)")
+    );
+}

@@ -246,3 +246,67 @@ fn findings_stand_against_a_rule() {
         "allow one: 169.254.169.254:80, allowed by address"
     );
 }
+
+#[test]
+fn an_answer_that_is_discounted_backs_no_claim_and_still_denies() {
+    for (name, expected) in [
+        ("a.example", WEAK_CLAIM),
+        (
+            "no.example",
+            "deny no: the rule denies no.example:443, so named by the client",
+        ),
+    ] {
+        let mut flow = names(&[("dns", name), ("sni", name)]);
+        flow.names[0].discounted = true;
+        check("consistent", flow, expected);
+    }
+    let mut flow = names(&[("dns", "no.example")]);
+    flow.names[0].discounted = true;
+    check(
+        "consistent",
+        flow,
+        "deny no: the rule denies no.example:443, so named by a resolver that is not accepted",
+    );
+}
+
+#[test]
+fn what_dns_said_and_is_forgotten_stands_against_a_rule_where_hosts_are_denied() {
+    let rules = "rules:\n\
+                 - {id: net, type: network_egress, destinations: [{cidr: 0.0.0.0/0}]}\n";
+    let deny =
+        "- {id: no, type: network_egress, action: deny, destinations: [{host: no.example}]}\n";
+    let mut flow = flow(443);
+    flow.findings = vec!["names_forgotten".into()];
+    let verdict = judged(&mut engine(rules), flow.clone());
+    assert!(verdict.starts_with("allow net"), "{verdict}");
+    let verdict = judged(&mut engine(&format!("{rules}{deny}")), flow);
+    assert!(
+        verdict.starts_with("anomaly net: DNS may have"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn an_encrypted_part_of_the_hello_is_an_anomaly_where_the_manifest_says_so() {
+    let rule =
+        |peer: &str| format!("rules:\n- {{id: a, type: network_egress, destinations: [{peer}]}}\n");
+    let mut flow = names(&[("dns", "a.example"), ("sni", "a.example")]);
+    flow.tls = Some(sandtrace_event::TlsFacts {
+        ech: true,
+        ..Default::default()
+    });
+    for (peer, defaults, expected) in [
+        ("{host: a.example}", "", "allow a"),
+        ("{host: a.example}", "defaults: {ech: allow}\n", "allow a"),
+        (
+            "{host: a.example}",
+            "defaults: {ech: anomaly}\n",
+            "anomaly a: the TLS hello",
+        ),
+        ("{cidr: 0.0.0.0/0}", "defaults: {ech: anomaly}\n", "allow a"),
+    ] {
+        let rules = format!("{}{defaults}", rule(peer));
+        let verdict = judged(&mut engine(&rules), flow.clone());
+        assert!(verdict.starts_with(expected), "{verdict}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::Flow;
 use crate::community_id::community_id;
+use crate::findings::Finding;
 use crate::flow::certified::certified;
 use crate::flow::marks::{by_content, not_in_dns};
 use crate::names::{Known, NameBook};
@@ -15,7 +16,10 @@ impl Flow {
             // Whoever ends a tunnel gives its inner addresses as it likes.
             (Some(_), _) if self.tunnel.is_some() => NameBook::claimed(self.claims.as_slice()),
             (Some(ip), Initiator::Sandbox) => book.evidence(ip, self.claims.as_slice()),
-            (Some(ip), Initiator::Outside) => book.evidence(ip, &[]),
+            (Some(ip), Initiator::Outside) => Known {
+                forgotten: false,
+                ..book.evidence(ip, &[])
+            },
             (None, _) => Known::default(),
         };
         let largest = self.calls.largest();
@@ -23,6 +27,9 @@ impl Flow {
         let mut findings = self.oddities().findings;
         for claim in known.without_dns() {
             findings = findings.union(not_in_dns(claim, peer.ip));
+        }
+        if known.forgotten && !self.speaks_dns {
+            findings.insert(Finding::NamesForgotten);
         }
         findings = findings.union(by_content(
             &self.key,

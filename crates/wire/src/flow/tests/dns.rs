@@ -223,3 +223,154 @@ fn an_alias_that_is_learned_after_its_address_is_evidence_in_the_next_record() {
     let first = of(NameSource::Dns, "pool.example");
     assert!(learned.observed_wall_ns > first.observed_wall_ns);
 }
+
+/// What is found of the conversation with this port of the resolver.
+fn found(lab: &mut Lab, port: u16) -> Vec<&'static str> {
+    let closed = lab.finish();
+    let mut flows = closed.iter().filter(|it| it.peer.port == Some(port));
+    flows.next().unwrap().findings.clone()
+}
+
+#[test]
+fn who_answers_at_another_port_of_the_resolver_vouches_for_nothing() {
+    let mut lab = lab();
+    let question = dns(7, "shop.example", None);
+    let answer = dns(7, "shop.example", Some(SERVER));
+    lab.play(&datagram(FromSandbox, 5353, RESOLVER, 5300, &question));
+    lab.play(&datagram(ToSandbox, 5353, RESOLVER, 5300, &answer));
+    assert!(lab.sink.dns[0].matched && !lab.sink.dns[0].resolver_accepted);
+    let hello = hello_records("shop.example", 32, 16_000);
+    lab.play_all(&Talk::open(40_000, 443).client(&hello).frames);
+    let names = &lab.sink.reports.last().unwrap().names;
+    assert!(names.iter().all(|it| !it.agrees));
+    assert!(names[0].discounted && names[0].resolver_accepted == Some(false));
+}
+
+#[test]
+fn a_second_answer_with_other_addresses_takes_the_first_ones_word_back() {
+    #[track_caller]
+    fn check(again: bool, second: &[Vec<u8>], backed: bool) {
+        let mut lab = lab();
+        let asked = "shop.example";
+        let a = |address: [u8; 4]| record(asked, 1, &address);
+        ask(&mut lab, asked, 1, &[a(SERVER), a([192, 0, 2, 11])]);
+        if again {
+            let question = message(asked, 1, None);
+            lab.play(&datagram(FromSandbox, 5353, RESOLVER, 53, &question));
+        }
+        let second = message(asked, 1, Some(second));
+        lab.play(&datagram(ToSandbox, 5353, RESOLVER, 53, &second));
+        let hello = hello_records(asked, 32, 16_000);
+        lab.play_all(&Talk::open(40_000, 443).client(&hello).frames);
+        let names = &lab.sink.reports.last().unwrap().names;
+        assert!(names.iter().all(|it| it.agrees == backed), "{names:#?}");
+    }
+    let a = |address: [u8; 4]| record("shop.example", 1, &address);
+    check(false, &[a([192, 0, 2, 99])], false);
+    check(false, &[a([192, 0, 2, 99]), a([192, 0, 2, 11])], false);
+    // The same in another order; no address; an answer that was asked for again.
+    check(false, &[a([192, 0, 2, 11]), a(SERVER)], true);
+    check(false, &[], true);
+    check(true, &[a([192, 0, 2, 99])], true);
+}
+
+#[test]
+fn what_is_more_than_a_question_is_told() {
+    #[track_caller]
+    fn check(question: &[u8], told: bool) {
+        let mut lab = lab();
+        lab.play(&datagram(FromSandbox, 5353, RESOLVER, 53, question));
+        let findings = found(&mut lab, 53);
+        assert_eq!(findings.contains(&"dns_malformed"), told, "{findings:?}");
+        assert_eq!(lab.sink.dns[0].name, "a.example");
+    }
+    let plain = dns(7, "a.example", None);
+    let with = |counts: [u8; 3], more: &[u8]| {
+        let mut question = [&plain, more].concat();
+        (question[7], question[9], question[11]) = (counts[0], counts[1], counts[2]);
+        question
+    };
+    let options = |length: u16| {
+        let head = [0, 0, 41, 4, 208, 0, 0, 0, 0];
+        [&head[..], &length.to_be_bytes(), &vec![0; length.into()]].concat()
+    };
+    check(&plain, false);
+    check(&with([0, 0, 1], &options(0)), false);
+    check(&with([0, 0, 1], &options(12)), false);
+    check(&with([0, 0, 1], &options(2000)), true);
+    check(&with([0, 0, 1], &[9; 200]), true);
+    check(&with([0, 0, 0], &[9; 200]), true);
+    check(&with([0, 0, 1], &[options(0), vec![9]].concat()), true);
+    check(&with([1, 0, 0], &record("a.example", 1, &SERVER)), true);
+    check(&with([0, 1, 0], &record("a.example", 16, &[9; 20])), true);
+    check(&with([0, 0, 1], &record("a.example", 16, &[9; 20])), true);
+    // An update (RFC 2136), a notification (RFC 1996).
+    for opcode in [5, 4] {
+        let mut question = plain.clone();
+        question[2] = opcode << 3;
+        check(&question, true);
+    }
+    // A transfer of what is newer than this.
+    let mut transfer = with([0, 1, 0], &record("a.example", 6, &[9; 20]));
+    transfer[plain.len() - 3] = 251;
+    check(&transfer, false);
+}
+
+#[test]
+fn the_same_question_with_other_bytes_is_another_one() {
+    let mut lab = lab();
+    for name in ["a.example", "A.example", "A.example", "a.Example"] {
+        let question = dns(7, name, None);
+        lab.play(&datagram(FromSandbox, 5353, RESOLVER, 53, &question));
+    }
+    lab.finish();
+    assert_eq!(lab.sink.dns.len(), 3);
+}
+
+#[test]
+fn a_question_behind_other_datagrams_is_read_on_any_port() {
+    #[track_caller]
+    fn check(before: usize, flags: [u8; 2], told: bool) {
+        let mut lab = lab();
+        for _ in 0..before {
+            lab.play(&datagram(
+                FromSandbox,
+                5353,
+                RESOLVER,
+                5300,
+                b"something else",
+            ));
+        }
+        let mut question = dns(7, "a.example", None);
+        question[2..4].copy_from_slice(&flags);
+        lab.play(&datagram(FromSandbox, 5353, RESOLVER, 5300, &question));
+        let findings = found(&mut lab, 5300);
+        assert_eq!(findings.contains(&"dns_odd_port"), told, "{findings:?}");
+        assert_eq!(lab.sink.dns.len(), usize::from(told));
+    }
+    check(0, [1, 0], true);
+    check(0, [0, 0], true);
+    check(7, [1, 0], true);
+    check(8, [1, 0], false);
+    check(0, [0x28, 0], false);
+}
+
+#[test]
+fn an_address_of_which_names_may_be_forgotten_is_told() {
+    let mut lab = Lab::new(FlowConfig {
+        max_named_addresses: 4,
+        accepted_resolvers: vec![RESOLVER.into()],
+        ..FlowConfig::default()
+    });
+    let a = |last: u8| record("evil.example", 1, &[192, 0, 2, last]);
+    let told = |lab: &mut Lab, port: u16| {
+        lab.play_all(&Talk::open(port, 443).client(b"SSH-2.0-x\r\n").frames);
+        let report = lab.sink.reports.last().unwrap();
+        report.findings.contains(&"names_forgotten")
+    };
+    ask(&mut lab, "evil.example", 1, &[a(SERVER[3])]);
+    assert!(!told(&mut lab, 40_000));
+    let many: Vec<_> = (20..40).map(a).collect();
+    ask(&mut lab, "evil.example", 1, &many);
+    assert!(told(&mut lab, 40_001));
+}
