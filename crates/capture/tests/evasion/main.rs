@@ -22,6 +22,8 @@ mod offloads;
 #[cfg(test)]
 mod published;
 #[cfg(test)]
+mod quic;
+#[cfg(test)]
 mod shapes;
 mod streams;
 #[cfg(test)]

@@ -374,3 +374,30 @@ fn every_host_of_a_connection_is_told() {
         );
     }
 }
+
+/// Whoever has another port at the resolver's address is not the resolver.
+#[test]
+fn an_answer_from_another_port_of_the_resolver_is_no_evidence() {
+    let Some(ground) = Ground::new("other-port") else {
+        return;
+    };
+    let mut watched = ground.watch();
+    let question = datagram(RESOLVER, (5005, 5300), &dns(9, "allowed.example", None));
+    let answer = dns(9, "allowed.example", Some(ELSEWHERE));
+    ground.answer_at((RESOLVER, 5300), &question, &answer);
+    watched.drain();
+    for frame in connection(ELSEWHERE, &[(0, &hello("allowed.example", 10))]) {
+        ground.send(&frame);
+    }
+    let seen = watched.finish();
+    let question = seen.questions()[0];
+    assert!(question.matched && !question.resolver_accepted);
+    let flow = seen.to_port(443);
+    assert!(flow.names.iter().all(|name| !name.agrees), "{flow:#?}");
+    assert!(flow.names[0].discounted);
+    let findings = &seen.to_port(5300).findings;
+    assert!(
+        findings.iter().any(|it| it == "dns_odd_port"),
+        "{findings:?}"
+    );
+}

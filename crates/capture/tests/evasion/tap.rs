@@ -167,8 +167,13 @@ impl Ground {
     /// A resolver of the host's that answers one question of the guest with
     /// what `answer` makes of it, over the tap.
     pub(crate) fn answer(&self, at: [u8; 4], question: &[u8], answer: &[u8]) {
+        self.answer_at((at, 53), question, answer);
+    }
+
+    /// The same by whoever has another port there.
+    pub(crate) fn answer_at(&self, at: ([u8; 4], u16), question: &[u8], answer: &[u8]) {
         let socket = netns::within(Some(&self.path()), || {
-            UdpSocket::bind((std::net::IpAddr::from(at), 53))
+            UdpSocket::bind((std::net::IpAddr::from(at.0), at.1))
         });
         let socket = socket.unwrap().unwrap();
         socket
