@@ -151,8 +151,13 @@ impl NameBook {
 
     /// A resolver's answer that `address` bears `name` vouches for nothing from
     /// now on. That somebody said so is kept.
-    pub(crate) fn discount(&mut self, address: IpAddr, name: &str, resolver: IpAddr) {
-        let of = |known: &Answered| &*known.name == name && known.resolver == resolver;
+    pub(crate) fn discount(&mut self, address: IpAddr, name: &str, resolver: IpAddr, at: Moment) {
+        // Those for which it stands had the address from the same answer.
+        let owners = self.aliases.owners(&Arc::from(name), true, at);
+        let of = |known: &Answered| {
+            let is_owner = || owners.iter().any(|owner| owner.name == known.name);
+            known.resolver == resolver && (&*known.name == name || is_owner())
+        };
         for mut answered in self.accepted.take(address, of) {
             (answered.accepted, answered.discounted) = (false, true);
             self.others.learn(address, answered);
@@ -382,15 +387,19 @@ mod tests {
     #[test]
     fn what_is_contradicted_vouches_for_nothing_and_is_kept() {
         let mut book = NameBook::new(2);
+        book.learn_alias("a", &"shop".into(), true, at(0));
         book.learn(PEER, &"a".into(), voice(true), at(0));
-        book.discount(PEER, "a", RESOLVER);
-        let claim = Claim {
-            name: "a".into(),
-            source: NameSource::TlsSni,
-            at: at(1),
-        };
-        let known = book.evidence(PEER, std::slice::from_ref(&claim));
-        assert!(known.evidence.iter().all(|it| !it.agrees));
-        assert!(known.evidence[0].discounted);
+        book.discount(PEER, "a", RESOLVER, at(0));
+        for name in ["a", "shop"] {
+            let claim = Claim {
+                name: name.into(),
+                source: NameSource::TlsSni,
+                at: at(1),
+            };
+            let known = book.evidence(PEER, std::slice::from_ref(&claim));
+            assert_eq!(known.evidence.len(), 3);
+            assert!(known.evidence.iter().all(|it| !it.agrees));
+            assert!(known.evidence[0].discounted);
+        }
     }
 }

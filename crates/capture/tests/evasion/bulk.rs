@@ -76,6 +76,29 @@ fn datagrams_of_one_flow_are_counted_beside_what_is_read() {
 }
 
 #[test]
+fn questions_behind_other_datagrams_are_read_on_any_port() {
+    let Some(ground) = Ground::new("behind") else {
+        return;
+    };
+    let watched = ground.watch();
+    // Recursion desired, and not.
+    for (port, flags) in [(5300, 1), (5301, 0)] {
+        let mut question = dns(9, "a.example", None);
+        question[2] = flags;
+        let other = vec![9; 100];
+        for payload in [&other, &other, &other, &question, &other, &question] {
+            ground.send(&datagram(PEER, (5000, port), payload));
+        }
+    }
+    let seen = watched.finish();
+    assert_eq!(seen.questions().len(), 2);
+    for port in [5300, 5301] {
+        let findings = &seen.to_port(port).findings;
+        assert_eq!(findings, &["dns_malformed", "dns_odd_port"]);
+    }
+}
+
+#[test]
 fn each_call_over_its_bound_is_told_however_it_is_counted() {
     let Some(ground) = Ground::new("bounds") else {
         return;

@@ -99,6 +99,8 @@ struct __sk_buff {
 
 /* How often at least a frame of a flow is handed over, in bytes. */
 #define PULSE_SHIFT 18
+/* Datagrams of a flow among which a question of DNS to an odd port is looked for. */
+#define QUESTIONS 8
 /* No TLS alert is longer. */
 #define ALERT 64
 
@@ -148,7 +150,8 @@ struct direction {
 	/* Payload that was seen, counted or handed over, without what was sent again.
 	 * Beyond 32 bits it goes on from `START`. */
 	u32 stream;
-	/* TCP: the number that comes next, and the highest acknowledged. */
+	/* TCP: the number that comes next, and the highest acknowledged. Else `next` is
+	 * how many frames were looked into for a question of DNS. */
 	u32 next;
 	u32 ack;
 	/* Segments of TCP that offloads make of the counted frames, beyond those.
@@ -443,22 +446,23 @@ INLINE int is_read(u16 port)
 /* Whether a datagram may be the begin of QUIC or a Teredo packet between
  * peers, or a question of DNS to an odd port, which makes its whole flow one
  * that is read. */
-INLINE int datagram_says_more(struct flow *flow, struct parsed *parsed, int is_first)
+INLINE int datagram_says_more(struct flow *flow, struct parsed *parsed, int asks)
 {
 	u16 *start = parsed->start;
 	if (parsed->payload < sizeof(parsed->start))
 		return 0;
 	u8 first = start[0] & 0xff;
-	if ((first & 0xc0) == 0xc0) {
+	if (first & 0x80) {
 		u32 version = (u32)(start[0] >> 8) << 24 | (u32)swap16(start[1]) << 8 |
 			      (start[2] & 0xff);
-		if (version == 1 || version == 0x6b3343cf || version == 0xff00001d)
+		if (version == 1 || version == 0x6b3343cf)
+			return 1;
+		if (version >= 0xff00001d && version <= 0xff000022)
 			return 1;
 	}
 	if (first >> 4 == 6 && swap16(start[2]) + 40u == parsed->payload)
 		return 1;
-	if (is_first && (swap16(start[1]) & ~0x0030) == 0x0100 && start[2] == BE16(1) &&
-	    start[3] == 0)
+	if (asks && (swap16(start[1]) & ~0x0130) == 0 && start[2] == BE16(1) && start[3] == 0)
 		flow->whole = 1;
 	return 0;
 }
@@ -525,9 +529,11 @@ INLINE int segment(struct __sk_buff *skb, struct direction *own, struct directio
 INLINE int datagram(struct flow *flow, struct direction *own, struct direction *other,
 		    struct parsed *parsed, int direction)
 {
-	int is_first = !own->seen && !other->seen && direction == FROM_SANDBOX;
+	int asks = direction == FROM_SANDBOX && own->next < QUESTIONS;
+	if (asks)
+		own->next += 1;
 	int more = !own->seen || is_read(parsed->key.peer_port) || is_read(parsed->key.sandbox_port);
-	more |= datagram_says_more(flow, parsed, is_first);
+	more |= datagram_says_more(flow, parsed, asks);
 	if (parsed->payload && other->unanswered) {
 		other->unanswered = 0;
 		more = 1;

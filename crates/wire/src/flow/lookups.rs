@@ -74,8 +74,10 @@ impl FlowTable {
             Some(_) => {}
             None => self.note(slot, Finding::DnsUnmatchedAnswer),
         }
-        for (name, address) in &reply.contradicted {
-            self.names.discount(*address, name, asked.resolver);
+        if asked.accepted {
+            for (name, address) in &reply.contradicted {
+                self.names.discount(*address, name, asked.resolver, at);
+            }
         }
         for part in reply.transaction.parts() {
             sink.dns(at, &part);

@@ -49,13 +49,6 @@ impl Shelf {
     }
 
     pub(super) fn learn(&mut self, address: IpAddr, answered: Answered) {
-        if !self.by_address.contains_key(&address) {
-            while self.by_address.len() >= self.max_addresses
-                || self.names >= self.max_addresses * NAMES_PER_ADDRESS
-            {
-                self.forget_idlest();
-            }
-        }
         let entry = self.by_address.entry(address).or_default();
         let before = entry.names.len();
         let same =
@@ -68,6 +61,10 @@ impl Shelf {
         entry.names.push(answered);
         self.names = self.names + entry.names.len() - before;
         self.touch(address);
+        let max_names = MAX_NAMES.max(self.max_addresses.saturating_mul(NAMES_PER_ADDRESS));
+        while self.by_address.len() > self.max_addresses || self.names > max_names {
+            self.forget_idlest();
+        }
     }
 
     /// The address is in use: others are forgotten before it.
