@@ -164,7 +164,7 @@ impl Sniff {
         if self.note_inconsistency() {
             self.give_up(facts);
         } else if self.reads() && self.client.is_over() && self.known() < self.sent {
-            self.end_early(facts);
+            self.lose(facts);
         }
         if !self.reads() {
             self.client.stop();
@@ -176,6 +176,12 @@ impl Sniff {
     /// Takes in server payload.
     pub(crate) fn server(&mut self, piece: Piece<'_>, facts: &mut Facts) {
         self.answered = true;
+        if let Kind::Http(requests) = &mut self.kind {
+            if requests.answered(piece.bytes) {
+                self.end_early(facts);
+            }
+            return;
+        }
         // TLS 1.3 encrypts all that follows the hello.
         let known = self.negotiated.is_some_and(|it| it.tls13 || self.certified);
         if !matches!(self.kind, Kind::Tls(_)) || known || self.server.is_over() {
@@ -201,7 +207,7 @@ impl Sniff {
     pub(crate) fn acknowledged(&mut self, offset: u64, facts: &mut Facts) {
         self.acked = self.acked.max(offset);
         if offset > self.known().saturating_add(1) {
-            self.end_early(facts);
+            self.lose(facts);
         }
         if offset < self.kept() {
             return;
@@ -209,6 +215,7 @@ impl Sniff {
         match &self.kind {
             Kind::Unknown if offset > self.bound() => self.kind = Kind::Over,
             Kind::Over | Kind::Unknown => self.client.forget(),
+            Kind::Http(requests) if requests.is_adrift() => self.client.forget(),
             Kind::Http(requests) => {
                 let (read, covered) = (requests.at(), requests.covers());
                 let next = if self.client.is_over() { covered } else { read };
@@ -240,6 +247,17 @@ impl Sniff {
             _ => {}
         }
         self.kind = Kind::Over;
+    }
+
+    /// A part of the client's stream was not captured, or is behind the bound.
+    fn lose(&mut self, facts: &mut Facts) {
+        if let Kind::Http(requests) = &mut self.kind
+            && requests.lose()
+        {
+            self.client.stop();
+        } else {
+            self.end_early(facts);
+        }
     }
 
     /// Stops reading although there is more, in which a host may be named.
@@ -457,6 +475,11 @@ impl Sniff {
         match requests.next(self.base, self.client.data()) {
             Progress::More => return false,
             Progress::Head(head) => self.claim_hosts(*head, facts),
+            Progress::Other if requests.has_drifted() => {
+                requests.drift_on();
+                self.client.stop();
+                return false;
+            }
             Progress::Other if requests.is_named() => self.kind = Kind::Over,
             Progress::Other if self.is_inner => self.kind = Kind::Unknown,
             Progress::Other => self.kind = Kind::Lines,

@@ -15,8 +15,19 @@ pub(crate) struct Requests {
     begun: bool,
     /// Heads so far.
     heads: u32,
+    /// Those among them that came since the server spoke.
+    unanswered: u32,
     /// The last one asks that another protocol follows.
     switches: bool,
+    drift: Option<Drift>,
+}
+
+/// Requests since the end of a body was lost, that one's included, and the answers.
+/// More answers are those to requests that nobody saw.
+#[derive(Clone, Copy, Debug)]
+struct Drift {
+    requests: u32,
+    answers: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +39,8 @@ enum Step {
     Chunk,
     /// The lines after the last chunk.
     Trailer,
+    /// A body whose end was not captured. The server's answer tells that it is there.
+    Adrift,
     /// Nobody knows where the next head begins.
     Lost,
 }
@@ -56,7 +69,9 @@ impl Requests {
             searched: 0,
             begun: false,
             heads: 0,
+            unanswered: 0,
             switches: false,
+            drift: None,
         }
     }
 
@@ -74,8 +89,78 @@ impl Requests {
     pub(crate) const fn covers(&self) -> u64 {
         match self.step {
             Step::Either(Body::Bytes(len)) => self.at.saturating_add(len),
+            Step::Adrift => u64::MAX,
             _ => self.at,
         }
+    }
+
+    /// Bytes were not captured. Whether they can have been those of a body in chunks.
+    pub(crate) fn lose(&mut self) -> bool {
+        let is_body = matches!(
+            self.step,
+            Step::Chunk | Step::Trailer | Step::Either(Body::Chunked)
+        );
+        // Of several requests at once the answers may come at once.
+        let is_one = self.unanswered <= 1;
+        if is_body && is_one {
+            self.step = Step::Adrift;
+            self.drift.get_or_insert(Drift {
+                requests: 1,
+                answers: 0,
+            });
+        }
+        is_body && is_one
+    }
+
+    /// Whether bytes of a body were lost, now or before.
+    pub(crate) const fn has_drifted(&self) -> bool {
+        self.drift.is_some()
+    }
+
+    /// What is at hand is not the request that might have followed.
+    pub(crate) const fn drift_on(&mut self) {
+        self.step = Step::Adrift;
+    }
+
+    pub(crate) fn is_adrift(&self) -> bool {
+        self.step == Step::Adrift
+    }
+
+    /// After an answer the client goes on here.
+    pub(crate) fn resume(&mut self, at: u64) {
+        self.at = at;
+        self.step = Step::Head;
+        self.searched = 0;
+        self.begun = false;
+    }
+
+    /// Takes in what the server sent. Whether there were requests that nobody saw.
+    pub(crate) fn answered(&mut self, bytes: &[u8]) -> bool {
+        self.unanswered = 0;
+        let Some(drift) = &mut self.drift else {
+            return false;
+        };
+        let is_answer = |bytes: &&[u8]| {
+            matches!(
+                bytes,
+                [
+                    b'H',
+                    b'T',
+                    b'T',
+                    b'P',
+                    b'/',
+                    b'1',
+                    b'.',
+                    _,
+                    b' ',
+                    b'2'..=b'5'
+                ]
+            )
+        };
+        let answers = bytes.windows(10).filter(is_answer).count();
+        let answers = u32::try_from(answers).unwrap_or(u32::MAX);
+        drift.answers = drift.answers.saturating_add(answers);
+        drift.answers > drift.requests
     }
 
     /// Reads on in a stream that is at hand from `base` on.
@@ -95,6 +180,7 @@ impl Requests {
                 Step::Either(body) => self.either(rest, body),
                 Step::Chunk => self.chunk(rest),
                 Step::Trailer => self.trailer(rest),
+                Step::Adrift => Some(Progress::More),
                 Step::Lost => Some(Progress::Unreadable),
             };
             if let Some(progress) = progress {
@@ -107,7 +193,7 @@ impl Requests {
     pub(crate) fn give_up(&mut self, base: u64, data: &[u8]) -> Option<Box<Head>> {
         let is_head = self.step == Step::Head && self.begun;
         let head = is_head.then(|| Head::read(rest(self.at, base, data)))??;
-        self.heads += 1;
+        self.heads = self.heads.saturating_add(1);
         Some(Box::new(head))
     }
 
@@ -141,7 +227,11 @@ impl Requests {
             return Some(Progress::Unreadable);
         };
         self.begun = false;
-        self.heads += 1;
+        self.heads = self.heads.saturating_add(1);
+        self.unanswered = self.unanswered.saturating_add(1);
+        if let Some(drift) = &mut self.drift {
+            drift.requests = drift.requests.saturating_add(1);
+        }
         self.switches = head.switches;
         self.pass(end, 0);
         match head.body {

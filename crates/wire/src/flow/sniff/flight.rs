@@ -1,24 +1,30 @@
-//! TLS that begins amid a connection, once the server has answered to what was
-//! said in the clear: how databases, directories and others ask for it.
+//! What begins amid a connection, once the server has answered: TLS, for which
+//! databases, directories and others ask in the clear, or the next request.
 
 use super::{Kind, Piece, Sniff};
 use crate::findings::Finding;
 use crate::tls::starts_like_tls;
 
 impl Sniff {
-    /// Looks for TLS at the start of what the client sends after the server spoke.
+    /// Looks at the start of what the client sends after the server spoke: TLS may
+    /// begin there, or the request after one whose end was not captured.
     pub(super) fn look_for_flight(&mut self, piece: Piece<'_>) {
-        let is_other = matches!(self.kind, Kind::Lines | Kind::Unknown);
-        if !is_other || !self.answered || piece.offset > self.bound() {
-            return;
+        let may_begin = match &self.kind {
+            Kind::Http(requests) => requests.is_adrift() && self.kept() <= self.acked,
+            Kind::Lines | Kind::Unknown => piece.offset <= self.bound(),
+            _ => false,
+        };
+        let flight = may_begin.then(|| self.flight(piece));
+        let Some(Some(flight)) = flight else { return };
+        if let Kind::Http(requests) = &mut self.kind {
+            requests.resume(self.acked);
+            self.keep_from(self.acked);
+        } else {
+            self.look_for_tls(flight);
         }
-        let before = self.acked.checked_sub(piece.offset).map(usize::try_from);
-        let Some(Ok(before)) = before else { return };
-        let flight = piece.bytes.get(before..).unwrap_or_default();
-        if flight.is_empty() {
-            return;
-        }
-        self.answered = false;
+    }
+
+    fn look_for_tls(&mut self, flight: &[u8]) {
         if starts_like_tls(flight) == Some(false) {
             return;
         }
@@ -30,6 +36,17 @@ impl Sniff {
         self.keep_from(self.acked);
         self.is_inner = true;
         self.kind = Kind::Inner(Box::default());
+    }
+
+    /// What of a segment stands behind what the server had when it spoke.
+    fn flight<'a>(&mut self, piece: Piece<'a>) -> Option<&'a [u8]> {
+        if !self.answered {
+            return None;
+        }
+        let before = usize::try_from(self.acked.checked_sub(piece.offset)?).ok()?;
+        let flight = piece.bytes.get(before..).filter(|it| !it.is_empty())?;
+        self.answered = false;
+        Some(flight)
     }
 
     /// TLS follows lines that ask for it. Unless the server agreed in between, it may

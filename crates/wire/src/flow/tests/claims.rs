@@ -199,6 +199,59 @@ fn a_body_beyond_what_was_captured_hides_nothing() {
     assert!(!report.findings.contains(&"start_unread"));
 }
 
+/// Of large frames only the start is captured, so that the ends of chunks are lost.
+#[test]
+fn a_body_of_which_chunks_are_not_seen_ends_with_the_answer() {
+    const HEADERS: usize = 54;
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+    #[track_caller]
+    fn check_cut(talk: &Talk, names: &[&str], told: Option<&str>) {
+        let mut lab = Lab::new(FlowConfig::default());
+        for (direction, frame) in &talk.frames {
+            lab.play_cut(*direction, frame, HEADERS + 1000);
+        }
+        let report = &lab.finish()[0];
+        assert_eq!(claims(report), names);
+        let findings = report
+            .findings
+            .iter()
+            .filter(|it| !it.ends_with("_not_in_dns"));
+        assert_eq!(findings.copied().next(), told);
+    }
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = [b"578\r\n", &[b'x'; 1400][..], b"\r\n"].concat();
+    let end = b"0\r\n\r\n";
+    let request = [&head[..], &chunk.repeat(3), end].concat();
+    let post = |talk: Talk| talk.client(&request).server(ANSWER);
+    let posts = post(post(talk(80)).client(&get("a")).server(ANSWER));
+    check_cut(&posts, &["http a"], None);
+    let changed = post(talk(80)).client(&get("b"));
+    check_cut(&changed, &["http a", "http b"], Some("host_changed"));
+    // The server answers amid the body, which goes on.
+    let early = talk(80)
+        .client(head)
+        .server(b"HTTP/1.1 100 Continue\r\n\r\n");
+    let early = early
+        .client(&chunk.repeat(3))
+        .client(&chunk.repeat(3))
+        .client(end);
+    check_cut(&early.server(ANSWER).client(&get("a")), &["http a"], None);
+    // Another request follows unseen, and is answered.
+    let hidden = [&request[..], &get("b")].concat();
+    let hidden = || talk(80).client(&hidden);
+    let unread = Some("start_unread");
+    check_cut(&hidden().server(ANSWER).server(ANSWER), &["http a"], unread);
+    check_cut(&hidden().server(&ANSWER.repeat(2)), &["http a"], unread);
+    let later = hidden().server(ANSWER).client(&get("a")).server(ANSWER);
+    check_cut(&later.server(ANSWER), &["http a"], unread);
+    let pipelined = [get("a"), request.clone()].concat();
+    check_cut(
+        &talk(80).client(&pipelined).server(ANSWER),
+        &["http a"],
+        unread,
+    );
+}
+
 /// As where the kernel only counts what says nothing but its length.
 #[test]
 fn what_follows_a_body_that_was_only_counted_is_read() {
