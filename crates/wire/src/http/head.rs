@@ -49,8 +49,14 @@ const METHODS: [&str; 9] = [
 ];
 
 /// Whether a stream begins with a method and a blank, or with a beginning of that
-/// (RFC 9110 section 5.6.2).
+/// (RFC 9110 section 5.6.2). No server knows a method that begins with no letter.
 pub(super) fn may_be_request(stream: &[u8]) -> bool {
+    if stream
+        .first()
+        .is_some_and(|byte| !byte.is_ascii_alphabetic())
+    {
+        return false;
+    }
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     match stream.iter().position(|byte| !is_token(byte)) {
         Some(end) => {

@@ -80,6 +80,11 @@ impl Requests {
         self.heads > 0
     }
 
+    /// Whether the line of a request was read.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.begun || self.heads > 0
+    }
+
     /// What stands before this was read or passed over.
     pub(crate) const fn at(&self) -> u64 {
         self.at

@@ -10,13 +10,17 @@ impl Sniff {
     /// begin there, or the request after one whose end was not captured.
     pub(super) fn look_for_flight(&mut self, piece: Piece<'_>) {
         let may_begin = match &self.kind {
-            Kind::Http(requests) => requests.is_adrift() && self.kept() <= self.acked,
-            Kind::Lines | Kind::Unknown => piece.offset <= self.bound(),
+            Kind::Http(requests) if requests.has_begun() => {
+                requests.is_adrift() && self.kept() <= self.acked
+            }
+            Kind::Http(_) | Kind::Lines | Kind::Unknown => piece.offset <= self.bound(),
             _ => false,
         };
         let flight = may_begin.then(|| self.flight(piece));
         let Some(Some(flight)) = flight else { return };
-        if let Kind::Http(requests) = &mut self.kind {
+        if let Kind::Http(requests) = &mut self.kind
+            && requests.has_begun()
+        {
             requests.resume(self.acked);
             self.keep_from(self.acked);
         } else {

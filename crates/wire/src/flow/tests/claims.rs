@@ -359,7 +359,9 @@ fn what_stands_before_a_hello_does_not_hide_it() {
 
 #[test]
 fn a_hello_is_read_once_the_server_answered_to_other_words() {
-    let asks: [&[u8]; 3] = [
+    let asks: [&[u8]; 5] = [
+        b"0\x1d\x02\x01\x01w\x18\x80\x161.3.6.1.4.1.1466.20037",
+        b"go on",
         b"\x20\0\0\x01\x85\xae\xff\0",
         b"<stream:stream to='x'><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
         b"a STARTTLS\r\n",
