@@ -19,11 +19,19 @@ pub(crate) struct Claims(Vec<Claim>);
 
 /// Names that are kept: an honest client has one, behind a proxy two.
 const MAX_CLAIMS: usize = 8;
+/// Those among them that are longer than names are, and so match no rule: a record
+/// has to have room for all.
+const MAX_LONG: usize = 2;
+const LONG: usize = 255;
 
 impl Claims {
     /// Notes a name, unless it is known.
     pub(crate) fn add(&mut self, name: &str, source: NameSource, at: Moment) {
-        if self.0.len() < MAX_CLAIMS && self.0.iter().all(|known| &*known.name != name) {
+        let is_long = |name: &str| name.len() > LONG;
+        let long = self.0.iter().filter(|known| is_long(&known.name)).count();
+        let is_known = self.0.iter().any(|known| &*known.name == name);
+        let has_room = self.0.len() < MAX_CLAIMS && !(is_long(name) && long >= MAX_LONG);
+        if has_room && !is_known {
             self.0.push(Claim {
                 name: Arc::from(name),
                 source,
