@@ -17,9 +17,10 @@ use rustls::quic::DirectionalKeys;
 /// Reads one conversation's Initial packets, bounded in memory, and in work for
 /// each datagram.
 pub(crate) struct QuicSniff {
-    connection: Option<Connection>,
-    /// Another connection began after one.
-    replaced: bool,
+    /// The latest, the newest last.
+    connections: Vec<Connection>,
+    /// There were more.
+    forgot: bool,
     first: Option<TlsFacts>,
     sni_changed: bool,
     inconsistent: bool,
@@ -37,6 +38,9 @@ struct Connection {
     unread: bool,
 }
 
+/// Connections that are read further: the one before a Retry and after it, and those
+/// that begin from the same port.
+const MAX_CONNECTIONS: usize = 3;
 /// Connections that may begin in one datagram, as making keys is what costs; a
 /// client has one.
 const MAX_BEGINNINGS: u32 = 3;
@@ -47,8 +51,8 @@ const CLIENT_HELLO: u8 = 1;
 impl QuicSniff {
     pub(crate) const fn new() -> Self {
         Self {
-            connection: None,
-            replaced: false,
+            connections: Vec::new(),
+            forgot: false,
             first: None,
             sni_changed: false,
             inconsistent: false,
@@ -62,9 +66,9 @@ impl QuicSniff {
         // What may begin with the packets of this connection id.
         let mut other: Option<(Initial<'_>, Connection)> = None;
         for initial in initials(datagram) {
-            let known = self.connection.as_mut();
-            if known.is_some_and(|known| known.open(&initial)) {
-                self.read(initial.version_name());
+            let mut known = self.connections.iter_mut();
+            if let Some(at) = known.position(|known| known.open(&initial)) {
+                self.read(at, initial.version_name());
                 continue;
             }
             // The first packet, the first after a Retry, or another connection.
@@ -77,12 +81,16 @@ impl QuicSniff {
                 other = Connection::of(&initial).map(|it| (initial, it));
             }
             if other.as_mut().is_some_and(|(_, it)| it.open(&initial)) {
-                self.replaced |= self.connection.is_some();
-                self.connection = other.take().map(|(_, it)| it);
-                self.read(initial.version_name());
+                if self.connections.len() == MAX_CONNECTIONS {
+                    self.connections.remove(0);
+                    self.forgot = true;
+                }
+                let at = self.connections.len();
+                self.connections.extend(other.take().map(|(_, it)| it));
+                self.read(at, initial.version_name());
             } else {
                 // It may be of a connection whose keys are gone.
-                self.unread |= self.replaced;
+                self.unread |= self.forgot;
             }
         }
     }
@@ -109,13 +117,13 @@ impl QuicSniff {
 
     /// Bytes of memory in use.
     pub(crate) fn footprint(&self) -> usize {
-        let crypto = |it: &Connection| it.crypto.footprint();
-        size_of::<Self>() + self.connection.as_ref().map_or(0, crypto)
+        let of = |it: &Connection| size_of::<Connection>() + it.crypto.footprint();
+        size_of::<Self>() + self.connections.iter().map(of).sum::<usize>()
     }
 
-    /// Reads what the connection has of messages.
-    fn read(&mut self, version: &'static str) {
-        let Some(connection) = &mut self.connection else {
+    /// Reads what a connection has of messages.
+    fn read(&mut self, at: usize, version: &'static str) {
+        let Some(connection) = self.connections.get_mut(at) else {
             return;
         };
         while let Some(facts) = connection.next_hello() {
@@ -128,7 +136,7 @@ impl QuicSniff {
             }
             self.first = self.first.take().or(Some(facts));
         }
-        // Of this connection; another one does not undo it.
+        // Another connection does not undo it.
         self.inconsistent |= connection.crypto.is_inconsistent();
         self.unread |= connection.unread;
     }

@@ -245,12 +245,20 @@ fn packets_that_do_not_open_hide_nothing() {
         false,
         true,
     );
-    // A packet of the first connection, whose keys are gone.
-    let rest = sealed(V1, &[9; 8], &[], 1, crypto_frame(300, &[0; 40]));
-    check_odd(&[&evil, &good, &rest], true, false, false);
-    let mut rest = rest;
-    rest[60] ^= 1;
-    check_odd(&[&evil, &good, &rest], true, false, true);
+    // The first connection goes on after another one began, or after so many that
+    // its keys are gone.
+    let whole = client_hello("evil.example", 32);
+    let (start, end) = whole.split_at(60);
+    let start = initial(&[1; 8], &[], 0, &[(0, start)]);
+    let end = initial(&[1; 8], &[], 1, &[(60, end)]);
+    let good = initial(&[2; 8], &[], 0, &[(0, &client_hello("good.example", 32))]);
+    check_odd(&[&start, &good, &end], true, false, false);
+    let others = [3, 4].map(|id| initial(&[id; 8], &[], 0, &[]));
+    let mut damaged = end;
+    damaged[60] ^= 1;
+    check_odd(&[&start, &good, &others[0], &damaged], false, false, false);
+    let many = [&start[..], &good, &others[0], &others[1], &damaged];
+    check_odd(&many, false, false, true);
 }
 
 #[test]
