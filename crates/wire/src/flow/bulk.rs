@@ -79,6 +79,7 @@ impl FlowTable {
             };
             let carried = Carried {
                 at,
+                since: at,
                 direction,
                 frames,
                 wire_bytes,

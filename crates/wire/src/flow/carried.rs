@@ -16,6 +16,8 @@ pub(crate) enum Segments {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Carried {
     pub(crate) at: Moment,
+    /// When the first of its frames came.
+    pub(crate) since: Moment,
     pub(crate) direction: Direction,
     /// Frames that it took: more than one for a datagram joined of fragments.
     pub(crate) frames: u64,

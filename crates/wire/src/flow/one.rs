@@ -122,7 +122,7 @@ impl Flow {
             id,
             key,
             initiator,
-            started: at,
+            started: carried.since,
             last: at,
             sent: Traffic::default(),
             received: Traffic::default(),

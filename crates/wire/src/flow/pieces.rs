@@ -23,7 +23,7 @@ impl FlowTable {
             frames: u32::try_from(carried.frames).unwrap_or(u32::MAX),
             wire_bytes: carried.wire_bytes,
             payload_bytes: u64::from(frame.payload_len),
-            first: carried.at,
+            first: carried.since,
             last: carried.at,
             overlap: false,
         };
@@ -50,6 +50,7 @@ impl FlowTable {
             frame.findings.insert(Finding::Fragmented);
         }
         let carried = Carried {
+            since: counted.first,
             frames: u64::from(counted.frames),
             wire_bytes: counted.wire_bytes,
             segments: Segments::Known(u64::from(counted.frames)),
@@ -75,6 +76,7 @@ impl FlowTable {
         };
         let carried = Carried {
             at: counted.last,
+            since: counted.first,
             direction: counted.direction,
             frames: u64::from(counted.frames),
             wire_bytes: counted.wire_bytes,

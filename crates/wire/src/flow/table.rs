@@ -136,6 +136,7 @@ impl FlowTable {
         }
         let carried = Carried {
             at,
+            since: at,
             direction,
             frames,
             wire_bytes,
@@ -208,6 +209,7 @@ impl FlowTable {
             let (frame, wire_len) = inner.frame(at, direction);
             let carried = Carried {
                 at,
+                since: carried.since,
                 direction,
                 frames: 1,
                 wire_bytes: u64::from(wire_len),

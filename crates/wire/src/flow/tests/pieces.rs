@@ -192,3 +192,19 @@ fn the_sandbox_address_is_that_of_the_fragments() {
             .all(|flow| flow.findings.iter().all(|it| *it == "sni_not_in_dns"))
     );
 }
+
+#[test]
+fn a_conversation_begins_with_its_first_fragment() {
+    let (_, frame) = datagram(FromSandbox, 5000, SERVER, 9, &[1; 56]);
+    let parts = split_v4(&frame, 24, 3);
+    for whole in [true, false] {
+        let mut lab = Lab::new(FlowConfig::default());
+        for part in parts.iter().skip(usize::from(!whole)) {
+            lab.wait(50_000);
+            lab.play(&(FromSandbox, part.clone()));
+        }
+        let closed = lab.finish();
+        assert_eq!(closed[0].peer.port.is_some(), whole);
+        assert_eq!(closed[0].started.mono_us, 1_050_010);
+    }
+}
