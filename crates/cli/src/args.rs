@@ -283,6 +283,10 @@ pub(crate) struct ExtractArgs {
     /// Number of the conversation: flow_id of its records
     #[arg(long, value_name = "ID")]
     pub(crate) flow: u64,
+    /// Session of the trail, from 1, where several have a flow of this number [default: the
+    /// newest of them]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) session: Option<u32>,
     /// Directory of the evidence files [default: the trail's]
     #[arg(long, value_name = "DIR")]
     pub(crate) evidence: Option<PathBuf>,

@@ -7,8 +7,8 @@ use crate::show;
 use anyhow::Context as _;
 use sandtrace_audit_chain::TrailReader;
 use sandtrace_audit_chain::segments::{self, SegmentReader};
-use sandtrace_capture::network::{Extracted, PcapNgWriter, Wanted, extract};
-use sandtrace_event::{Count, EvidenceFile, Flow, IngressFlow, Payload};
+use sandtrace_capture::network::{PcapNgWriter, Search, Selection};
+use sandtrace_event::{Count, EvidenceFile, Flow, FlowPhase, IngressFlow, Payload};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Seek as _};
@@ -20,7 +20,8 @@ const BUFFER: usize = 256 * 1024;
 
 pub(crate) fn run(args: &ExtractArgs) -> Result<Exit, Failure> {
     let trail = Trail::read(&args.trail)?;
-    let flow = trail.carrier(args.flow)?;
+    let session = trail.session_of(args.flow, args.session)?;
+    let flow = trail.carrier(args.flow, session)?;
     let directory = match &args.evidence {
         Some(directory) => directory.clone(),
         None => parent(&args.trail),
@@ -43,8 +44,9 @@ pub(crate) fn run(args: &ExtractArgs) -> Result<Exit, Failure> {
         .open(&out)
         .with_context(|| format!("create {}", out.display()))
         .or_exit(Exit::CannotCreate)?;
-    let files = trail.files_of(flow);
-    let found = copy(&files, flow, &directory, file);
+    let files = trail.files_of(flow, session);
+    let found = select(&files, flow, &directory)
+        .and_then(|selection| copy(&files, selection, &directory, file));
     if found.is_err() {
         // An extract that is not whole is worse than none; the error tells why.
         let _half = std::fs::remove_file(&out);
@@ -52,24 +54,43 @@ pub(crate) fn run(args: &ExtractArgs) -> Result<Exit, Failure> {
     let found = found?;
     let counted = flow.packets_sent.0.saturating_add(flow.packets_received.0);
     show::tell(&format!(
-        "{}: {} of {} frames of flow {} with {}, from {} files whose digests are in the trail",
+        "{}: {found} of {counted} frames of flow {} with {}, from {} files whose digests are in \
+         the trail",
         out.display(),
-        found.frames,
-        counted,
         flow.flow_id,
         show::escaped(&flow.dst_host),
         files.len()
     ));
-    Ok(Exit::Success)
+    Ok(judged(flow, found, counted))
+}
+
+/// Whether the frames that were found are those that its record counted. Only the
+/// last record of a conversation has all of them.
+fn judged(flow: &Flow, found: u64, counted: u64) -> Exit {
+    let goes_on = flow.phase != FlowPhase::Close;
+    if found == counted || (goes_on && found > counted) {
+        return Exit::Success;
+    }
+    show::tell(&format!(
+        "sandtrace: the extract is not what was counted: {found} frames were found, flow {} has \
+         {counted}",
+        flow.flow_id
+    ));
+    Exit::Incomplete
 }
 
 /// What a trail says of conversations and evidence.
+#[derive(Default)]
 struct Trail {
-    /// The last record of each.
-    flows: BTreeMap<u64, Flow>,
-    files: Vec<EvidenceFile>,
+    /// The last record of each, by its number and the session that counted it: each
+    /// session numbers its conversations from 1.
+    flows: BTreeMap<(u64, u32), Flow>,
+    /// With the sessions that wrote them.
+    files: Vec<(u32, EvidenceFile)>,
     /// The sandbox's interface before it had others.
     first_interface: Option<String>,
+    /// The last session.
+    session: u32,
 }
 
 impl Trail {
@@ -81,9 +102,8 @@ impl Trail {
             .or_exit(Exit::Malformed)?;
         let mut reader = TrailReader::new(segments);
         let mut trail = Self {
-            flows: BTreeMap::new(),
-            files: Vec::new(),
-            first_interface: None,
+            session: 1,
+            ..Self::default()
         };
         while let Some(line) = reader
             .next_line()
@@ -94,50 +114,88 @@ impl Trail {
                 .event()
                 .with_context(context)
                 .or_exit(Exit::Malformed)?;
-            match event.payload {
-                Payload::NetworkEgress(flow) | Payload::NetworkIngress(IngressFlow(flow)) => {
-                    trail.flows.insert(flow.flow_id.0, flow);
-                }
-                Payload::EvidenceFile(file) => trail.files.push(file),
-                Payload::SandboxAttached(attached) if trail.first_interface.is_none() => {
-                    let first = attached.taps.into_iter().next();
-                    trail.first_interface = first.map(|tap| tap.interface);
-                }
-                _ => {}
-            }
+            trail.take(event.payload);
         }
         Ok(trail)
     }
 
-    /// The evidence files of the interface that a conversation is on. Records name
-    /// it once there are several.
-    fn files_of(&self, flow: &Flow) -> Vec<EvidenceFile> {
+    fn take(&mut self, payload: Payload) {
+        match payload {
+            Payload::NetworkEgress(flow) | Payload::NetworkIngress(IngressFlow(flow)) => {
+                self.flows.insert((flow.flow_id.0, self.session), flow);
+            }
+            Payload::EvidenceFile(file) => self.files.push((self.session, file)),
+            Payload::SandboxAttached(attached) if self.first_interface.is_none() => {
+                let first = attached.taps.into_iter().next();
+                self.first_interface = first.map(|tap| tap.interface);
+            }
+            Payload::SessionStart(_) => self.session += 1,
+            _ => {}
+        }
+    }
+
+    /// The session whose conversation is meant: the newest that has one of this
+    /// number, if the user does not say.
+    fn session_of(&self, number: u64, chosen: Option<u32>) -> Result<u32, Failure> {
+        let of = self.flows.range((number, 0)..=(number, u32::MAX));
+        let sessions: Vec<_> = of.map(|((_, session), _)| *session).collect();
+        if let Some(chosen) = chosen {
+            if sessions.contains(&chosen) {
+                return Ok(chosen);
+            }
+            let message = format!(
+                "no flow {number} in session {chosen}; sessions that have one: {sessions:?}"
+            );
+            return Err(Failure::new(Exit::Unavailable, message));
+        }
+        let Some(newest) = sessions.last() else {
+            return Err(self.missing(number));
+        };
+        if sessions.len() > 1 {
+            show::tell(&format!(
+                "sandtrace: sessions {sessions:?} of the trail each have a flow {number}; taken \
+                 is that of session {newest}, --session chooses another"
+            ));
+        }
+        Ok(*newest)
+    }
+
+    fn missing(&self, number: u64) -> Failure {
+        let message = match self.flows.last_key_value() {
+            Some(((last, _), _)) => {
+                format!("no flow {number} in the trail; they go up to {last}")
+            }
+            None => format!("no flow {number} in the trail, which has none"),
+        };
+        Failure::new(Exit::Unavailable, message)
+    }
+
+    /// The evidence files of the interface that a conversation is on, of its session.
+    /// Records name the interface once there are several.
+    fn files_of(&self, flow: &Flow, session: u32) -> Vec<EvidenceFile> {
         let interface = flow.interface.as_ref().or(self.first_interface.as_ref());
-        let files = self.files.iter();
+        let files = self.files.iter().filter(|(of, _)| *of == session);
         let on = |file: &&EvidenceFile| match (interface, &file.interface) {
             (Some(wanted), Some(of)) => wanted == of,
             _ => true,
         };
-        files.filter(on).cloned().collect()
+        files.map(|(_, file)| file).filter(on).cloned().collect()
     }
 
     /// The conversation on the interface: what is inside of a tunnel is in the
     /// frames of the one that carries it.
-    fn carrier(&self, number: u64) -> Result<&Flow, Failure> {
-        let missing = |number: u64| {
-            let message = match self.flows.last_key_value() {
-                Some((last, _)) => format!("no flow {number} in the trail; they go up to {last}"),
-                None => format!("no flow {number} in the trail, which has none"),
-            };
-            Failure::new(Exit::Unavailable, message)
+    fn carrier(&self, number: u64, session: u32) -> Result<&Flow, Failure> {
+        let find = |number: u64| {
+            let flow = self.flows.get(&(number, session));
+            flow.ok_or_else(|| self.missing(number))
         };
-        let mut flow = self.flows.get(&number).ok_or_else(|| missing(number))?;
+        let mut flow = find(number)?;
         while let Some(Count(outer)) = flow.tunnel.as_ref().and_then(|it| it.outer_flow_id) {
             // A carrier is older than what it carries.
             if outer >= flow.flow_id.0 {
-                return Err(missing(outer));
+                return Err(self.missing(outer));
             }
-            flow = self.flows.get(&outer).ok_or_else(|| missing(outer))?;
+            flow = find(outer)?;
         }
         if let Some(aggregate) = &flow.aggregate {
             let message = format!(
@@ -150,36 +208,54 @@ impl Trail {
     }
 }
 
-fn copy(
+/// Which frames of these files are the conversation's.
+fn select(
     files: &[EvidenceFile],
     flow: &Flow,
     directory: &Path,
+) -> Result<Option<Selection>, Failure> {
+    for lacks_first in [false, true] {
+        let mut search = Search::new(flow, lacks_first);
+        for file in files {
+            let source = BufReader::with_capacity(BUFFER, vouched(file, directory)?);
+            search
+                .look(source)
+                .with_context(|| format!("evidence file {}", file.file))
+                .or_exit(Exit::Malformed)?;
+        }
+        if let Some(found) = search.end() {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn copy(
+    files: &[EvidenceFile],
+    selection: Option<Selection>,
+    directory: &Path,
     out: File,
-) -> Result<Extracted, Failure> {
-    let wanted = Wanted::of(flow);
+) -> Result<u64, Failure> {
     let interface = files.first().and_then(|file| file.interface.as_deref());
     let mut writer = PcapNgWriter::new(BufWriter::new(out), interface.unwrap_or_default())
         .context("write the extract")
         .or_exit(Exit::Io)?;
-    let mut sum = Extracted::default();
-    for file in files {
-        let source = vouched(file, directory)?;
-        let found = extract(
-            BufReader::with_capacity(BUFFER, source),
-            &wanted,
-            &mut writer,
-        )
-        .with_context(|| format!("evidence file {}", file.file))
-        .or_exit(Exit::Malformed)?;
-        sum.frames += found.frames;
-        sum.of += found.of;
+    let mut copied = 0;
+    if let Some(mut selection) = selection {
+        for file in files {
+            let source = BufReader::with_capacity(BUFFER, vouched(file, directory)?);
+            copied += selection
+                .copy(source, &mut writer)
+                .with_context(|| format!("evidence file {}", file.file))
+                .or_exit(Exit::Malformed)?;
+        }
     }
     let last = files.last().map_or(0, |file| file.last_at.0);
     writer
         .finish(last, 0)
         .context("write the extract")
         .or_exit(Exit::Io)?;
-    Ok(sum)
+    Ok(copied)
 }
 
 /// The file, if it is the one that the trail speaks of.
@@ -272,17 +348,43 @@ mod tests {
             serde_json::from_value::<EvidenceFile>(file).unwrap()
         };
         let mut trail = Trail {
-            flows: BTreeMap::new(),
-            files: vec![file("tap0"), file("tap1")],
+            files: vec![(1, file("tap0")), (1, file("tap1")), (2, file("tap1"))],
             first_interface: Some("tap0".to_owned()),
+            ..Trail::default()
         };
         let of = |trail: &Trail, interface| -> Vec<String> {
-            let files = trail.files_of(&flow(interface)).into_iter();
+            let files = trail.files_of(&flow(interface), 1).into_iter();
             files.filter_map(|file| file.interface).collect()
         };
         assert_eq!(of(&trail, Some("tap1")), ["tap1"]);
         assert_eq!(of(&trail, None), ["tap0"], "from before there were several");
         trail.first_interface = None;
         assert_eq!(of(&trail, None), ["tap0", "tap1"]);
+    }
+
+    #[test]
+    fn each_session_numbers_its_conversations() {
+        let mut trail = Trail::default();
+        for session in [1, 2] {
+            trail.flows.insert((1, session), flow(None));
+        }
+        trail.flows.insert((2, 1), flow(None));
+        assert_eq!(trail.session_of(1, None).unwrap(), 2, "the newest");
+        assert_eq!(trail.session_of(1, Some(1)).unwrap(), 1);
+        assert_eq!(trail.session_of(2, None).unwrap(), 1);
+        assert!(trail.session_of(2, Some(2)).is_err());
+        assert!(trail.session_of(3, None).is_err());
+    }
+
+    #[test]
+    fn only_the_last_record_counts_all_frames() {
+        let mut last = flow(None);
+        assert_eq!(judged(&last, 2, 2), Exit::Success);
+        for found in [1, 3] {
+            assert_eq!(judged(&last, found, 2), Exit::Incomplete);
+        }
+        last.phase = FlowPhase::Update;
+        assert_eq!(judged(&last, 3, 2), Exit::Success);
+        assert_eq!(judged(&last, 1, 2), Exit::Incomplete);
     }
 }

@@ -40,14 +40,13 @@ impl Place {
     /// Whether its datagram still waits, and not another one of that key.
     fn is_taken(&self, waiting: &HashMap<Key, Datagram>) -> bool {
         let datagram = waiting.get(&self.key);
-        datagram.is_some_and(|datagram| datagram.number == self.number)
+        datagram.is_some_and(|datagram| datagram.counted.number == self.number)
     }
 }
 
 /// A datagram that is not whole yet.
 #[derive(Debug)]
 struct Datagram {
-    number: u64,
     counted: Counted,
     /// In order and without overlap.
     parts: Vec<Part>,
@@ -68,6 +67,8 @@ struct Part {
 pub(crate) struct Counted {
     /// As of fragments whose ports are not known.
     pub(crate) key: FrameKey,
+    /// Of the datagram, from 1.
+    pub(crate) number: u64,
     pub(crate) direction: Direction,
     /// What carries them, where they are inside a tunnel.
     pub(crate) within: u32,
@@ -96,7 +97,8 @@ pub(crate) struct Joined {
 /// What became of a fragment.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Waits,
+    /// It is of the datagram with this number, which is not whole.
+    Waits(u64),
     Joined(Joined),
     /// These frames will never be joined.
     GivenUp(Counted),
@@ -140,8 +142,8 @@ impl Fragments {
                 key,
             });
             Datagram {
-                number: *begun,
                 counted: Counted {
+                    number: *begun,
                     frames: 0,
                     wire_bytes: 0,
                     payload_bytes: 0,
@@ -152,14 +154,15 @@ impl Fragments {
             }
         });
         datagram.count(&counted);
+        let number = datagram.counted.number;
         let held = datagram.add(fragment, frame.payload, frame.payload_len);
         let whole = datagram.total.is_some_and(|total| datagram.covers(total));
         self.bytes += held.unwrap_or(0);
         if held.is_some() && !whole {
-            return Outcome::Waits;
+            return Outcome::Waits(number);
         }
         let Some(datagram) = self.take(&key) else {
-            return Outcome::Waits;
+            return Outcome::Waits(number);
         };
         match datagram.total.filter(|_| whole) {
             Some(total) => Outcome::Joined(datagram.join(total)),

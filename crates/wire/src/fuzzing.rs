@@ -14,7 +14,7 @@ use crate::reassembly::Assembler;
 use crate::tls::{ClientWalk, is_alert, server_hello};
 use crate::tunnel::{Inner, MAX_DEPTH};
 use crate::view::{Bounds, FlowView, Phase};
-use crate::{Direction, DnsTransaction, FlowConfig, FrameEnds, Moment, Orientation, Packet};
+use crate::{Direction, DnsTransaction, FlowConfig, Moment, Orientation, Packet};
 use std::net::IpAddr;
 
 /// One frame, and all that it carries.
@@ -31,7 +31,6 @@ pub fn frame(bytes: &[u8]) {
     if frame.payload.len() > bytes.len() {
         panic!("more payload than bytes");
     }
-    let _ends = FrameEnds::of(bytes, wire_len);
     for _ in 0..MAX_DEPTH {
         let Some(inner) = Inner::of(&frame) else {
             break;

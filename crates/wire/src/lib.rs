@@ -15,7 +15,6 @@ mod claims;
 mod community_id;
 mod config;
 mod dns;
-mod ends;
 mod findings;
 mod flow;
 mod fragments;
@@ -43,9 +42,8 @@ mod view;
 
 pub use config::{FlowConfig, Numbering};
 pub use dns::DnsTransaction;
-pub use ends::FrameEnds;
 pub use findings::{Finding, Findings};
-pub use flow::{Bulk, BulkTcp, FlowSink, FlowTable, Totals, WireCount};
+pub use flow::{Bulk, BulkTcp, FlowSink, FlowTable, Found, Totals, Wanted, WireCount};
 pub use http::HttpFacts;
 pub use names::{NameEvidence, NameSource};
 pub use orientation::Orientation;

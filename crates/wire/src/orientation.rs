@@ -2,7 +2,7 @@
 
 use crate::frame::Frame;
 use crate::key::Addresses;
-use crate::packet::Direction;
+use crate::packet::{Direction, Packet};
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -67,6 +67,12 @@ impl Orientation {
             newer: HashSet::new(),
             latest: None,
         }
+    }
+
+    /// Which way a frame went, whatever it says itself of that. All frames of a
+    /// capture are to be asked for, in their order.
+    pub fn direction(&mut self, packet: &Packet<'_>) -> Direction {
+        self.of(&Frame::parse(packet), packet.bytes)
     }
 
     /// Which way a frame went of which `bytes` were captured.
@@ -148,7 +154,7 @@ impl Orientation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{Moment, Packet};
+    use crate::packet::Moment;
     use Direction::{FromSandbox, ToSandbox};
 
     const A: [u8; 4] = [10, 0, 0, 2];

@@ -1,29 +1,31 @@
-//! One conversation out of a file with many.
+//! One conversation out of files with many.
 
-use super::file::{FileError, FrameReader};
+use super::file::{FileError, FileFrame, FrameReader};
 use super::pcapng::{EvidenceFrame, PcapNgWriter};
+use super::replay::FileClock;
 use sandtrace_event::Flow;
-use sandtrace_wire::{Direction, Endpoint, FrameEnds, Protocol};
+use sandtrace_wire::{
+    Bounds, Direction, DnsTransaction, Endpoint, FlowConfig, FlowSink, FlowTable, FlowView, Found,
+    Moment, Orientation, Packet, Phase, Protocol, Wanted,
+};
 use std::io::{self, BufRead, Write};
+use std::net::IpAddr;
 
-/// What to look for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    protocol: Protocol,
-    sandbox: Endpoint,
-    peer: Endpoint,
-    vlan: Option<u16>,
-    from_ns: u64,
-    to_ns: u64,
+/// Finds a conversation's frames: those that a flow table like the watch's
+/// counts in it. So fragments, tags and idle times part conversations as they
+/// did when its record was made.
+pub struct Search {
+    table: FlowTable,
+    ways: Orientation,
+    clock: FileClock,
+    sandbox: Vec<IpAddr>,
 }
 
-/// What was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extracted {
-    /// Frames of the conversation.
-    pub frames: u64,
-    /// Frames in the file.
-    pub of: u64,
+/// The frames of a conversation, to be taken out of the files they were found in.
+pub struct Selection {
+    found: Found,
+    ways: Orientation,
+    frames: u64,
 }
 
 /// Why a conversation cannot be taken out of a file.
@@ -37,53 +39,128 @@ pub enum ExtractError {
     Write(#[source] io::Error),
 }
 
-/// The boot clock, from which durations are, and the wall clock, from which
-/// frames have their times, drift apart a little.
-const SLACK_NS: u64 = 2_000_000;
+/// Wants no reports.
+struct Nobody;
 
-impl Wanted {
-    /// The conversation of a record: between these ends, from its first packet
-    /// to its last as far as the record knows.
+impl FlowSink for Nobody {
+    fn flow(&mut self, _phase: Phase, _at: Moment, _flow: &FlowView<'_>) -> Bounds {
+        Bounds::default()
+    }
+
+    fn dns(&mut self, _at: Moment, _query: &DnsTransaction) {}
+}
+
+impl Search {
+    /// For the conversation of a record, its last where there are several. It is known
+    /// by its first frame; `lacks_first`: by its ends and its time, where that is lost.
     #[must_use]
-    pub fn of(flow: &Flow) -> Self {
-        let duration_ns = flow.duration_us.0.saturating_mul(1000);
+    pub fn new(flow: &Flow, lacks_first: bool) -> Self {
+        // Between its ends these tell the way of every frame.
+        let sandbox: Vec<_> = flow.src_ip.into_iter().collect();
         Self {
-            protocol: protocol(flow),
-            sandbox: Endpoint {
-                ip: flow.src_ip,
-                port: flow.src_port,
-            },
-            peer: Endpoint {
-                ip: flow.dst_ip,
-                port: flow.dst_port,
-            },
-            vlan: flow.vlan,
-            from_ns: flow.started_at.0.saturating_sub(SLACK_NS),
-            to_ns: flow
-                .started_at
-                .0
-                .saturating_add(duration_ns)
-                .saturating_add(SLACK_NS),
+            table: FlowTable::searching(FlowConfig::default(), wanted(flow, lacks_first)),
+            ways: Orientation::new(sandbox.clone()),
+            clock: FileClock::default(),
+            sandbox,
         }
     }
 
-    /// Whether a frame belongs to it, and which way it then went. Fragments
-    /// bear no ports: all between the two addresses are taken.
-    fn holds(&self, ends: &FrameEnds, wall_ns: u64) -> Option<Direction> {
-        let in_time = (self.from_ns..=self.to_ns).contains(&wall_ns);
-        let same = |a: Endpoint, b: Endpoint| {
-            a.ip == b.ip && (ends.is_fragment || b.port.is_none() || a.port == b.port)
-        };
-        if !in_time || ends.protocol != self.protocol || ends.vlan != self.vlan {
-            return None;
+    /// Looks through a file. All files of a session are to be handed in, in
+    /// their order.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn look(&mut self, source: impl BufRead) -> Result<(), FileError> {
+        let mut reader = FrameReader::new(source)?;
+        while let Some(frame) = reader.next()? {
+            let at = self.clock.at(frame.wall_ns);
+            if self.table.due_us().is_some_and(|due| due <= at.mono_us) {
+                self.table.tick(at, &mut Nobody);
+            }
+            let packet = packet(&frame, at, &mut self.ways);
+            self.table.packet(&packet, &mut Nobody);
         }
-        if same(ends.from, self.sandbox) && same(ends.to, self.peer) {
-            Some(Direction::FromSandbox)
-        } else if same(ends.from, self.peer) && same(ends.to, self.sandbox) {
-            Some(Direction::ToSandbox)
-        } else {
-            None
+        Ok(())
+    }
+
+    /// What was found, if anything was.
+    #[must_use]
+    pub fn end(mut self) -> Option<Selection> {
+        self.table.finish(self.clock.now, &mut Nobody);
+        Some(Selection {
+            found: self.table.found()?,
+            ways: Orientation::new(self.sandbox),
+            frames: 0,
+        })
+    }
+}
+
+impl Selection {
+    /// Copies the frames that were found in this file. The same files are to be
+    /// handed in, in the same order. Answers how many were copied.
+    ///
+    /// # Errors
+    /// When the file is damaged, or the copy cannot be written.
+    pub fn copy<W: Write>(
+        &mut self,
+        source: impl BufRead,
+        out: &mut PcapNgWriter<W>,
+    ) -> Result<u64, ExtractError> {
+        let mut reader = FrameReader::new(source)?;
+        let mut copied = 0;
+        while let Some(frame) = reader.next()? {
+            let direction = packet(&frame, Moment::default(), &mut self.ways).direction;
+            let number = self.frames;
+            self.frames += 1;
+            if !self.found.contains(number) {
+                continue;
+            }
+            copied += 1;
+            out.frame(&EvidenceFrame {
+                wall_ns: frame.wall_ns,
+                direction: Some(direction),
+                bytes: frame.bytes,
+                wire_len: frame.wire_len,
+                vlan: None,
+            })
+            .map_err(ExtractError::Write)?;
         }
+        Ok(copied)
+    }
+}
+
+fn packet<'a>(frame: &FileFrame<'a>, at: Moment, ways: &mut Orientation) -> Packet<'a> {
+    let packet = Packet {
+        at,
+        direction: Direction::FromSandbox,
+        bytes: frame.bytes,
+        wire_len: frame.wire_len,
+        vlan: None,
+    };
+    let direction = ways.direction(&packet);
+    Packet {
+        direction,
+        ..packet
+    }
+}
+
+fn wanted(flow: &Flow, lacks_first: bool) -> Wanted {
+    let duration_ns = flow.duration_us.0.saturating_mul(1000);
+    Wanted {
+        protocol: protocol(flow),
+        sandbox: Endpoint {
+            ip: flow.src_ip,
+            port: flow.src_port,
+        },
+        peer: Endpoint {
+            ip: flow.dst_ip,
+            port: flow.dst_port,
+        },
+        vlan: flow.vlan,
+        icmp_type: flow.icmp_type,
+        first_ns: flow.started_at.0,
+        last_ns: flow.started_at.0.saturating_add(duration_ns),
+        lacks_first,
     }
 }
 
@@ -98,34 +175,4 @@ fn protocol(flow: &Flow) -> Protocol {
         Named::Ip => Protocol::Ip(flow.ip_protocol.unwrap_or(u8::MAX)),
         Named::Ethernet => Protocol::Ethernet(flow.ether_type.unwrap_or(0)),
     }
-}
-
-/// Copies the frames of a conversation from a capture file.
-///
-/// # Errors
-/// When the file is damaged, or the copy cannot be written.
-pub fn extract<W: Write>(
-    source: impl BufRead,
-    wanted: &Wanted,
-    out: &mut PcapNgWriter<W>,
-) -> Result<Extracted, ExtractError> {
-    let mut reader = FrameReader::new(source)?;
-    let mut found = Extracted::default();
-    while let Some(frame) = reader.next()? {
-        found.of += 1;
-        let ends = FrameEnds::of(frame.bytes, frame.wire_len);
-        let Some(direction) = wanted.holds(&ends, frame.wall_ns) else {
-            continue;
-        };
-        found.frames += 1;
-        out.frame(&EvidenceFrame {
-            wall_ns: frame.wall_ns,
-            direction: Some(direction),
-            bytes: frame.bytes,
-            wire_len: frame.wire_len,
-            vlan: None,
-        })
-        .map_err(ExtractError::Write)?;
-    }
-    Ok(found)
 }

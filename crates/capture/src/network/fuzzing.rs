@@ -3,7 +3,7 @@
 #![expect(clippy::panic, reason = "a fuzz target tells by a panic what it found")]
 
 use super::pcapng::PcapNgWriter;
-use super::{Progress, Replay, ReplayConfig, Wanted, extract, first_moment};
+use super::{Progress, Replay, ReplayConfig, Search, first_moment};
 use crate::Observer;
 use sandtrace_event::{EvidenceTier, Flow, Limits, Observation, Payload};
 use sandtrace_wire::FlowConfig;
@@ -49,10 +49,14 @@ pub fn capture_file(bytes: &[u8]) {
     let (Some(flow), Ok(mut out)) = (observer.0, PcapNgWriter::new(Vec::new(), "fuzz")) else {
         return;
     };
-    if let Ok(found) = extract(bytes, &Wanted::of(&flow), &mut out)
-        && found.frames > found.of
+    let mut search = Search::new(&flow, false);
+    let _read_as_before = search.look(bytes);
+    if let Some(mut selection) = search.end()
+        && selection
+            .copy(bytes, &mut out)
+            .is_ok_and(|copied| copied == 0 || copied > frames)
     {
-        panic!("more frames than the file has");
+        panic!("another number of frames than the file has of it");
     }
 }
 

@@ -20,7 +20,7 @@ mod standing;
 
 pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
 pub use evidence::EvidenceConfig;
-pub use extract::{ExtractError, Extracted, Wanted, extract};
+pub use extract::{ExtractError, Search, Selection};
 pub use file::FileError;
 pub use hub::{Counts, Heard, Kept, NetworkHub, NetworkHubReader};
 pub use pcapng::{EvidenceFrame, PcapNgWriter};

@@ -158,13 +158,13 @@ impl<R: BufRead> Replay<R> {
 
 /// Moments of a file: wall time as it stands there, monotonic time from its first frame.
 #[derive(Debug, Default)]
-struct FileClock {
+pub(super) struct FileClock {
     first_us: Option<u64>,
-    now: Moment,
+    pub(super) now: Moment,
 }
 
 impl FileClock {
-    fn at(&mut self, wall_ns: u64) -> Moment {
+    pub(super) fn at(&mut self, wall_ns: u64) -> Moment {
         let wall_us = wall_ns / 1000;
         let first_us = *self.first_us.get_or_insert(wall_us);
         self.now = Moment {

@@ -1,11 +1,10 @@
 //! Tricks with frames: their addresses, tags, sizes, headers and number.
 
-use crate::frames::{datagram, hello, segment, tagged};
+use crate::frames::{datagram, fragments, hello, segment, tagged};
 use crate::tap::{Ground, OTHER_RESOLVER};
-use sandtrace_capture::network::{PcapNgWriter, Wanted, extract};
+use sandtrace_capture::network::{PcapNgWriter, Search};
 use sandtrace_event::{CaptureGap, GapCause, Payload, Protocol};
 use sandtrace_wire::{FlowConfig, Numbering};
-use std::io::BufReader;
 use std::time::Duration;
 
 const PEER: [u8; 4] = [198, 51, 100, 7];
@@ -242,7 +241,7 @@ fn two_watches_at_once_hear_their_own_interface_alone() {
 }
 
 #[test]
-fn evidence_files_hold_every_frame_and_give_one_conversation_back() {
+fn evidence_files_hold_every_frame() {
     let Some(ground) = Ground::new("evidence") else {
         return;
     };
@@ -279,29 +278,57 @@ fn evidence_files_hold_every_frame_and_give_one_conversation_back() {
         });
         assert!(holds, "{:x?}", &frame[..18]);
     }
-    let flow = seen
-        .flows()
-        .into_iter()
-        .find(|flow| flow.dst_port == Some(1001) && flow.vlan.is_none());
-    let wanted = Wanted::of(flow.unwrap());
-    let mut out = PcapNgWriter::new(Vec::new(), "tap0").unwrap();
-    let mut frames = 0;
-    for file in files() {
-        let source = std::fs::File::open(directory.path().join(&file.file)).unwrap();
-        assert_eq!(source.metadata().unwrap().len(), file.bytes.0);
-        frames += extract(BufReader::new(source), &wanted, &mut out)
-            .unwrap()
-            .frames;
+}
+
+#[test]
+fn evidence_gives_back_the_frames_that_a_conversation_counted() {
+    let Some(ground) = Ground::new("extract") else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut watched = ground.watch_with("tap0", Some(directory.path()), &FlowConfig::default());
+    let plain = datagram(PEER, (1, 1000), &[7; 900]);
+    let ping = |kind: u8| {
+        let mut frame = datagram(PEER, (0, 0), &[0; 8]);
+        (frame[23], frame[34]) = (1, kind);
+        frame
+    };
+    let pieces = fragments(&datagram(PEER, (1, 1000), &[1; 96]), 40, 9);
+    let lone = fragments(&datagram(PEER, (1, 1002), &[1; 96]), 40, 10);
+    ground.send(&fragments(&datagram(PEER, (1, 1003), &[1; 96]), 40, 11)[0]);
+    for round in 0..60 {
+        ground.send(&plain);
+        for inner in [8, 9] {
+            let tags = [[0x88, 0xa8, 0, 7], [0x81, 0, 0, inner]];
+            ground.send(&tagged(&plain, &tags));
+        }
+        ground.send(&ping(if round % 3 == 0 { 8 } else { 13 }));
+        for piece in [&pieces, &lone].map(|pieces| pieces.get(round / 20)) {
+            ground.send(piece.filter(|_| round % 20 == 0).unwrap_or(&plain));
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(frames, 100);
-    let extracted = out.finish(0, 0).unwrap();
-    let again = extract(
-        &extracted[..],
-        &wanted,
-        &mut PcapNgWriter::new(Vec::new(), "x").unwrap(),
-    );
-    let again = again.unwrap();
-    assert_eq!((again.frames, again.of), (100, 100));
+    watched.drain();
+    let seen = watched.finish();
+    let evidence = seen.payloads().iter().filter_map(|payload| match payload {
+        Payload::EvidenceFile(file) => Some(directory.path().join(&file.file)),
+        _ => None,
+    });
+    let evidence: Vec<_> = evidence.map(|path| std::fs::read(path).unwrap()).collect();
+    let flows = seen.flows();
+    assert_eq!(flows.len(), 7, "{flows:?}");
+    for flow in flows {
+        let counted = flow.packets_sent.0;
+        let mut search = Search::new(flow, false);
+        for file in &evidence {
+            search.look(&file[..]).unwrap();
+        }
+        let mut selection = search.end().unwrap();
+        let mut out = PcapNgWriter::new(Vec::new(), "tap0").unwrap();
+        let files = evidence.iter();
+        let copied = files.map(|file| selection.copy(&file[..], &mut out).unwrap());
+        assert_eq!(copied.sum::<u64>(), counted, "{flow:?}");
+    }
 }
 
 #[test]

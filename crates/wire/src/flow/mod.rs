@@ -14,6 +14,7 @@ mod one;
 mod origin;
 mod pieces;
 mod recency;
+mod search;
 mod sniff;
 mod table;
 #[cfg(test)]
@@ -21,5 +22,6 @@ mod tests;
 mod totals;
 
 pub use bulk::{Bulk, BulkTcp};
+pub use search::{Found, Wanted};
 pub use table::{FlowSink, FlowTable};
 pub use totals::{Totals, WireCount};

@@ -256,6 +256,16 @@ impl Flow {
         self.id
     }
 
+    /// When its first frame came.
+    pub(crate) const fn started(&self) -> Moment {
+        self.started
+    }
+
+    /// ICMP type of its first message.
+    pub(crate) const fn icmp_type(&self) -> Option<u8> {
+        self.icmp_type
+    }
+
     /// Whether a packet came since the last report.
     fn went_on(&self) -> bool {
         self.last.mono_us > self.reported_us

@@ -17,6 +17,7 @@ impl FlowTable {
     ) {
         let counted = Counted {
             key: frame.key,
+            number: 0,
             direction: carried.direction,
             within: carried.within,
             tunnel: carried.tunnel,
@@ -28,7 +29,11 @@ impl FlowTable {
             overlap: false,
         };
         match self.fragments.insert(frame, fragment, counted) {
-            Outcome::Waits => {}
+            Outcome::Waits(number) => {
+                if let Some(search) = &mut self.search {
+                    search.wait(number);
+                }
+            }
             Outcome::Joined(joined) => self.joined(&joined, carried, sink),
             Outcome::GivenUp(counted) => self.not_joined(&counted, sink),
         }
@@ -39,6 +44,7 @@ impl FlowTable {
 
     fn joined(&mut self, joined: &Joined, carried: Carried, sink: &mut dyn FlowSink) {
         let Joined { counted, bytes, .. } = joined;
+        self.resume(counted);
         let vlans = counted.key.vlans;
         let mut frame = Frame::network(joined.ether_type, bytes, joined.wire_len, vlans);
         if counted.overlap {
@@ -59,8 +65,15 @@ impl FlowTable {
         self.datagram(&frame, carried, sink);
     }
 
+    fn resume(&mut self, counted: &Counted) {
+        if let Some(search) = &mut self.search {
+            search.resume(counted.number);
+        }
+    }
+
     /// Counts fragments as what they are: a class of its own.
     pub(super) fn not_joined(&mut self, counted: &Counted, sink: &mut dyn FlowSink) {
+        self.resume(counted);
         let mut findings = [Finding::Fragmented].into_iter().collect::<Findings>();
         if counted.overlap {
             findings.insert(Finding::OverlappingFragments);

@@ -10,6 +10,7 @@ use crate::flow::deadlines::Deadlines;
 use crate::flow::index::Index;
 use crate::flow::one::Flow;
 use crate::flow::recency::Recency;
+use crate::flow::search::{Found, Search, Wanted};
 use crate::fragments::Fragments;
 use crate::frame::Frame;
 use crate::key::FlowKey;
@@ -61,6 +62,8 @@ pub struct FlowTable {
     tunnels: Tunnels,
     pub(super) aggregates: Aggregates,
     openings: Openings,
+    /// Who asks which frames are of one conversation.
+    pub(super) search: Option<Box<Search>>,
     /// The first source MAC that the sandbox used.
     mac: Option<[u8; 6]>,
 }
@@ -85,9 +88,26 @@ impl FlowTable {
             tunnels: Tunnels::default(),
             aggregates: Aggregates::default(),
             openings: Openings::new(config.open_burst),
+            search: None,
             mac: None,
             config,
         }
+    }
+
+    /// An empty table that keeps account of which frames one conversation has.
+    #[must_use]
+    pub fn searching(config: FlowConfig, wanted: Wanted) -> Self {
+        Self {
+            search: Some(Box::new(Search::new(wanted))),
+            ..Self::new(config)
+        }
+    }
+
+    /// The frames of the conversation that was searched for, if there are any.
+    /// Fragments that still wait are among them after [`finish`](Self::finish).
+    #[must_use]
+    pub fn found(self) -> Option<Found> {
+        self.search.and_then(|search| search.found())
     }
 
     /// The host's addresses from now on, for conversations that begin.
@@ -131,6 +151,9 @@ impl FlowTable {
         let Packet { at, direction, .. } = *packet;
         let (frames, wire_bytes) = (1, u64::from(packet.wire_len));
         self.totals.count(direction, frames, wire_bytes);
+        if let Some(search) = &mut self.search {
+            search.frame();
+        }
         if self.config.check_source_mac && self.is_foreign_mac(packet) {
             frame.findings.insert(Finding::SpoofedMac);
         }
@@ -170,6 +193,9 @@ impl FlowTable {
             return;
         };
         let flow_id = flow.id();
+        if let Some(search) = &mut self.search {
+            search.counted(flow, carried.since);
+        }
         let reading_before = flow.reading_bytes();
         flow.count(frame, &carried, &self.config);
         let reading_after = flow.reading_bytes();
