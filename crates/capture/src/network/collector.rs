@@ -263,6 +263,9 @@ impl NetworkCollector {
         let mut attached = Attached::Yes;
         if now.mono_us >= self.next_check_us {
             self.report_drops(timestamp(now), observer);
+            if let Some(evidence) = &mut self.evidence {
+                evidence.tick(timestamp(now), observer);
+            }
             attached = self.look_at_counters(timestamp(now), observer);
             self.next_check_us = now.mono_us + self.check_interval_us();
         }

@@ -122,6 +122,14 @@ impl<W: Write> PcapNgWriter<W> {
         Ok(self.out)
     }
 
+    /// Hands on what is held back.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Bytes written so far.
     pub const fn written(&self) -> u64 {
         self.written
