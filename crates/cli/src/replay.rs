@@ -49,7 +49,10 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let settings = Settings::from_args(args)?;
     let source = Source::open(&args.file).or_unreadable(args)?;
     let buffered = BufReader::with_capacity(BUFFER, source.clone());
-    let replay = Replay::open(buffered, settings.config()).or_unreadable(args)?;
+    let mut replay = Replay::open(buffered, settings.config()).or_unreadable(args)?;
+    if !settings.sandbox_addresses.is_empty() {
+        replay.look_ahead(BufReader::new(File::open(&args.file).or_unreadable(args)?));
+    }
     let interrupted = interruptions()?;
     let sinks = show::sinks(&args.show, WhenBusy::Wait)?;
     let (trail_ended, failed) = pipe().or_exit(Exit::Internal)?;

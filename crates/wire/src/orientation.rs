@@ -3,6 +3,7 @@
 use crate::frame::Frame;
 use crate::key::Addresses;
 use crate::packet::{Direction, Packet};
+use crate::view::Protocol;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -10,8 +11,9 @@ use std::net::IpAddr;
 /// Tells which way each frame of a capture file went.
 ///
 /// With the sandbox's addresses: a frame from one of them was sent by the
-/// sandbox, and so was one from a MAC that such a frame had, whatever address
-/// it claims; all others were delivered to it.
+/// sandbox, ARP among them by its sender, and so was one from a MAC that such a
+/// frame had, whatever address it claims; all others were delivered to it.
+/// While no such MAC is known, a frame from no address is the sandbox's.
 ///
 /// Without: of two addresses, the sandbox is the one that sends the first frame
 /// between them, except that a SYN-ACK answers a SYN that was not captured.
@@ -51,6 +53,21 @@ impl Hash for Pair {
     }
 }
 
+/// The address that a frame claims to come from; of ARP its sender's.
+fn source(frame: &Frame<'_>) -> Option<IpAddr> {
+    if frame.key.protocol != Protocol::Arp {
+        return frame.key.addresses.first();
+    }
+    // Ethernet and IPv4: six bytes of hardware address, four of network address.
+    let arp = frame.payload.strip_prefix(&[0, 1, 8, 0, 6, 4])?;
+    let sender: &[u8; 4] = arp.get(8..)?.first_chunk()?;
+    Some(IpAddr::from(*sender))
+}
+
+fn mac_at(bytes: &[u8], at: usize) -> Option<[u8; 6]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
 /// Pairs in each half. A flow table holds as many flows.
 const HALF: usize = 65_536;
 /// MACs of one sandbox that are remembered.
@@ -80,27 +97,46 @@ impl Orientation {
         if self.sandbox.is_empty() {
             self.by_pair(frame)
         } else {
-            self.by_address(frame.key.addresses, bytes)
+            self.by_address(frame, bytes)
         }
     }
 
-    fn by_address(&mut self, addresses: Addresses, bytes: &[u8]) -> Direction {
-        let is_sandbox = |ip: Option<IpAddr>| ip.is_some_and(|ip| self.sandbox.contains(&ip));
-        let mac = bytes.get(6..).and_then(|rest| rest.first_chunk::<6>());
-        if is_sandbox(addresses.first()) {
-            // Zeros stand where a capture has no Ethernet header.
-            if let Some(mac) = mac.filter(|mac| **mac != [0; 6])
-                && !self.macs.contains(mac)
-                && self.macs.len() < MAX_MACS
-            {
-                self.macs.push(*mac);
-            }
+    /// Learns from a frame of the capture, which is asked for later, from which MAC
+    /// the sandbox sends.
+    pub fn learn(&mut self, packet: &Packet<'_>) {
+        self.learn_from(&Frame::parse(packet), packet.bytes);
+    }
+
+    /// Answers whether the frame says that it is the sandbox's.
+    fn learn_from(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> bool {
+        let is_own = source(frame).is_some_and(|ip| self.sandbox.contains(&ip));
+        // Zeros stand where a capture has no Ethernet header.
+        if is_own
+            && let Some(mac) = mac_at(bytes, 6).filter(|mac| *mac != [0; 6])
+            && !self.macs.contains(&mac)
+            && self.macs.len() < MAX_MACS
+        {
+            self.macs.push(mac);
+        }
+        is_own
+    }
+
+    fn by_address(&mut self, frame: &Frame<'_>, bytes: &[u8]) -> Direction {
+        if self.learn_from(frame, bytes) {
             return Direction::FromSandbox;
         }
-        if !is_sandbox(addresses.second()) && mac.is_some_and(|mac| self.macs.contains(mac)) {
-            return Direction::FromSandbox;
+        let target = frame.key.addresses.second();
+        if target.is_some_and(|ip| self.sandbox.contains(&ip)) {
+            return Direction::ToSandbox;
         }
-        Direction::ToSandbox
+        let is_own = |mac: Option<[u8; 6]>| mac.is_some_and(|mac| self.macs.contains(&mac));
+        // Who has no address yet asks for one; that it is another one is told by its MAC.
+        let has_none = self.macs.is_empty() && source(frame).is_some_and(|ip| ip.is_unspecified());
+        if is_own(mac_at(bytes, 6)) || has_none {
+            Direction::FromSandbox
+        } else {
+            Direction::ToSandbox
+        }
     }
 
     fn by_pair(&mut self, frame: &Frame<'_>) -> Direction {
@@ -173,15 +209,18 @@ mod tests {
         bytes
     }
 
-    fn direction(orientation: &mut Orientation, bytes: &[u8]) -> Direction {
-        let frame = Frame::parse(&Packet {
+    fn packet(bytes: &[u8]) -> Packet<'_> {
+        Packet {
             at: Moment::default(),
             direction: FromSandbox,
             bytes,
             wire_len: bytes.len() as u32,
             vlan: None,
-        });
-        orientation.of(&frame, bytes)
+        }
+    }
+
+    fn direction(orientation: &mut Orientation, bytes: &[u8]) -> Direction {
+        orientation.direction(&packet(bytes))
     }
 
     #[track_caller]
@@ -221,6 +260,43 @@ mod tests {
                 (frame(3, B, C, [3, 4], 0x12), ToSandbox),
             ],
         );
+    }
+
+    /// An ARP frame from `MAC(mac)` whose sender has this address.
+    fn arp(mac: u8, sender: [u8; 4]) -> Vec<u8> {
+        let mut bytes = vec![0xff; 6];
+        bytes.extend([2, 0, 0, 0, 0, mac, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        bytes.extend([2, 0, 0, 0, 0, mac]);
+        bytes.extend([&sender[..], &[0; 10]].concat());
+        bytes
+    }
+
+    #[test]
+    fn before_it_has_an_address_the_sandbox_is_known_by_what_it_asks_for() {
+        const NONE: [u8; 4] = [0; 4];
+        const ALL: [u8; 4] = [255; 4];
+        check(
+            &[A],
+            &[
+                (frame(1, NONE, ALL, [68, 67], 0), FromSandbox),
+                (frame(2, B, ALL, [67, 68], 0), ToSandbox),
+                (arp(2, B), ToSandbox),
+                (arp(1, A), FromSandbox),
+                (arp(1, NONE), FromSandbox),
+                (frame(3, NONE, ALL, [68, 67], 0), ToSandbox),
+                (frame(1, C, B, [1, 2], 0x02), FromSandbox),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_mac_that_is_learned_later_in_the_capture_is_known_from_its_begin() {
+        let mut orientation = Orientation::new(vec![A.into()]);
+        let spoofed = frame(1, C, B, [1, 2], 0x02);
+        assert_eq!(direction(&mut orientation, &spoofed), ToSandbox);
+        let own = frame(1, A, B, [1, 2], 0x02);
+        orientation.learn(&packet(&own));
+        assert_eq!(direction(&mut orientation, &spoofed), FromSandbox);
     }
 
     #[test]

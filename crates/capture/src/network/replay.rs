@@ -30,6 +30,9 @@ pub struct Replay<R: BufRead> {
     clock: FileClock,
 }
 
+/// Frames that are looked at before the replay: whoever gets an address uses it soon.
+const AHEAD: u64 = 10_000;
+
 /// Whether there is more to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -65,6 +68,26 @@ impl<R: BufRead> Replay<R> {
             clock: FileClock::default(),
             config,
         })
+    }
+
+    /// Learns from the first frames of the same file from which MAC the sandbox sends,
+    /// so that what it sent before it had its address is known for its own.
+    pub fn look_ahead(&mut self, source: impl BufRead) {
+        let Ok(mut frames) = FrameReader::new(source) else {
+            return;
+        };
+        // That it cannot be read further is for the replay to tell.
+        while frames.count() < AHEAD
+            && let Ok(Some(frame)) = frames.next()
+        {
+            self.orientation.learn(&Packet {
+                at: Moment::default(),
+                direction: Direction::FromSandbox,
+                bytes: frame.bytes,
+                wire_len: frame.wire_len,
+                vlan: None,
+            });
+        }
     }
 
     /// The latest moment in the file so far. Its monotonic part counts from

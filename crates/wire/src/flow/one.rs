@@ -12,7 +12,7 @@ use crate::findings::{Finding, Findings};
 use crate::flow::carried::{Carried, Segments};
 use crate::flow::dns_kind::{Dns, dns_of};
 use crate::flow::marks::{begins_wireguard, by_port};
-use crate::flow::origin::{first_findings, initiator};
+use crate::flow::origin::{first_findings, initiator, is_spoofed};
 use crate::flow::sniff::{Facts, Piece, Sniff};
 use crate::frame::{Frame, TcpHeader};
 use crate::key::FlowKey;
@@ -174,12 +174,17 @@ impl Flow {
             Direction::FromSandbox => &mut self.sent,
             Direction::ToSandbox => &mut self.received,
         };
+        // What it is sent may have any address; what it sends first may not.
+        let is_first = traffic.packets == 0 && direction == Direction::FromSandbox;
         traffic.packets += carried.frames;
         traffic.segments += segments;
         traffic.wire_bytes += carried.wire_bytes;
         traffic.payload_bytes += u64::from(seen.new);
         traffic.resent_bytes += u64::from(seen.resent);
 
+        if is_first && is_spoofed(&self.key, config) {
+            self.findings.insert(Finding::SpoofedSource);
+        }
         if frame.payload_len > 0 {
             self.sniff(frame, seen, by_client, config);
             self.account(frame, seen, by_client, carried, config);

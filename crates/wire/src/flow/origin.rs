@@ -40,7 +40,7 @@ pub(crate) fn initiator(key: &FlowKey, tcp: Option<TcpHeader>, direction: Direct
 /// What a key, and who began, say is odd.
 pub(crate) fn first_findings(key: &FlowKey, initiator: Initiator, config: &FlowConfig) -> Findings {
     let mut findings = Findings::default();
-    let (sandbox, peer) = (key.sandbox(), key.peer());
+    let peer = key.peer();
     // What is inside of a tunnel goes wherever that ends.
     if let (Some(ip), Initiator::Sandbox, 0) = (peer.ip, initiator, key.within())
         && !is_neighbourly(key, ip, config)
@@ -55,14 +55,6 @@ pub(crate) fn first_findings(key: &FlowKey, initiator: Initiator, config: &FlowC
     if peer.ip.is_some_and(is_metadata_service) {
         findings.insert(Finding::MetadataAddress);
     }
-    if let Some(ip) = sandbox.ip
-        && !config.sandbox_addresses.is_empty()
-        && !config.sandbox_addresses.contains(&ip)
-        && !ip.is_unspecified()
-        && !ip.is_multicast()
-    {
-        findings.insert(Finding::SpoofedSource);
-    }
     if peer.port == Some(DNS_PORT)
         && !config.accepted_resolvers.is_empty()
         && peer
@@ -72,6 +64,22 @@ pub(crate) fn first_findings(key: &FlowKey, initiator: Initiator, config: &FlowC
         findings.insert(Finding::DnsUnacceptedResolver);
     }
     findings
+}
+
+/// Whether the sandbox sends from an address that is not its own. One of a link
+/// (RFC 4291) every interface gives itself: it is another's only where the sandbox's
+/// IPv6 addresses are known.
+pub(crate) fn is_spoofed(key: &FlowKey, config: &FlowConfig) -> bool {
+    let own = &config.sandbox_addresses;
+    key.sandbox().ip.is_some_and(|ip| {
+        let is_given = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+            && own.iter().all(IpAddr::is_ipv4);
+        !own.is_empty()
+            && !own.contains(&ip)
+            && !ip.is_unspecified()
+            && !ip.is_multicast()
+            && !is_given
+    })
 }
 
 /// What every sandbox has to do with what is near: it asks its resolver and

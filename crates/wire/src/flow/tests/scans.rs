@@ -2,8 +2,8 @@
 
 use super::totals::check_sums;
 use crate::testing::lab::Lab;
-use crate::testing::talk::{SERVER, datagram};
-use crate::{Direction::FromSandbox, FlowConfig, Phase};
+use crate::testing::talk::{RESOLVER, SANDBOX, SERVER, datagram};
+use crate::{Direction::FromSandbox, Direction::ToSandbox, FlowConfig, Phase};
 use etherparse::PacketBuilder;
 
 fn syn(port: u16, to: [u8; 4]) -> Vec<u8> {
@@ -106,5 +106,42 @@ fn a_second_source_mac_is_a_finding_where_that_is_asked_for() {
         let closed = lab.finish();
         assert!(closed[0].findings.is_empty());
         assert_eq!(closed[1].findings.contains(&"spoofed_mac"), check);
+    }
+}
+
+#[test]
+fn only_what_the_sandbox_sends_has_a_spoofed_source() {
+    let config = FlowConfig {
+        sandbox_addresses: vec![SERVER.into()],
+        ..FlowConfig::default()
+    };
+    let mut lab = Lab::new(config.clone());
+    lab.play(&datagram(ToSandbox, 68, RESOLVER, 67, b"to all"));
+    assert!(!lab.finish()[0].findings.contains(&"spoofed_source"));
+    let mut lab = Lab::new(config);
+    lab.play(&datagram(ToSandbox, 68, RESOLVER, 67, b"to all"));
+    lab.play(&datagram(FromSandbox, 68, RESOLVER, 67, b"from whom?"));
+    assert!(lab.finish()[0].findings.contains(&"spoofed_source"));
+}
+
+#[test]
+fn an_address_of_the_link_is_every_interfaces_own() {
+    let link = "fe80::1".parse::<std::net::Ipv6Addr>().unwrap();
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv6(link.octets(), [2; 16], 64)
+        .udp(1, 2)
+        .write(&mut frame, &[7; 30])
+        .unwrap();
+    for (own, spoofed) in [(SANDBOX.into(), false), ([9; 16].into(), true)] {
+        let mut lab = Lab::new(FlowConfig {
+            sandbox_addresses: vec![own],
+            ..FlowConfig::default()
+        });
+        lab.play(&(FromSandbox, frame.clone()));
+        assert_eq!(
+            lab.finish()[0].findings.contains(&"spoofed_source"),
+            spoofed
+        );
     }
 }
