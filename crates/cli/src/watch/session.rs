@@ -92,6 +92,7 @@ impl Session {
         target.passed_before = start::passed_before(&network);
         first.observe(control(started, target.attached().into()));
         start::report_passed(&network, is_first, &mut first);
+        start::report_left_open(settings, is_first, &mut first);
         let syscalls = syscalls.start(settings, judge(()));
         let (baselines, taken) = pipe().or_exit(Exit::Internal)?;
         let files = start::file_sources(settings)

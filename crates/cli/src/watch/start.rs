@@ -1,10 +1,13 @@
 //! What a session begins with: its collectors and its first two records.
 
+use super::evidence::left_open;
 use super::files::FileSource;
 use super::judge::Judge;
+use super::moment::{control, now};
 use super::settings::Settings;
 use crate::digest::digest_of;
 use crate::exit::{Exit, Failure};
+use sandtrace_capture::Observer as _;
 use sandtrace_capture::filesystem::overlay::{OverlayMount, mount_for_upper, mounts_for_upper};
 use sandtrace_capture::filesystem::{FsConfig, ImageFormat, Source};
 use sandtrace_capture::network::{NetworkCollector, NetworkError, NetworkTarget};
@@ -79,6 +82,16 @@ pub(super) fn passed_before(networks: &[NetworkCollector]) -> Vec<Passed> {
 pub(super) fn report_passed(networks: &[NetworkCollector], is_first: bool, judge: &mut Judge) {
     for network in networks.iter().filter(|_| is_first) {
         network.report_passed(judge);
+    }
+}
+
+/// Reports what earlier sessions kept of frames and nobody vouches for.
+pub(super) fn report_left_open(settings: &Settings, is_first: bool, judge: &mut Judge) {
+    if let Some(evidence) = settings.evidence.as_ref().filter(|_| !is_first) {
+        let at = now();
+        if let Some(gap) = left_open(evidence, &settings.identity.sandbox_id, at) {
+            judge.observe(control(at, gap.into()));
+        }
     }
 }
 

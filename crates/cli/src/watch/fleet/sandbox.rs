@@ -148,6 +148,7 @@ impl Sandbox {
         settings.target.passed_before = start::passed_before(&network);
         first.observe(control(at, settings.target.attached().into()));
         start::report_passed(&network, is_first, &mut first);
+        start::report_left_open(&settings, is_first, &mut first);
         let calls = syscalls.collector(&settings);
         let calls = calls.map(|calls| VmmCalls::new(calls, judge(false), Arc::clone(&load)));
         let identity = settings.target.vmm.clone();
