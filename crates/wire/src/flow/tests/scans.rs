@@ -128,7 +128,7 @@ fn only_what_the_sandbox_sends_has_a_spoofed_source() {
 fn an_address_of_the_link_is_every_interfaces_own() {
     let link = "fe80::1".parse::<std::net::Ipv6Addr>().unwrap();
     let mut frame = Vec::new();
-    etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+    PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv6(link.octets(), [2; 16], 64)
         .udp(1, 2)
         .write(&mut frame, &[7; 30])
