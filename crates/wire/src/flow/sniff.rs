@@ -41,6 +41,8 @@ pub(crate) struct Sniff {
     /// Where the client's stream ends so far, as sent and as the server has it.
     sent: u64,
     acked: u64,
+    /// Where the server's stream ends so far.
+    heard: u64,
     /// The server spoke since the client did.
     answered: bool,
     server: Assembler,
@@ -123,6 +125,7 @@ impl Sniff {
             walked: 0,
             sent: 0,
             acked: 0,
+            heard: 0,
             answered: false,
             server: Assembler::new(SERVER_LIMIT),
             negotiated: None,
@@ -176,8 +179,10 @@ impl Sniff {
     /// Takes in server payload.
     pub(crate) fn server(&mut self, piece: Piece<'_>, facts: &mut Facts) {
         self.answered = true;
+        let is_new = piece.offset >= self.heard;
+        self.heard = self.heard.max(piece.end());
         if let Kind::Http(requests) = &mut self.kind {
-            if requests.answered(piece.bytes) {
+            if is_new && requests.answered(piece.bytes) {
                 self.end_early(facts);
             }
             return;

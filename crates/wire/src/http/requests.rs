@@ -101,10 +101,12 @@ impl Requests {
 
     /// Bytes were not captured. Whether they can have been those of a body in chunks.
     pub(crate) fn lose(&mut self) -> bool {
-        let is_body = matches!(
-            self.step,
-            Step::Chunk | Step::Trailer | Step::Either(Body::Chunked)
-        );
+        let is_body = match self.step {
+            Step::Chunk | Step::Trailer | Step::Either(Body::Chunked) => true,
+            // What followed an answer may still be the body.
+            Step::Head => self.has_drifted() && !self.begun,
+            _ => false,
+        };
         // Of several requests at once the answers may come at once.
         let is_one = self.unanswered <= 1;
         if is_body && is_one {

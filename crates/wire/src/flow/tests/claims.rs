@@ -225,6 +225,11 @@ fn a_body_of_which_chunks_are_not_seen_ends_with_the_answer() {
     let post = |talk: Talk| talk.client(&request).server(ANSWER);
     let posts = post(post(talk(80)).client(&get("a")).server(ANSWER));
     check_cut(&posts, &["http a"], None);
+    let mut repeated = post(talk(80));
+    repeated
+        .frames
+        .push(repeated.frames.last().unwrap().clone());
+    check_cut(&repeated.client(&get("a")), &["http a"], None);
     let changed = post(talk(80)).client(&get("b"));
     check_cut(&changed, &["http a", "http b"], Some("host_changed"));
     // The server answers amid the body, which goes on.
