@@ -325,6 +325,10 @@ pub struct DnsQuery {
     pub name: String,
     /// Question type: `A`, `AAAA`, … or its number.
     pub qtype: String,
+    /// The record stands for so many questions that are alike, as there were too many
+    /// for a record each; their answers are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<Count>,
     /// Response code: `NOERROR`, `NXDOMAIN`, … or its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rcode: Option<String>,

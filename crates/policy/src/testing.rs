@@ -172,6 +172,7 @@ pub(crate) fn query(name: &str, resolver: &str) -> DnsQuery {
         matched: true,
         name: name.to_owned(),
         qtype: "A".to_owned(),
+        questions: None,
         rcode: Some("NOERROR".to_owned()),
         resolver: address(resolver),
         resolver_accepted: resolver == RESOLVER,

@@ -52,6 +52,9 @@ pub struct FlowConfig {
     pub open_burst: u32,
     /// Flows that may be reported one by one each second, in the long run.
     pub opens_per_second: u32,
+    /// DNS questions that may be reported one by one at once; each second as many
+    /// more as flows. Beyond that, those that are alike are counted together.
+    pub dns_burst: u32,
     /// Most bytes of one direction of one connection that are read for names.
     pub reassembly_bytes: usize,
     /// Most bytes held for reassembly in the whole table.
@@ -133,6 +136,7 @@ impl Default for FlowConfig {
             fragment_timeout_us: 30 * SECOND,
             open_burst: 65_536,
             opens_per_second: 1_000,
+            dns_burst: 8_192,
             reassembly_bytes: 64 * 1024,
             reassembly_bytes_total: 16 * 1024 * 1024,
         }

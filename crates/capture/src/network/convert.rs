@@ -82,6 +82,7 @@ impl FlowSink for Reporter<'_> {
             matched: query.matched,
             name: query.name.clone(),
             qtype: query.qtype.clone(),
+            questions: query.questions.map(Count),
             rcode: query.rcode.clone(),
             resolver: query.resolver,
             resolver_accepted: query.resolver_accepted,

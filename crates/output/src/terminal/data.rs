@@ -53,6 +53,9 @@ pub(super) fn dns(query: &DnsQuery) -> Columns {
         (Some(rcode), None) => rcode.clone(),
         (None, _) => "no answer".to_owned(),
     };
+    if let Some(questions) = query.questions {
+        remark = format!("{questions} questions, {remark}");
+    }
     if query.rcode.is_some() && !query.matched {
         remark.push_str(", matches no question");
     }

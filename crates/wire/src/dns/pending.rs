@@ -5,8 +5,8 @@ use crate::packet::Moment;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
-/// One question of the sandbox and what came back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One question of the sandbox and what came back, or many that are alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DnsTransaction {
     /// Name asked for, in lower case without a trailing dot; the root is `.`.
     pub name: String,
@@ -33,6 +33,8 @@ pub struct DnsTransaction {
     /// Records of the answer that are not among `answers`: the message ends
     /// before them, or there are too many. In the last part alone.
     pub left_out: u16,
+    /// It stands for so many questions, without their answers; absent where it is one.
+    pub questions: Option<u64>,
 }
 
 /// Bytes of text of the answers in one report: a record has room for it, also
@@ -258,5 +260,6 @@ fn unanswered(key: &Key) -> DnsTransaction {
         matched: false,
         tunnelling: false,
         left_out: 0,
+        questions: None,
     }
 }

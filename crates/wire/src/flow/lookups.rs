@@ -62,7 +62,7 @@ impl FlowTable {
                 tunnelling,
             };
             if let Some(displaced) = self.questions.ask(at, asked, question, max) {
-                sink.dns(at, &displaced);
+                self.report_question(at, &displaced, sink);
             }
             return;
         }
@@ -80,7 +80,7 @@ impl FlowTable {
             }
         }
         for part in reply.transaction.parts() {
-            sink.dns(at, &part);
+            self.report_question(at, &part, sink);
         }
     }
 

@@ -7,6 +7,7 @@ mod certified;
 mod deadlines;
 mod dns_kind;
 mod fold;
+mod folded;
 mod index;
 mod lookups;
 mod marks;

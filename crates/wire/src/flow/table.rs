@@ -7,6 +7,7 @@ use crate::flow::Totals;
 use crate::flow::aggregate::{Aggregates, Openings};
 use crate::flow::carried::{Carried, Segments};
 use crate::flow::deadlines::Deadlines;
+use crate::flow::folded::Folded;
 use crate::flow::index::Index;
 use crate::flow::one::Flow;
 use crate::flow::recency::Recency;
@@ -31,6 +32,7 @@ pub trait FlowSink {
     /// Called once for a question: at its matched answer, or when none came in
     /// time. An answer that matches no question is reported too. An answer with
     /// too much text for one record is reported in parts, each with further answers.
+    /// Of too many questions those that are alike are reported as one.
     fn dns(&mut self, at: Moment, query: &DnsTransaction);
 
     /// How many reports it can take now without making the table wait. Opens,
@@ -57,6 +59,7 @@ pub struct FlowTable {
     reading_bytes: usize,
     pub(super) names: NameBook,
     pub(super) questions: PendingQuestions,
+    pub(super) folded: Folded,
     pub(super) fragments: Fragments,
     pub(super) tunnelling: Tunnelling,
     tunnels: Tunnels,
@@ -83,6 +86,7 @@ impl FlowTable {
             reading_bytes: 0,
             names: NameBook::new(config.max_named_addresses),
             questions: PendingQuestions::default(),
+            folded: Folded::new(config.dns_burst),
             fragments: Fragments::default(),
             tunnelling: Tunnelling::default(),
             tunnels: Tunnels::default(),
@@ -309,7 +313,7 @@ impl FlowTable {
         }
         let since_us = now.mono_us.checked_sub(self.config.dns_timeout_us);
         while let Some(query) = since_us.and_then(|since| self.questions.overdue(since)) {
-            sink.dns(now, &query);
+            self.report_question(now, &query, sink);
         }
         let fragments_since_us = now.mono_us.checked_sub(self.config.fragment_timeout_us);
         while let Some(counted) = fragments_since_us.and_then(|since| self.fragments.overdue(since))
@@ -317,6 +321,7 @@ impl FlowTable {
             self.not_joined(&counted, sink);
         }
         self.tick_aggregates(now, sink);
+        self.tick_folded(now, sink);
         self.due_us()
     }
 
@@ -332,10 +337,17 @@ impl FlowTable {
             .oldest_us()
             .map(|asked| asked.saturating_add(self.config.dns_timeout_us));
         let sums_us = self.aggregates.next_us;
-        [self.deadlines.next_us(), dns_us, fragments_us, sums_us]
-            .into_iter()
-            .flatten()
-            .min()
+        let folded_us = self.folded.due_us();
+        [
+            self.deadlines.next_us(),
+            dns_us,
+            fragments_us,
+            sums_us,
+            folded_us,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Closes everything: flows that have not ended by themselves with
@@ -356,8 +368,9 @@ impl FlowTable {
             self.close_sum(key, End::Detached, now, sink);
         }
         while let Some(query) = self.questions.overdue(u64::MAX) {
-            sink.dns(now, &query);
+            self.report_question(now, &query, sink);
         }
+        self.end_folded(now, sink);
     }
 
     /// Everything counted so far.

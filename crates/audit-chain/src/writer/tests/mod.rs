@@ -147,6 +147,7 @@ fn a_record_that_fits_no_line_becomes_a_gap_with_its_verdict() {
         matched: false,
         name: "long.example".to_owned(),
         qtype: "A".to_owned(),
+        questions: None,
         rcode: None,
         resolver: [10, 0, 0, 1].into(),
         resolver_accepted: false,

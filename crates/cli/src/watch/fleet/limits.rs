@@ -78,6 +78,7 @@ mod tests {
         let count = |it: usize| number(it.try_into().unwrap());
         let (table, burst) = (count(flows.max_flows), u64::from(flows.open_burst));
         let (burst, steady) = (number(burst), number(u64::from(flows.opens_per_second)));
+        let questions = number(u64::from(flows.dns_burst));
         let (ring, blocks) = (
             super::super::sandbox::RING,
             super::super::sandbox::RING.blocks,
@@ -95,6 +96,7 @@ mod tests {
             format!(
                 "| {table} at the same time; their records {burst} at once and {steady} a second"
             ),
+            format!("| {questions} records at once and {steady} a second"),
             format!("| {} each, {} MiB for an interface |", kept.0, kept.1),
             format!(
                 "| {} addresses, {} questions |",

@@ -92,3 +92,13 @@ fn an_accepted_resolver_is_one_at_its_port_alone() {
         format!("deny -: resolver {RESOLVER}:5300 is not an accepted one (asked for a.example)")
     );
 }
+
+/// Of too many questions the names are left out: nothing may allow those.
+#[test]
+fn questions_without_a_name_are_allowed_by_no_rule() {
+    let rules = "rules: [{id: all, type: dns_query, names: [\"**\"]}]";
+    let mut many = query(".", RESOLVER);
+    many.questions = Some(sandtrace_event::Count(1000));
+    let verdict = judged(&mut engine(rules), many);
+    assert!(verdict.starts_with("deny"), "{verdict}");
+}

@@ -374,3 +374,36 @@ fn an_address_of_which_names_may_be_forgotten_is_told() {
     ask(&mut lab, "evil.example", 1, &many);
     assert!(told(&mut lab, 40_001));
 }
+
+#[test]
+fn of_too_many_questions_those_that_are_alike_are_counted_together() {
+    let mut lab = Lab::new(FlowConfig {
+        dns_burst: 2,
+        opens_per_second: 0,
+        ..FlowConfig::default()
+    });
+    let mut ask = |id: u16, name: &str| {
+        let question = dns(id, name, None);
+        lab.play(&datagram(FromSandbox, 5000, RESOLVER, 53, &question));
+    };
+    for id in 0..5 {
+        ask(id, "same.example");
+    }
+    for id in 0..1000 {
+        ask(id, &format!("n{id}.example"));
+    }
+    lab.wait(5_500_000);
+    assert_eq!(lab.sink.dns.len(), 2, "not before a second is over");
+    lab.wait(1_000_000);
+    let sums = lab.sink.dns.split_off(2);
+    let of = |name: &str| {
+        let sums = sums.iter().filter(|sum| sum.name == name);
+        sums.map(|sum| sum.questions.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("same.example"), [3]);
+    assert_eq!(of("n7.example"), [1]);
+    assert_eq!(of("."), [1000 - 255]);
+    assert_eq!(sums.len(), 257);
+    lab.finish();
+    assert!(lab.sink.dns.len() <= 2, "each is told once");
+}
