@@ -31,15 +31,12 @@ use sandtrace_output::WhenBusy;
 use sandtrace_wire::FlowConfig;
 use source::Source;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufReader, pipe};
+use std::io::{self, pipe};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes read at once: few enough for the processor's cache.
-const BUFFER: usize = 64 * 1024;
 /// Frames between two looks at signals and at the trail.
 const FRAMES_AT_ONCE: usize = 1024;
 /// Where a file was taken it does not say: the operator vouches that it was on the host.
@@ -48,10 +45,9 @@ const TIER: EvidenceTier = EvidenceTier::Hypervisor;
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
     let settings = Settings::from_args(args)?;
     let source = Source::open(&args.file).or_unreadable(args)?;
-    let buffered = BufReader::with_capacity(BUFFER, source.clone());
-    let mut replay = Replay::open(buffered, settings.config()).or_unreadable(args)?;
+    let mut replay = Replay::open(source.clone(), settings.config()).or_unreadable(args)?;
     if !settings.sandbox_addresses.is_empty() {
-        replay.look_ahead(BufReader::new(File::open(&args.file).or_unreadable(args)?));
+        replay.look_ahead(source::open(&args.file).or_unreadable(args)?);
     }
     let interrupted = interruptions()?;
     let sinks = show::sinks(&args.show, WhenBusy::Wait)?;
@@ -81,7 +77,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Failure> {
 
 /// A replay and where its events go.
 struct Run {
-    replay: Replay<BufReader<Source>>,
+    replay: Replay<Source>,
     judge: Judge,
     source: Source,
 }
@@ -179,7 +175,7 @@ impl Settings {
         resolvers.dedup();
         // The capture itself names a deterministic trail: other captures get other ids.
         let nonce = if args.deterministic {
-            let digest = File::open(&args.file).and_then(digest_of);
+            let digest = source::open(&args.file).and_then(digest_of);
             let digest = digest.or_unreadable(args)?.0;
             digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
         } else {
@@ -210,7 +206,7 @@ impl Settings {
             resolvers,
             sandbox_addresses: args.sandbox_ip.clone(),
             call_pause: args.call_pause.filter(|pause| !pause.is_zero()),
-            first: first_moment(BufReader::new(File::open(&args.file).or_unreadable(args)?))
+            first: first_moment(source::open(&args.file).or_unreadable(args)?)
                 .or_unreadable(args)?,
             name: show::escaped(&name.to_string_lossy()),
         })

@@ -247,6 +247,8 @@ pub enum GapCause {
     FileDamaged,
     /// Whoever wrote a capture file dropped frames, as the file says.
     FileDrops,
+    /// The clock of a capture file was set while it was taken.
+    ClockStep,
     /// Evidence files could not be written; the flows are not affected.
     EvidenceFailed,
     /// A record was too long for a line; its verdict is kept.

@@ -1,8 +1,8 @@
 //! One conversation out of files with many.
 
 use super::file::{FileError, FileFrame, FrameReader};
+use super::file_clock::FileClock;
 use super::pcapng::{EvidenceFrame, PcapNgWriter};
-use super::replay::FileClock;
 use sandtrace_event::Flow;
 use sandtrace_wire::{
     Bounds, Direction, DnsTransaction, Endpoint, FlowConfig, FlowSink, FlowTable, FlowView, Found,
@@ -86,7 +86,7 @@ impl Search {
     /// What was found, if anything was.
     #[must_use]
     pub fn end(mut self) -> Option<Selection> {
-        self.table.finish(self.clock.now, &mut Nobody);
+        self.table.finish(self.clock.now(), &mut Nobody);
         Some(Selection {
             found: self.table.found()?,
             ways: Orientation::new(self.sandbox),

@@ -8,6 +8,7 @@ mod counted;
 mod evidence;
 mod extract;
 mod file;
+mod file_clock;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod hosts;
@@ -21,7 +22,7 @@ mod standing;
 pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
 pub use evidence::EvidenceConfig;
 pub use extract::{ExtractError, Search, Selection};
-pub use file::FileError;
+pub use file::{FileError, FileFrame, FrameReader};
 pub use hub::{Counts, Heard, Kept, NetworkHub, NetworkHubReader};
 pub use pcapng::{EvidenceFrame, PcapNgWriter};
 pub use replay::{Progress, Replay, ReplayConfig, first_moment};

@@ -2,12 +2,13 @@
 
 use super::convert::{Reporter, timestamp};
 use super::file::{FileError, FrameReader};
+use super::file_clock::FileClock;
 use crate::Observer;
 use sandtrace_event::{
     CaptureGap, Count, EvidenceTier, GapCause, GapUnit, Layer, Observation, Timestamp,
 };
 use sandtrace_wire::{Direction, FlowConfig, FlowTable, Moment, Orientation, Packet, Totals};
-use std::io::BufRead;
+use std::io::Read;
 
 /// What a replay is to make of a file.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub struct ReplayConfig {
 }
 
 /// Feeds the frames of a file through a flow table.
-pub struct Replay<R: BufRead> {
+pub struct Replay<R> {
     config: ReplayConfig,
     frames: FrameReader<R>,
     flows: FlowTable,
@@ -46,7 +47,7 @@ pub enum Progress {
 ///
 /// # Errors
 /// When it is no capture, or one of an unknown kind.
-pub fn first_moment(source: impl BufRead) -> Result<Timestamp, FileError> {
+pub fn first_moment(source: impl Read) -> Result<Timestamp, FileError> {
     // That the file ends within its first frame is for the replay to tell.
     let wall_ns = match FrameReader::new(source)?.next() {
         Ok(frame) => frame.map_or(0, |frame| frame.wall_ns),
@@ -55,7 +56,7 @@ pub fn first_moment(source: impl BufRead) -> Result<Timestamp, FileError> {
     Ok(timestamp(FileClock::default().at(wall_ns)))
 }
 
-impl<R: BufRead> Replay<R> {
+impl<R: Read> Replay<R> {
     /// Reads the file's header.
     ///
     /// # Errors
@@ -72,7 +73,7 @@ impl<R: BufRead> Replay<R> {
 
     /// Learns from the first frames of the same file from which MAC the sandbox sends,
     /// so that what it sent before it had its address is known for its own.
-    pub fn look_ahead(&mut self, source: impl BufRead) {
+    pub fn look_ahead(&mut self, source: impl Read) {
         let Ok(mut frames) = FrameReader::new(source) else {
             return;
         };
@@ -93,7 +94,7 @@ impl<R: BufRead> Replay<R> {
     /// The latest moment in the file so far. Its monotonic part counts from
     /// the first frame and stands still where the file's time goes back.
     pub fn now(&self) -> Timestamp {
-        timestamp(self.clock.now)
+        timestamp(self.clock.now())
     }
 
     /// Frames read so far.
@@ -123,13 +124,17 @@ impl<R: BufRead> Replay<R> {
             }
             let packet = Packet {
                 at,
-                direction: Direction::FromSandbox,
+                direction: frame.direction.unwrap_or(Direction::FromSandbox),
                 bytes: frame.bytes,
                 wire_len: frame.wire_len,
                 vlan: None,
             };
-            self.flows
-                .oriented(&packet, &mut self.orientation, &mut reporter);
+            if frame.direction.is_some() {
+                self.flows.packet(&packet, &mut reporter);
+            } else {
+                self.flows
+                    .oriented(&packet, &mut self.orientation, &mut reporter);
+            }
         }
         Ok(Progress::More)
     }
@@ -142,13 +147,22 @@ impl<R: BufRead> Replay<R> {
             let gap = (GapCause::FileDamaged, 1, GapUnit::Files);
             self.report_gap(gap, error.to_string(), observer);
         }
+        let (unread, why) = self.frames.unread();
+        if unread > 0 {
+            let gap = (GapCause::FileDamaged, unread, GapUnit::Packets);
+            self.report_gap(gap, format!("frames were passed over: {why}"), observer);
+        }
+        if let Some((steps, detail)) = self.clock.steps() {
+            let gap = (GapCause::ClockStep, steps, GapUnit::Packets);
+            self.report_gap(gap, detail, observer);
+        }
         let drops = self.frames.drops();
         if drops > 0 {
             let gap = (GapCause::FileDrops, drops, GapUnit::Packets);
             let detail = "whoever wrote the file dropped frames, as its statistics say";
             self.report_gap(gap, detail.to_owned(), observer);
         }
-        let now = self.clock.now;
+        let now = self.clock.now();
         self.flows
             .finish(now, &mut Reporter::unbounded(observer, tier, None));
         self.flows.totals()
@@ -176,24 +190,5 @@ impl<R: BufRead> Replay<R> {
             payload: gap.into(),
             tier: self.config.tier,
         });
-    }
-}
-
-/// Moments of a file: wall time as it stands there, monotonic time from its first frame.
-#[derive(Debug, Default)]
-pub(super) struct FileClock {
-    first_us: Option<u64>,
-    pub(super) now: Moment,
-}
-
-impl FileClock {
-    pub(super) fn at(&mut self, wall_ns: u64) -> Moment {
-        let wall_us = wall_ns / 1000;
-        let first_us = *self.first_us.get_or_insert(wall_us);
-        self.now = Moment {
-            mono_us: wall_us.saturating_sub(first_us).max(self.now.mono_us),
-            wall_ns,
-        };
-        self.now
     }
 }

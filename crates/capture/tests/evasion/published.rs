@@ -2,11 +2,10 @@
 //! must say the same of it, and count every byte.
 
 use crate::tap::Ground;
-use pcap_file::DataLink;
-use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::{Block, PcapNgReader};
+use sandtrace_capture::network::FrameReader;
 use sandtrace_event::Flow;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The captures, or nothing where they are absent and need not be there.
@@ -41,20 +40,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Its Ethernet frames, as far as they are whole and a tap takes them.
 fn frames(path: &Path) -> Vec<Vec<u8>> {
-    let bytes = std::fs::read(path).unwrap_or_default();
     let mut found = Vec::new();
-    if bytes.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]) {
-        let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
-        while let Some(Ok(block)) = reader.next_block() {
-            if let Block::EnhancedPacket(packet) = block {
-                found.push(packet.data.into_owned());
-            }
-        }
-    } else if let Ok(mut reader) = PcapReader::new(&bytes[..])
-        && reader.header().datalink == DataLink::ETHERNET
-    {
-        while let Some(Ok(packet)) = reader.next_raw_packet() {
-            found.push(packet.data.into_owned());
+    if let Ok(mut reader) = FrameReader::new(File::open(path).unwrap()) {
+        while let Ok(Some(frame)) = reader.next() {
+            found.push(frame.bytes.to_vec());
         }
     }
     // Larger ones come of offloads, for which this tap has no header (offloads.rs).

@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -22,8 +23,9 @@ struct Hashed {
 
 impl Source {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = open(path)?;
         Ok(Self(Rc::new(RefCell::new(Hashed {
-            file: File::open(path)?,
+            file,
             hasher: Sha256::new(),
             bytes: 0,
         }))))
@@ -40,6 +42,18 @@ impl Source {
         let digest = hashed.hasher.clone().finalize();
         (hashed.bytes, Digest(digest.into()))
     }
+}
+
+/// Opens a capture, which is read more than once.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_socket() || kind.is_char_device() {
+        return Err(io::Error::other(
+            "it is read more than once, so a file is needed",
+        ));
+    }
+    Ok(file)
 }
 
 impl Read for Source {

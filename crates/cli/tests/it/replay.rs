@@ -146,6 +146,7 @@ fn bad_files() {
         &["read capture /no/such.pcap", "No such file"],
     );
     check(&dir, &text(dir.at()), &["Is a directory"]);
+    check(&dir, "/dev/null", &["so a file is needed"]);
     let neither = "it is neither pcap nor pcapng";
     check(&dir, &dir.file("empty", ""), &[neither]);
     check(
@@ -269,4 +270,23 @@ fn a_pause_ends_a_call_where_it_is_to() {
         let (_, last) = flows(&events).last().unwrap();
         assert_eq!((last.calls.0, last.bytes_sent.0), (calls, 16), "{pause:?}");
     }
+}
+
+#[test]
+fn a_step_of_the_files_clock_is_recorded() {
+    let dir = Dir::new();
+    let (capture, trail) = (dir.text("steps.pcap"), dir.text("trace.jsonl"));
+    fs::write(&capture, datagrams(&[7200, 7201, 3600, 3610])).unwrap();
+    run(&["replay", &capture, "--trail", &trail]).expect(0);
+    let events = assert_sealed(&trail);
+    let steps: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.payload {
+            Payload::CaptureGap(gap) => Some((gap.cause, gap.count.0)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(steps, [(GapCause::ClockStep, 1)]);
+    let (_, last) = flows(&events).last().unwrap();
+    assert_eq!(last.duration_us.0, 11_000_000);
 }

@@ -104,6 +104,7 @@ pub(super) fn gap(gap: &CaptureGap) -> Columns {
         GapCause::EventsLost => "events lost",
         GapCause::FileDamaged => "file damaged",
         GapCause::FileDrops => "dropped by who wrote the file",
+        GapCause::ClockStep => "the file's clock was set",
         GapCause::EvidenceFailed => "evidence not written",
         GapCause::RecordTooLong => "record too long",
     };
