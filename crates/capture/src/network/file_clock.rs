@@ -4,7 +4,7 @@ use sandtrace_wire::Moment;
 
 /// Moments of a file: wall time as it stands there, monotonic time from its first frame.
 #[derive(Debug, Default)]
-pub(super) struct FileClock {
+pub struct FileClock {
     now: Moment,
     /// What monotonic time is counted from.
     base: Option<Moment>,
@@ -30,7 +30,7 @@ impl FileClock {
     /// The moment of the next frame. Monotonic time stands still where the file's goes
     /// back a little. From where it goes back further it goes on with the file's from
     /// there; of a leap ahead it takes a day, so that one wrong frame cannot use it up.
-    pub(super) fn at(&mut self, wall_ns: u64) -> Moment {
+    pub fn at(&mut self, wall_ns: u64) -> Moment {
         self.frames += 1;
         let base = *self.base.get_or_insert(Moment {
             mono_us: 0,

@@ -23,6 +23,7 @@ pub use collector::{Attached, NetworkCollector, NetworkError, NetworkTarget};
 pub use evidence::EvidenceConfig;
 pub use extract::{ExtractError, Search, Selection};
 pub use file::{FileError, FileFrame, FrameReader};
+pub use file_clock::FileClock;
 pub use hub::{Counts, Heard, Kept, NetworkHub, NetworkHubReader};
 pub use pcapng::{EvidenceFrame, PcapNgWriter};
 pub use replay::{Progress, Replay, ReplayConfig, first_moment};

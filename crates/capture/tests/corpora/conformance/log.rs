@@ -1,7 +1,7 @@
 //! Zeek's logs: tab-separated, with the names of the fields on the first line
 //! or after `#fields`.
 
-use crate::support::is_read;
+use crate::support::frames;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(super) fn logs(corpus: &Path, kind: &str) -> Vec<Log> {
             continue;
         };
         let capture = corpus.join(capture);
-        if !is_read(&capture) {
+        if frames(&capture).is_empty() {
             continue;
         }
         let folder = corpus

@@ -103,11 +103,7 @@ pub(super) fn replay(capture: &Path) -> Ours {
     let mut ours = Ours::default();
     let mut now = Moment::default();
     for frame in frames(capture) {
-        let mono_us = u64::try_from(frame.at.as_micros()).unwrap();
-        now = Moment {
-            mono_us: mono_us.max(now.mono_us),
-            wall_ns: u64::try_from(frame.at.as_nanos()).unwrap(),
-        };
+        now = frame.at;
         table.tick(now, &mut ours);
         let packet = Packet {
             at: now,

@@ -1,9 +1,6 @@
 //! Reads captures, and keeps what a table says of them.
 
-use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
-use pcap_file::pcapng::{Block, PcapNgReader};
-use pcap_file::{DataLink, TsResolution};
+use sandtrace_capture::network::{FileClock, FileError, FrameReader};
 use sandtrace_wire::{
     Bounds, Direction, DnsTransaction, End, FlowConfig, FlowSink, FlowTable, FlowView, Moment,
     Packet, Phase, Protocol, Totals, WireCount,
@@ -11,7 +8,6 @@ use sandtrace_wire::{
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The corpora, or nothing where they are absent and need not be there.
 pub(crate) fn corpus(test: &str, folder: &str) -> Option<PathBuf> {
@@ -49,21 +45,13 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// One frame of a capture.
 pub(crate) struct Frame {
-    pub(crate) at: Duration,
+    pub(crate) at: Moment,
     pub(crate) bytes: Vec<u8>,
     pub(crate) wire_len: u32,
 }
 
-/// Whether the frames of a capture begin with a header that is read: not those
-/// of radios (LINKTYPE 127) and of packet filters' logs (239).
-pub(crate) fn is_read(path: &Path) -> bool {
-    let bytes = std::fs::read(path).unwrap();
-    let link = bytes.get(20).copied().unwrap_or_default();
-    bytes.starts_with(&[0x0a, 0x0d]) || !matches!(link, 127 | 239)
-}
-
-/// The frames of a capture file, `pcap` or `pcapng`, compressed or not.
-/// A file that ends in the middle of a frame ends before it.
+/// The frames of a capture file, compressed or not. A file that ends in the middle of a
+/// frame ends before it, and one of a link type that is not read has none.
 pub(crate) fn frames(path: &Path) -> Vec<Frame> {
     let mut bytes = std::fs::read(path).unwrap();
     if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -73,86 +61,24 @@ pub(crate) fn frames(path: &Path) -> Vec<Frame> {
             .unwrap();
         bytes = plain;
     }
-    if bytes.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]) {
-        pcapng(&bytes)
-    } else {
-        pcap(&bytes)
-    }
-}
-
-fn pcap(bytes: &[u8]) -> Vec<Frame> {
     let mut found = Vec::new();
-    let mut reader = PcapReader::new(bytes).unwrap();
-    let link = reader.header().datalink;
-    let nanoseconds = reader.header().ts_resolution == TsResolution::NanoSecond;
-    // Raw, as the checked form refuses packets that were cut at the snap length.
-    while let Some(Ok(packet)) = reader.next_raw_packet() {
-        let fraction = u64::from(packet.ts_frac);
-        let fraction = if nanoseconds {
-            Duration::from_nanos(fraction)
-        } else {
-            Duration::from_micros(fraction)
-        };
-        found.push(Frame {
-            at: Duration::from_secs(packet.ts_sec.into()) + fraction,
-            ..ethernet(link, &packet.data, packet.orig_len)
-        });
-    }
-    found
-}
-
-/// The frame with an Ethernet header in place of another or none.
-fn ethernet(link: DataLink, bytes: &[u8], wire_len: u32) -> Frame {
-    let (header, new) = match link {
-        DataLink::NULL => (4, true),
-        DataLink::PPP => (2, true),
-        DataLink::LINUX_SLL => (16, true),
-        DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => (0, true),
-        _ => (0, false),
+    let mut clock = FileClock::default();
+    let mut reader = match FrameReader::new(&bytes[..]) {
+        Ok(reader) => reader,
+        Err(FileError::LinkType(_)) => return found,
+        Err(error) => panic!("{}: {error}", path.display()),
     };
-    let packet = bytes.get(header..).unwrap_or_default();
-    let mut frame = Vec::new();
-    if new {
-        let is_v6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
-        frame.extend([0; 12]);
-        frame.extend(if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
-    }
-    let added = u32::try_from(frame.len()).unwrap();
-    frame.extend(packet);
-    Frame {
-        at: Duration::ZERO,
-        bytes: frame,
-        wire_len: wire_len + added - u32::try_from(header).unwrap(),
-    }
-}
-
-fn pcapng(bytes: &[u8]) -> Vec<Frame> {
-    let mut found = Vec::new();
-    let mut reader = PcapNgReader::new(bytes).unwrap();
-    // Link and nanoseconds per tick of each interface; the reader takes all
-    // ticks for nanoseconds.
-    let mut interfaces = Vec::new();
-    while let Some(Ok(block)) = reader.next_block() {
-        match block {
-            Block::InterfaceDescription(interface) => {
-                let resolution = interface.options.iter().find_map(|option| match option {
-                    InterfaceDescriptionOption::IfTsResol(digits) => Some(u32::from(*digits)),
-                    _ => None,
-                });
-                let tick = 10_u32.pow(9 - resolution.unwrap_or(6));
-                interfaces.push((interface.linktype, tick));
-            }
-            Block::EnhancedPacket(packet) => {
-                let (link, tick) = interfaces[packet.interface_id as usize];
-                found.push(Frame {
-                    at: packet.timestamp * tick,
-                    ..ethernet(link, &packet.data, packet.original_len)
-                });
-            }
-            _ => {}
+    loop {
+        match reader.next() {
+            Ok(Some(frame)) => found.push(Frame {
+                at: clock.at(frame.wall_ns),
+                bytes: frame.bytes.to_vec(),
+                wire_len: frame.wire_len,
+            }),
+            Ok(None) | Err(FileError::Cut { .. }) => return found,
+            Err(error) => panic!("{}: {error}", path.display()),
         }
     }
-    found
 }
 
 /// What a close report says, as far as the corpora tell.
@@ -209,11 +135,7 @@ pub(crate) fn run(frames: &[Frame], config: FlowConfig) -> (Vec<Closed>, Totals)
     let mut sandboxes = HashMap::new();
     let mut now = Moment::default();
     for frame in frames {
-        let mono_us = u64::try_from(frame.at.as_micros()).unwrap();
-        now = Moment {
-            mono_us: mono_us.max(now.mono_us),
-            wall_ns: u64::try_from(frame.at.as_nanos()).unwrap(),
-        };
+        now = frame.at;
         table.tick(now, &mut sink);
         let packet = Packet {
             at: now,
