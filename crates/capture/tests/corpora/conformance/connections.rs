@@ -155,6 +155,11 @@ fn compare(row: &Row, it: &Conversation) -> Vec<Field> {
         bytes("resp_bytes"),
         resp.payload + resp.missed,
     );
+    check(
+        "missed_bytes",
+        bytes("missed_bytes"),
+        orig.missed + resp.missed,
+    );
     if let (Some(theirs), Some(ours)) = (value(row, "conn_state"), it.state) {
         let ours = ours.as_str();
         let ours = if turned && !began {

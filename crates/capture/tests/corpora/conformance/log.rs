@@ -80,3 +80,10 @@ pub(super) fn value<'a>(row: &'a Row, field: &str) -> Option<&'a str> {
 pub(super) fn number(row: &Row, field: &str) -> Option<u64> {
     value(row, field)?.parse().ok()
 }
+
+/// A number of seconds with six decimals, in microseconds. Tests of Zeek mask some.
+pub(super) fn micros(seconds: &str) -> Option<u64> {
+    let (whole, part) = seconds.split_once('.')?;
+    let micros = part.parse::<u64>().ok().filter(|_| part.len() == 6)?;
+    Some(whole.parse::<u64>().ok()? * 1_000_000 + micros)
+}

@@ -32,6 +32,7 @@ pub(super) struct Conversation {
     pub(super) alpn: Vec<String>,
     /// The version that a server chose over TCP, whose hello is clear.
     pub(super) tls_version: Option<&'static str>,
+    pub(super) quic_version: Option<&'static str>,
     /// Of its certificate, in hexadecimal digits.
     pub(super) certificate: Option<String>,
     pub(super) is_quic: bool,
@@ -74,6 +75,7 @@ impl FlowSink for Ours {
                 community_id: flow.community_id.clone(),
                 sni: flow.tls.and_then(|tls| tls.sni.clone()),
                 tls_version: flow.tls.and_then(|tls| tls.version),
+                quic_version: flow.tls.and_then(|tls| tls.quic_version),
                 certificate: flow.certificate.map(|it| hex(&it.sha256)),
                 alpn: flow.tls.map(|tls| tls.alpn.clone()).unwrap_or_default(),
                 is_quic: flow.tls.is_some() && flow.protocol == Protocol::Udp,
