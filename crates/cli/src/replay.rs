@@ -290,10 +290,11 @@ impl Settings {
             missing: missing.to_owned(),
         };
         let directions = if self.sandbox_addresses.is_empty() {
-            "which way frames went: of two addresses, who sends the first frame between them is \
-             taken for the sandbox"
+            "which way frames went, but for files of Sandtrace itself: of two addresses, who sends \
+             the first frame between them is taken for the sandbox"
         } else {
-            "which way frames went: it is told by the addresses that were given for the sandbox"
+            "which way frames went, but for files of Sandtrace itself: it is told by the addresses \
+             that were given for the sandbox"
         };
         SandboxAttached {
             agent_id: None,

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use sandtrace_capture::network::{EvidenceFrame, PcapNgWriter};
 use sandtrace_event::{DetachReason, EndReason, GapCause, Payload, VerdictResult};
+use sandtrace_wire::Direction;
 
 use crate::support::{Dir, assert_sealed, events, flows, judged, run, text, trail_end};
 
@@ -289,4 +291,25 @@ fn a_step_of_the_files_clock_is_recorded() {
     assert_eq!(steps, [(GapCause::ClockStep, 1)]);
     let (_, last) = flows(&events).last().unwrap();
     assert_eq!(last.duration_us.0, 11_000_000);
+}
+
+#[test]
+fn files_of_our_own_say_which_way_frames_went() {
+    let dir = Dir::new();
+    let (capture, trail) = (dir.text("own.pcapng"), dir.text("trace.jsonl"));
+    let mut writer = PcapNgWriter::new(Vec::new(), "tap0").unwrap();
+    // Without the file's word whoever sends first would be the sandbox.
+    let frame = EvidenceFrame {
+        wall_ns: 1_700_000_000_000_000_000,
+        direction: Some(Direction::ToSandbox),
+        bytes: &datagrams(&[0])[40..],
+        wire_len: 46,
+        vlan: None,
+    };
+    writer.frame(&frame).unwrap();
+    fs::write(&capture, writer.finish(frame.wall_ns, 0).unwrap()).unwrap();
+    run(&["replay", &capture, "--trail", &trail]).expect(0);
+    let events = assert_sealed(&trail);
+    let (_, flow) = flows(&events).last().unwrap();
+    assert_eq!((flow.packets_sent.0, flow.packets_received.0), (0, 1));
 }
