@@ -137,7 +137,7 @@ fn packet<'a>(frame: &FileFrame<'a>, at: Moment, ways: &mut Orientation) -> Pack
         wire_len: frame.wire_len,
         vlan: None,
     };
-    let direction = ways.direction(&packet);
+    let direction = frame.direction.unwrap_or_else(|| ways.direction(&packet));
     Packet {
         direction,
         ..packet

@@ -32,6 +32,8 @@ fn check(test: &str, datagrams: &[Vec<u8>], findings: &[&str]) {
     let flow = seen.to_port(443);
     assert_eq!(flow.dst_host, "allowed.example");
     assert_eq!(flow.findings, findings);
+    let names_other = flow.names.iter().any(|it| &*it.name == "evil000.example");
+    assert_eq!(names_other, findings.contains(&"sni_changed"));
 }
 
 #[test]
@@ -42,20 +44,24 @@ fn a_hello_behind_any_number_of_packets_is_told() {
     check(
         "behind",
         &[many, vec![other.clone()]].concat(),
-        &["sni_changed"],
+        &["sni_not_in_dns", "sni_changed"],
     );
     let few = [junk(1), junk(2), other.clone()].concat();
-    check("few-junk", &[first.clone(), few], &["sni_changed"]);
+    check(
+        "few-junk",
+        &[first.clone(), few],
+        &["sni_not_in_dns", "sni_changed"],
+    );
     let more: Vec<u8> = (1..30).flat_map(junk).collect();
     check(
         "more-junk",
         &[first, more, other],
-        &["sni_changed", "start_unread"],
+        &["sni_not_in_dns", "sni_changed", "start_unread"],
     );
 }
 
 #[test]
 fn a_second_hello_of_a_connection_is_told() {
     let [first, again] = ["first", "again"].map(initial);
-    check("again", &[first, again], &["sni_changed"]);
+    check("again", &[first, again], &["sni_not_in_dns", "sni_changed"]);
 }

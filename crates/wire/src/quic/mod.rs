@@ -22,6 +22,8 @@ pub(crate) struct QuicSniff {
     /// There were more.
     forgot: bool,
     first: Option<TlsFacts>,
+    /// Names that hellos had since they were last taken.
+    names: Vec<String>,
     sni_changed: bool,
     inconsistent: bool,
     unread: bool,
@@ -54,6 +56,7 @@ impl QuicSniff {
             connections: Vec::new(),
             forgot: false,
             first: None,
+            names: Vec::new(),
             sni_changed: false,
             inconsistent: false,
             unread: false,
@@ -100,6 +103,12 @@ impl QuicSniff {
         self.first.as_ref()
     }
 
+    /// The names in hellos that were read since this was last asked, at most as many
+    /// as stand in the bytes that are read.
+    pub(crate) fn take_names(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.names)
+    }
+
     /// Whether a later ClientHello names another server.
     pub(crate) const fn sni_changed(&self) -> bool {
         self.sni_changed
@@ -131,6 +140,7 @@ impl QuicSniff {
                 quic_version: Some(version),
                 ..facts
             };
+            self.names.extend(facts.names().map(ToOwned::to_owned));
             if let Some(first) = &self.first {
                 self.sni_changed |= first.sni != facts.sni;
             }

@@ -42,6 +42,9 @@ impl Flow {
         }
         let Some(quic) = &mut self.quic else { return };
         quic.client(datagram);
+        for name in quic.take_names() {
+            self.claims.add(&name, NameSource::QuicSni, self.last);
+        }
         let odd = [
             (quic.sni_changed(), Finding::SniChanged),
             (quic.is_inconsistent(), Finding::InconsistentReassembly),
@@ -51,9 +54,6 @@ impl Flow {
             self.findings.insert(finding);
         }
         if let (Some(hello), None) = (quic.hello(), &self.facts) {
-            for name in hello.names() {
-                self.claims.add(name, NameSource::QuicSni, self.last);
-            }
             self.findings = self.findings.union(hello.findings());
             self.facts = Some(Box::new(Facts {
                 tls: Some(hello.clone()),
