@@ -49,6 +49,8 @@ pub(crate) struct Sniff {
     negotiated: Option<Negotiated>,
     /// The server's certificate was read.
     certified: bool,
+    /// Where in the server's stream its TLS begins.
+    server_from: u64,
     /// The server spoke first.
     greeted: bool,
     /// Where the client's lines that ask for TLS end.
@@ -130,6 +132,7 @@ impl Sniff {
             server: Assembler::new(SERVER_LIMIT),
             negotiated: None,
             certified: false,
+            server_from: 0,
             greeted,
             asked_at: None,
             findings: Findings::default(),
@@ -189,7 +192,11 @@ impl Sniff {
         }
         // TLS 1.3 encrypts all that follows the hello.
         let known = self.negotiated.is_some_and(|it| it.tls13 || self.certified);
-        if !matches!(self.kind, Kind::Tls(_)) || known || self.server.is_over() {
+        let is_tls = matches!(self.kind, Kind::Tls(_) | Kind::Inner(_));
+        let Some(piece) = piece.from(self.server_from) else {
+            return;
+        };
+        if !is_tls || known || self.server.is_over() {
             return;
         }
         self.server.insert(piece.offset, piece.bytes, piece.len);
@@ -440,10 +447,13 @@ impl Sniff {
         self.kind = match starts_like_tls(self.fresh()) {
             Some(true) if self.is_inner => {
                 self.check_asked();
-                Kind::Inner(Box::default())
+                self.begin_inner()
             }
             Some(true) => {
                 facts.is_tls = true;
+                if self.walked > 0 {
+                    self.server_from = self.heard;
+                }
                 Kind::Tls(Box::default())
             }
             Some(false) => Kind::Http(Requests::new(self.walked_to())),
@@ -531,6 +541,7 @@ impl Sniff {
         if facts.tls.is_none() {
             facts.tls = walk.hello().cloned();
         }
+        note_version(facts, self.negotiated);
         if is_done {
             self.kind = match is_named {
                 true => Kind::Over,

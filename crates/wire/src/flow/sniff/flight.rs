@@ -39,7 +39,13 @@ impl Sniff {
         }
         self.keep_from(self.acked);
         self.is_inner = true;
-        self.kind = Kind::Inner(Box::default());
+        self.kind = self.begin_inner();
+    }
+
+    /// TLS amid the connection: the server's begins behind what it said so far.
+    pub(super) fn begin_inner(&mut self) -> Kind {
+        self.server_from = self.heard;
+        Kind::Inner(Box::default())
     }
 
     /// What of a segment stands behind what the server had when it spoke.
