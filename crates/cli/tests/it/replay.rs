@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use sandtrace_capture::network::{EvidenceFrame, PcapNgWriter};
-use sandtrace_event::{DetachReason, EndReason, GapCause, Payload, VerdictResult};
+use sandtrace_event::{DetachReason, EndReason, GapCause, IngressFlow, Payload, VerdictResult};
 use sandtrace_wire::Direction;
 
 use crate::support::{Dir, assert_sealed, events, flows, judged, run, text, trail_end};
@@ -310,6 +310,10 @@ fn files_of_our_own_say_which_way_frames_went() {
     fs::write(&capture, writer.finish(frame.wall_ns, 0).unwrap()).unwrap();
     run(&["replay", &capture, "--trail", &trail]).expect(0);
     let events = assert_sealed(&trail);
-    let (_, flow) = flows(&events).last().unwrap();
+    let began = events.iter().find_map(|event| match &event.payload {
+        Payload::NetworkIngress(IngressFlow(flow)) => Some(flow),
+        _ => None,
+    });
+    let flow = began.expect("what the outside began");
     assert_eq!((flow.packets_sent.0, flow.packets_received.0), (0, 1));
 }
