@@ -2,13 +2,12 @@
 
 use crate::config::FlowConfig;
 use crate::findings::{Finding, Findings};
+use crate::flow::dns_kind::DNS_PORT;
 use crate::frame::TcpHeader;
 use crate::key::FlowKey;
 use crate::packet::Direction;
 use crate::view::{Initiator, Protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-const DNS_PORT: u16 = 53;
 
 /// Who began the flow that starts with this frame.
 ///

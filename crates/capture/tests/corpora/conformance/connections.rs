@@ -44,26 +44,9 @@ fn connections_agree_with_zeek() {
     for log in logs(&folder, "conn") {
         let mut ours = replay(&log.capture).conversations;
         for row in log.rows.iter().filter(|row| is_defined(row)) {
-            let best = (0..)
-                .zip(&ours)
-                .filter(|(_, it)| same_ends(row, it))
-                .map(|(at, it): (usize, _)| {
-                    let fields = compare(row, it);
-                    (
-                        fields.iter().filter(|field| !field.agrees).count(),
-                        at,
-                        fields,
-                    )
-                })
-                .min_by_key(|(differing, at, _)| (*differing, *at));
-            let name = name(row);
-            match best {
-                Some((_, at, fields)) => {
-                    ours.remove(at);
-                    tally.row(&log.capture, &name, &fields);
-                }
-                None => tally.row(&log.capture, &name, &[]),
-            }
+            let same = |it: &_| same_ends(row, it);
+            let compare = |it: &_| compare(row, it);
+            tally.nearest(&log.capture, &name(row), &mut ours, same, compare);
         }
     }
     tally.finish("conn.log", 97, DIFFERENT);

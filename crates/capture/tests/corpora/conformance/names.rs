@@ -129,29 +129,18 @@ fn check(
     for log in logs(&folder, kind) {
         let mut ours = replay(&log.capture).conversations;
         for row in log.rows.iter().filter(|row| is_defined(row)) {
-            let best = (0..)
-                .zip(&ours)
-                .filter(|(_, it)| same_ends(row, it) && (kind != "quic" || it.is_quic))
-                .map(|(at, it): (usize, _)| {
-                    let fields = compare(row, it);
-                    (
-                        fields.iter().filter(|field| !field.agrees).count(),
-                        at,
-                        fields,
-                    )
-                })
-                .min_by_key(|(differing, at, _)| (*differing, *at));
-            let name = format!("{} {}", row["id.orig_h"], row["id.resp_h"]);
-            match best {
-                Some((_, at, fields)) => {
-                    ours.remove(at);
-                    tally.row(&log.capture, &name, &fields);
-                }
-                None => tally.row(&log.capture, &name, &[]),
-            }
+            let same = |it: &_| same_ends(row, it) && (kind != "quic" || it.is_quic);
+            let compare = |it: &_| compare(row, it);
+            tally.nearest(
+                &log.capture,
+                &format!("{} {}", row["id.orig_h"], row["id.resp_h"]),
+                &mut ours,
+                same,
+                compare,
+            );
         }
     }
-    tally.finish(&format!("{kind}.log"), 75, known);
+    tally.finish(&format!("{kind}.log"), 80, known);
 }
 
 /// The first request of a connection, where the log is of requests.

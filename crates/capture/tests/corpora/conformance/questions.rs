@@ -29,26 +29,15 @@ fn questions_agree_with_zeek() {
     for log in logs(&folder, "dns") {
         let mut ours = replay(&log.capture).questions;
         for row in log.rows.iter().filter(|row| is_defined(row)) {
-            let best = (0..)
-                .zip(&ours)
-                .filter(|(_, it)| same_question(row, it))
-                .map(|(at, it): (usize, _)| {
-                    let fields = compare(row, it);
-                    (
-                        fields.iter().filter(|field| !field.agrees).count(),
-                        at,
-                        fields,
-                    )
-                })
-                .min_by_key(|(differing, at, _)| (*differing, *at));
-            let name = row["query"].clone();
-            match best {
-                Some((_, at, fields)) => {
-                    ours.remove(at);
-                    tally.row(&log.capture, &name, &fields);
-                }
-                None => tally.row(&log.capture, &name, &[]),
-            }
+            let same = |it: &_| same_question(row, it);
+            let compare = |it: &_| compare(row, it);
+            tally.nearest(
+                &log.capture,
+                &row["query"].clone(),
+                &mut ours,
+                same,
+                compare,
+            );
         }
     }
     tally.finish("dns.log", 94, DIFFERENT);

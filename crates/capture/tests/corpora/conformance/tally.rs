@@ -41,8 +41,30 @@ pub(super) fn field<T: std::fmt::Debug + PartialEq>(
 }
 
 impl Tally {
+    /// A row and what agrees of that of ours, among those that are the same, which
+    /// differs least. It is taken out: no two rows are one of ours.
+    pub(super) fn nearest<T>(
+        &mut self,
+        capture: &Path,
+        row: &str,
+        ours: &mut Vec<T>,
+        same: impl Fn(&T) -> bool,
+        compare: impl Fn(&T) -> Vec<Field>,
+    ) {
+        let differing = |fields: &[Field]| fields.iter().filter(|it| !it.agrees).count();
+        let alike = (0..).zip(&*ours).filter(|(_, it)| same(it));
+        let nearest = alike
+            .map(|(at, it): (usize, _)| (at, compare(it)))
+            .min_by_key(|(_, fields)| differing(fields));
+        let fields = nearest.map_or_else(Vec::new, |(at, fields)| {
+            ours.remove(at);
+            fields
+        });
+        self.row(capture, row, &fields);
+    }
+
     /// A row and what of it agrees; no field: nothing of ours is between these ends.
-    pub(super) fn row(&mut self, capture: &Path, row: &str, fields: &[Field]) {
+    fn row(&mut self, capture: &Path, row: &str, fields: &[Field]) {
         self.rows += 1;
         let differing: Vec<&str> = fields
             .iter()
