@@ -290,7 +290,7 @@ const RESPONSE: usize = 3_000_000;
 /// Whatever is not read in time is counted all the same, and told.
 #[test]
 fn a_full_ring_and_a_full_table_lose_no_count_unsaid() {
-    let Some(pair) = Pair::new("full") else {
+    let Some(pair) = Pair::new("table") else {
         return;
     };
     let mut collector = NetworkCollector::attach(NetworkTarget {
@@ -522,7 +522,7 @@ fn an_interface_that_vanishes_is_a_gap() {
 }
 
 fn tells_that_it_vanished(backend: Backend) {
-    let Some(pair) = Pair::new("gone") else {
+    let Some(pair) = Pair::new("vanish") else {
         return;
     };
     let mut collector = pair.attach(backend);

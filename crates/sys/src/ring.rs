@@ -1,6 +1,8 @@
 //! A memory-mapped packet ring on one interface: AF_PACKET with TPACKET_V3
 //! (Documentation/networking/packet_mmap.rst).
 
+mod snap;
+
 use crate::netns::{self, NetnsError};
 use std::ffi::CString;
 use std::io;
@@ -20,7 +22,8 @@ pub struct RingConfig {
     pub blocks: u32,
     /// Milliseconds after which the kernel hands over a block that is not full.
     pub retire_ms: u32,
-    /// Bytes kept of each frame; lengths are always those of the whole frame.
+    /// Bytes kept of each frame, and only the headers of longer ones amid a stream;
+    /// lengths are always those of the whole frame.
     pub snap_length: u32,
 }
 
@@ -145,7 +148,8 @@ impl PacketRing {
             &libc::tpacket_versions::TPACKET_V3,
         )
         .map_err(failed("choose TPACKET_V3"))?;
-        set_snap_length(&socket, config.snap_length).map_err(failed("attach the filter"))?;
+        attach(&socket, &mut snap::starts(config.snap_length))
+            .map_err(failed("attach the filter"))?;
         let request = libc::tpacket_req3 {
             tp_block_size: config.block_size,
             tp_block_nr: config.blocks,
@@ -221,7 +225,7 @@ impl PacketRing {
     /// # Errors
     /// When the kernel refuses, which it does for lack of memory alone.
     pub fn stop(&self) -> io::Result<()> {
-        set_snap_length(&self.socket, 0)
+        attach(&self.socket, &mut snap::nothing())
     }
 
     /// The error that the socket holds, if any, which is thereby forgotten:
@@ -474,17 +478,10 @@ pub(crate) fn filtered(program: &OwnedFd, interface: u32) -> io::Result<OwnedFd>
     Ok(socket)
 }
 
-/// A classic BPF program of one instruction: keep so many bytes of every frame.
-fn set_snap_length(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
-    const RETURN_CONSTANT: u16 = 0x06; // BPF_RET | BPF_K, linux/bpf_common.h
-    let mut program = [libc::sock_filter {
-        code: RETURN_CONSTANT,
-        jt: 0,
-        jf: 0,
-        k: bytes,
-    }];
+/// Makes a classic BPF program say how much of each frame the socket gets.
+fn attach(socket: &OwnedFd, program: &mut [libc::sock_filter]) -> io::Result<()> {
     let filter = libc::sock_fprog {
-        len: 1,
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_mut_ptr(),
     };
     let length = socklen::<libc::sock_fprog>();

@@ -48,11 +48,30 @@ struct Load {
     each: u64,
     /// Bytes of each frame.
     bytes: u64,
+    /// Whether the host routes them on.
+    routed: bool,
 }
 
 impl Load {
+    /// The host's side of it.
+    fn ground(&self) -> Result<Ground> {
+        let ground = Ground::prepare()?;
+        if self.routed {
+            ground.route()?;
+        }
+        Ok(ground)
+    }
+
     fn send(&self, ground: &Ground) -> Result<Duration> {
-        load::flood(ground.tap(), &self.turn, self.frames)
+        let took = load::flood(ground.tap(), &self.turn, self.frames)?;
+        if self.routed {
+            let routed = ground.routed()?;
+            // What the host dropped it did not pay for.
+            if routed < self.frames {
+                bail!("the host routed {routed} of {} frames", self.frames);
+            }
+        }
+        Ok(took)
     }
 }
 
@@ -67,10 +86,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         frames,
         each: frames / u64::from(count),
         bytes: u64::try_from(options.frame_bytes)?,
+        routed: options.routed,
     };
     println!(
-        "capture: {frames} frames of {} B in {count} flows, {} runs",
-        options.frame_bytes, options.runs
+        "capture: {frames} frames of {} B in {count} flows{}, {} runs",
+        options.frame_bytes,
+        if options.routed { ", routed" } else { "" },
+        options.runs
     );
     let mut sides: [Vec<Side>; 5] = Default::default();
     let [bare, refusals, tcpdumps, rings, programs] = &mut sides;
@@ -119,7 +141,7 @@ fn rate(frames: u64, took: Duration) -> f64 {
 }
 
 fn alone(load: &Load) -> Result<Side> {
-    let ground = Ground::prepare()?;
+    let ground = load.ground()?;
     let took = load.send(&ground)?;
     Ok(Side {
         rate: rate(load.frames, took),
@@ -131,7 +153,7 @@ fn alone(load: &Load) -> Result<Side> {
 
 /// Frames that `filter` is true of, or all.
 fn tcpdump(load: &Load, filter: Option<&str>) -> Result<Side> {
-    let ground = Ground::prepare()?;
+    let ground = load.ground()?;
     let mut command = ground.command("tcpdump");
     command.args([
         "-i",
@@ -175,7 +197,7 @@ fn tcpdump(load: &Load, filter: Option<&str>) -> Result<Side> {
 }
 
 fn sandtrace(program: &Path, backend: &str, load: &Load) -> Result<Side> {
-    let ground = Ground::prepare()?;
+    let ground = load.ground()?;
     let directory = tempfile::tempdir().context("making a directory for the trail")?;
     let trail = directory.path().join("trace.jsonl");
     let watcher = watch(program, Some(backend), &ground, &trail)?;

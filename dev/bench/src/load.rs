@@ -10,6 +10,10 @@ use std::time::Duration;
 pub(crate) const FRAME_BYTES: usize = 64;
 /// Bytes of the largest, as a guest's network card hands them over unsegmented.
 pub(crate) const MOST_BYTES: usize = 65_000;
+/// The tap's address on the host, where that routes.
+pub(crate) const HOST: &str = "10.9.0.1/24";
+/// The MAC that frames go to.
+pub(crate) const HOST_MAC: &str = "02:00:00:00:00:01";
 /// Where the frames pretend to go (RFC 5737).
 pub(crate) const PEER: [u8; 4] = [198, 51, 100, 9];
 /// From where.

@@ -32,6 +32,7 @@ sandtrace-bench --sandtrace PROGRAM [capture | verify | trail | latency | syscal
   --frames N    frames per run of capture (5000000)
   --flows N     flows of capture (1000)
   --size N      bytes of each frame of capture, 64 to 65000 (64)
+  --routed      the host of capture routes the frames on, rather than drop them
   --records N   records of verify's trail (1000000)
   --packets N   first packets per side of latency (200)
 
@@ -55,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) flows: u16,
     /// Bytes of each frame of a capture run.
     pub(crate) frame_bytes: usize,
+    /// Whether the host routes them on.
+    pub(crate) routed: bool,
     /// Records of the trail to verify.
     pub(crate) records: u64,
     /// First packets to time.
@@ -115,6 +118,7 @@ fn run(arguments: &[String]) -> Result<()> {
         frames: 5_000_000,
         flows: 1000,
         frame_bytes: load::FRAME_BYTES,
+        routed: false,
         records: 1_000_000,
         packets: 200,
         sandboxes: vec![10, 100, 1000],
@@ -135,6 +139,7 @@ fn run(arguments: &[String]) -> Result<()> {
             "--frames" => options.frames = number(argument, value()?)?,
             "--flows" => options.flows = number(argument, value()?)?,
             "--size" => options.frame_bytes = number(argument, value()?)?,
+            "--routed" => options.routed = true,
             "--records" => options.records = number(argument, value()?)?,
             "--packets" => options.packets = number(argument, value()?)?,
             "--rate" => options.rate = number(argument, value()?)?,

@@ -306,6 +306,24 @@ fn fragments_that_overlap_with_another_name_are_told() {
     assert_eq!(flow.dst_host, "allowed.example");
 }
 
+/// Of a long frame amid a head its begin alone is captured, and what is behind it may
+/// name another host.
+#[test]
+fn a_head_that_goes_on_in_a_long_frame_is_told() {
+    let head = b"GET / HTTP/1.1\r\nHost: allowed.example\r\nx-pad: ";
+    let rest = format!("{}\r\nHost: evil.example\r\n\r\n", "a".repeat(8000));
+    let mut frames = vec![segment(ALLOWED, (40_000, 80), 999, "S", &[])];
+    frames.push(segment(ALLOWED, (40_000, 80), 1000, "PA", head));
+    let seq = 1000 + head.len() as u32;
+    frames.push(segment(ALLOWED, (40_000, 80), seq, "PA", rest.as_bytes()));
+    let Some(seen) = after_lookup("long", &frames) else {
+        return;
+    };
+    let flow = seen.to_port(80);
+    assert_eq!(flow.bytes_sent.0, (head.len() + rest.len()) as u64);
+    assert_eq!(flow.findings, ["truncated_start"]);
+}
+
 /// So much is read of a connection's start; what is sent again is no more of it.
 #[test]
 fn a_start_that_is_sent_again_and_again_is_read_on() {

@@ -281,9 +281,7 @@ impl Sniff {
             Kind::Lines | Kind::Unknown | Kind::Over => false,
         };
         self.give_up(facts);
-        let is_named = facts.http.as_ref().is_some_and(|http| http.host.is_some());
         let finding = match (self.client.is_cut(), unsettled) {
-            (true, true) if is_named => return,
             (true, true) => Finding::TruncatedStart,
             _ if matters => Finding::StartUnread,
             _ => return,
