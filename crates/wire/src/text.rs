@@ -74,13 +74,26 @@ pub(crate) fn is_cut(text: &str) -> bool {
 /// One that is longer than names can be is cut, and so equals no other.
 pub(crate) fn host_name(bytes: &[u8]) -> String {
     let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
-    let kept = bytes.get(..=MAX_HOST).unwrap_or(bytes);
-    escaped_prefix(&kept.to_ascii_lowercase(), MAX_HOST)
+    let mut name = escaped_prefix(bytes, MAX_HOST);
+    name.make_ascii_lowercase();
+    name
+}
+
+/// Whether [`host_name`] of these bytes is this.
+pub(crate) fn is_host_name(bytes: &[u8], name: &str) -> bool {
+    let plain = bytes.strip_suffix(b".").unwrap_or(bytes);
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'\\';
+    if plain.len() > MAX_HOST || !plain.iter().all(is_plain) {
+        return host_name(bytes) == name;
+    }
+    let lower = plain.iter().map(u8::to_ascii_lowercase);
+    plain.len() == name.len() && lower.eq(name.bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn host_names_are_lowered_and_escaped() {
@@ -94,5 +107,18 @@ mod tests {
         check(b"", "");
         check(&[b'A'; 255], &"a".repeat(255));
         check(&[0xff; 60_000], &format!("{}…", "\\255".repeat(255)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_name_is_told_without_writing_it(
+            bytes in "[aA.é\\\\ ]{0,6}|A{250,260}",
+            other in "[a.]{0,6}|a{250,260}",
+        ) {
+            for name in [host_name(bytes.as_bytes()), other] {
+                let is_it = host_name(bytes.as_bytes()) == name;
+                prop_assert_eq!(is_host_name(bytes.as_bytes(), &name), is_it);
+            }
+        }
     }
 }

@@ -138,14 +138,15 @@ impl<'a> Names<'a> {
     }
 
     fn add(&mut self, name: &[u8]) {
-        let name = text::host_name(name);
         self.count += 1;
-        if self.asked.is_some_and(|asked| covers(&name, asked)) {
-            if self.covering.len() < MAX_NAMES {
-                self.covering.push(name);
-            }
-        } else if self.first.len() < MAX_NAMES {
-            self.first.push(name);
+        let covers = self.asked.is_some_and(|asked| covers(name, asked));
+        let kept = if covers {
+            &mut self.covering
+        } else {
+            &mut self.first
+        };
+        if kept.len() < MAX_NAMES {
+            kept.push(text::host_name(name));
         }
     }
 
@@ -194,10 +195,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Whether a name of a certificate covers a host's: its first label may be `*`.
-fn covers(name: &str, host: &str) -> bool {
-    match name.strip_prefix("*.") {
-        Some(domain) => host.split_once('.').is_some_and(|(_, rest)| rest == domain),
-        None => name == host,
+fn covers(name: &[u8], host: &str) -> bool {
+    match name.strip_prefix(b"*.") {
+        Some(domain) => host
+            .split_once('.')
+            .is_some_and(|(_, rest)| text::is_host_name(domain, rest)),
+        None => text::is_host_name(name, host),
     }
 }
 
@@ -313,10 +316,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_star_covers_one_label() {
-        assert!(covers("a.example", "a.example"));
-        assert!(covers("*.example", "a.example"));
-        assert!(!covers("*.example", "b.a.example"));
-        assert!(!covers("*.example", "example"));
+        assert!(covers(b"a.example", "a.example"));
+        assert!(covers(b"*.example", "a.example"));
+        assert!(!covers(b"*.example", "b.a.example"));
+        assert!(!covers(b"*.example", "example"));
     }
 
     proptest! {
