@@ -70,6 +70,38 @@ fn a_second_handshake_that_the_server_answers_is_another_connection() {
     }
 }
 
+/// What the server is said to have had of one connection says nothing of the next one
+/// with the same ports: by either capture its first acknowledgement is seen.
+#[test]
+fn a_connection_that_follows_another_begins_anew() {
+    let Some(ground) = Ground::new("anew") else {
+        return;
+    };
+    let watched = ground.watch();
+    for (start, heard) in [(999, FAR), (2 * FAR - 1, 1)] {
+        let acknowledged = |mut frame: Vec<u8>| {
+            // Behind 14 + 20 + 8 bytes.
+            frame[42..46].copy_from_slice(&u32::to_be_bytes(heard));
+            frame
+        };
+        let next = start + 1;
+        ground.send(&segment(ALLOWED, PORTS, start, "S", &[]));
+        ground.send(&acknowledged(segment(ALLOWED, PORTS, next, "A", &[])));
+        ground.send(&acknowledged(segment(
+            ALLOWED,
+            PORTS,
+            next,
+            "PA",
+            &head("a.example"),
+        )));
+        ground.send(&acknowledged(segment(ALLOWED, PORTS, next + 37, "FA", &[])));
+    }
+    let seen = watched.finish();
+    let flows = seen.flows();
+    let histories = flows.iter().filter_map(|flow| flow.history.as_deref());
+    assert_eq!(histories.collect::<Vec<_>>(), ["SADF", "SADF"]);
+}
+
 #[test]
 fn a_segment_that_begins_before_the_stream_is_compared_from_its_start() {
     let mut frames = connection(ALLOWED, &[(0, &head("allowed.example"))]);
