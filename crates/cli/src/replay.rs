@@ -242,7 +242,7 @@ impl Settings {
                 accepted_resolvers: self.resolvers.clone(),
                 sandbox_addresses: self.sandbox_addresses.clone(),
                 // Frames of others are in a file too, unless it is known whose is which.
-                check_source_mac: !self.sandbox_addresses.is_empty(),
+                check_macs: !self.sandbox_addresses.is_empty(),
                 call_pause_us: self.call_pause.map(micros),
                 ..FlowConfig::default()
             },

@@ -43,8 +43,9 @@ pub struct FlowConfig {
     pub sandbox_addresses: Vec<IpAddr>,
     /// Addresses of the host. Who goes there of the sandbox's own accord is a finding.
     pub host_addresses: Vec<IpAddr>,
-    /// Report a source MAC of the sandbox that is not its first one.
-    pub check_source_mac: bool,
+    /// All frames are the sandbox's or for it: report a source MAC of its that is not its
+    /// first one, and a second neighbour by which it sends to public addresses.
+    pub check_macs: bool,
     /// How long fragments wait for the rest of their datagram.
     pub fragment_timeout_us: u64,
     /// Flows that may be reported one by one at once; beyond that, those that
@@ -132,7 +133,7 @@ impl Default for FlowConfig {
             accepted_resolvers: Vec::new(),
             sandbox_addresses: Vec::new(),
             host_addresses: Vec::new(),
-            check_source_mac: false,
+            check_macs: false,
             fragment_timeout_us: 30 * SECOND,
             open_burst: 65_536,
             opens_per_second: 1_000,

@@ -34,6 +34,8 @@ findings! {
     InconsistentReassembly = "inconsistent_reassembly",
     /// The sandbox used a source address that is not its own.
     SpoofedSource = "spoofed_source",
+    /// The sandbox sent to public addresses by more than one neighbour.
+    NextHopChanged = "next_hop_changed",
     /// The sandbox asked a resolver that is not accepted.
     DnsUnacceptedResolver = "dns_unaccepted_resolver",
     /// A DNS answer matched no pending question.

@@ -1,5 +1,6 @@
 //! Joins the fragments of IP datagrams, bounded in memory.
 
+use crate::findings::{Finding, Findings};
 use crate::frame::{Fragment, Frame, IPV4, IPV6};
 use crate::key::{Addresses, FrameKey};
 use crate::packet::{Direction, Moment};
@@ -79,8 +80,8 @@ pub(crate) struct Counted {
     pub(crate) payload_bytes: u64,
     pub(crate) first: Moment,
     pub(crate) last: Moment,
-    /// Fragments overlapped, which no sender's IP layer does.
-    pub(crate) overlap: bool,
+    /// What is odd about them.
+    pub(crate) findings: Findings,
 }
 
 /// A datagram that all of its fragments make.
@@ -222,6 +223,12 @@ impl Datagram {
         counted.wire_bytes += frame.wire_bytes;
         counted.payload_bytes += frame.payload_bytes;
         counted.last = frame.last;
+        counted.findings = counted.findings.union(frame.findings);
+    }
+
+    /// Fragments overlap, which no sender's IP layer lets them.
+    fn note_overlap(&mut self) {
+        self.counted.findings.insert(Finding::OverlappingFragments);
     }
 
     fn footprint(&self) -> usize {
@@ -238,7 +245,7 @@ impl Datagram {
         let end = start.checked_add(len).filter(|end| *end <= MAX_TOTAL)?;
         if !fragment.more {
             if self.total.is_some_and(|total| total != end) {
-                self.counted.overlap = true;
+                self.note_overlap();
                 return None;
             }
             self.total = Some(end);
@@ -256,7 +263,9 @@ impl Datagram {
             // The same part again is a duplicate; anything else is on purpose.
             let same = after
                 .is_some_and(|part| part.start == start && part.end == end && part.bytes == bytes);
-            self.counted.overlap |= !same;
+            if !same {
+                self.note_overlap();
+            }
             return Some(0);
         }
         let part = Part {

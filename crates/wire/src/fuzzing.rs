@@ -134,7 +134,7 @@ pub fn flow_table(bytes: &[u8]) {
         max_named_addresses: 4,
         open_burst: 6,
         opens_per_second: 1,
-        check_source_mac: true,
+        check_macs: true,
         reassembly_bytes_total: 64 * 1024,
         ..FlowConfig::default()
     });

@@ -1,6 +1,6 @@
 //! Tricks with frames: their addresses, tags, sizes, headers and number.
 
-use crate::frames::{datagram, fragments, hello, segment, tagged};
+use crate::frames::{HOST_MAC, datagram, fragments, hello, segment, tagged};
 use crate::tap::{Ground, OTHER_RESOLVER};
 use sandtrace_capture::network::{PcapNgWriter, Search};
 use sandtrace_event::{CaptureGap, GapCause, Payload, Protocol};
@@ -26,6 +26,40 @@ fn another_source_address_or_mac_is_a_finding() {
     assert!(seen.to_port(1001).findings.is_empty());
     assert_eq!(seen.to_port(1002).findings, ["spoofed_source"]);
     assert_eq!(seen.to_port(1003).findings, ["spoofed_mac"]);
+}
+
+/// A neighbour on a bridge can take what is addressed to anybody, and answer as them.
+#[test]
+fn another_neighbour_for_public_addresses_is_a_finding() {
+    let Some(ground) = Ground::new("hop") else {
+        return;
+    };
+    let watched = ground.watch();
+    let by = |mac: [u8; 6], mut frame: Vec<u8>| {
+        frame[..6].copy_from_slice(&mac);
+        ground.send(&frame);
+    };
+    let (neighbour, everybody) = ([2, 6, 6, 6, 6, 6], [0xff; 6]);
+    // What is near is everybody's own.
+    by(neighbour, datagram([10, 9, 0, 7], (1, 1000), b"near"));
+    ground.send(&datagram(PEER, (1, 1001), b"by the router"));
+    by(neighbour, datagram(PEER, (1, 1002), b"by another"));
+    by(everybody, datagram(PEER, (1, 1003), b"by whoever hears it"));
+    // Amid a flow of which most frames are only counted.
+    for number in 0..20_u8 {
+        let mac = if number == 15 { neighbour } else { HOST_MAC };
+        by(mac, datagram(PEER, (1, 1004), &[number; 100]));
+    }
+    // Fragments have the ports of their datagram.
+    for frame in fragments(&datagram(PEER, (1, 1005), &[7; 3000]), 1480, 9) {
+        by(neighbour, frame);
+    }
+    let seen = watched.finish();
+    assert!(seen.to_port(1001).findings.is_empty());
+    for port in [1002, 1003, 1004, 1005] {
+        assert_eq!(seen.to_port(port).findings, ["next_hop_changed"], "{port}");
+    }
+    assert_eq!(seen.to_port(1000).findings, ["private_address"]);
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Ground {
                 flows: FlowConfig {
                     accepted_resolvers: vec![RESOLVER.into()],
                     sandbox_addresses: vec![GUEST.into()],
-                    check_source_mac: true,
+                    check_macs: true,
                     ..flows.clone()
                 },
                 ring: RingConfig::default(),

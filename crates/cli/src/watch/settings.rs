@@ -181,7 +181,7 @@ impl Settings {
         FlowConfig {
             accepted_resolvers: self.resolvers.clone(),
             sandbox_addresses: self.sandbox_addresses.clone(),
-            check_source_mac: true,
+            check_macs: true,
             call_pause_us: self.call_pause.map(micros),
             ..FlowConfig::default()
         }

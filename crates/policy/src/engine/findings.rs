@@ -134,6 +134,10 @@ fn meaning(word: &str, flow: &Flow, basis: Basis) -> Meaning {
             Meaning::Objection("the sandbox asked a resolver that is not accepted")
         }
         "spoofed_mac" => Meaning::Objection("the sandbox sent from a MAC that is not its first"),
+        "next_hop_changed" => Meaning::Objection(
+            "the sandbox sent to public addresses by more than one neighbour: whoever answers may \
+             not be whose address it is",
+        ),
         "overlapping_fragments" => Meaning::Objection("IP fragments overlapped"),
         "cert_name_mismatch" => objection_if(
             basis.by_name,

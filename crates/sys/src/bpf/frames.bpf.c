@@ -163,7 +163,8 @@ struct direction {
 	u8 seen;
 	/* It has payload that the other side has not answered. */
 	u8 unanswered;
-	u8 unused;
+	/* Every frame is handed over; the same in both. */
+	u8 whole;
 	/* In the direction to the sandbox: frames handed over of both, from 0 again
 	 * after 32 bits. Last of all, because it must be read after the sums. */
 	u32 events;
@@ -181,13 +182,9 @@ struct flow {
 	/* When it was noted down, by CLOCK_BOOTTIME: tells it from an earlier one
 	 * of the same key. */
 	u64 born_ns;
-	/* Source addresses of the sandbox's first frame. */
-	u8 mac[6];
-	/* Every frame is handed over. */
-	u8 whole;
-	u8 unused;
+	/* Whom the sandbox's latest frame was for and from, by MACs as they stand there. */
+	u32 macs[3];
 	u32 state;
-	u32 unused_too;
 	struct direction directions[2];
 };
 
@@ -326,7 +323,7 @@ struct parsed {
 	u32 seq;
 	u32 ack;
 	u8 flags;
-	u8 mac[6];
+	u32 macs[3];
 	/* The first bytes of a datagram's payload. */
 	u16 start[4];
 };
@@ -396,7 +393,7 @@ INLINE int parse(struct __sk_buff *skb, struct parsed *parsed, int direction)
 	    load_bytes(skb, 0, &head.ethernet, have) < 0)
 		return 0;
 	key->vlan = skb->vlan_present ? skb->vlan_tci & 0x0fff : 0;
-	__builtin_memcpy(parsed->mac, head.ethernet.from, 6);
+	__builtin_memcpy(parsed->macs, &head.ethernet, sizeof(parsed->macs));
 	u32 *from = direction == FROM_SANDBOX ? key->sandbox : key->peer;
 	u32 *to = direction == FROM_SANDBOX ? key->peer : key->sandbox;
 	if (head.ethernet.type == IPV4) {
@@ -463,7 +460,7 @@ INLINE int datagram_says_more(struct flow *flow, struct parsed *parsed, int asks
 	if (first >> 4 == 6 && swap16(start[2]) + 40u == parsed->payload)
 		return 1;
 	if (asks && (swap16(start[1]) & ~0x0130) == 0 && start[2] == BE16(1) && start[3] == 0)
-		flow->whole = 1;
+		flow->directions[0].whole = flow->directions[1].whole = 1;
 	return 0;
 }
 
@@ -561,13 +558,13 @@ INLINE int says_more(struct __sk_buff *skb, struct flow *flow, struct parsed *pa
 		own->unanswered = 1;
 	}
 	if (direction == FROM_SANDBOX) {
-		if (!own->seen)
-			__builtin_memcpy(flow->mac, parsed->mac, 6);
-		for (int i = 0; i < 6; i++)
-			more |= flow->mac[i] != parsed->mac[i];
+		for (int i = 0; i < 3; i++) {
+			more |= flow->macs[i] != parsed->macs[i];
+			flow->macs[i] = parsed->macs[i];
+		}
 	}
 	own->seen = 1;
-	return more | flow->whole;
+	return more | own->whole;
 }
 
 /* A frame, and the interface that it passes. */

@@ -11,6 +11,7 @@ mod folded;
 mod index;
 mod lookups;
 mod marks;
+mod next_hops;
 mod one;
 mod origin;
 mod pieces;

@@ -95,7 +95,7 @@ fn is_neighbourly(key: &FlowKey, peer: IpAddr, config: &FlowConfig) -> bool {
 
 /// Addresses that no router of the Internet knows: RFC 1918, RFC 6598, RFC 4193,
 /// those of a link (RFC 3927, RFC 4291) and of the machine itself.
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

@@ -1,6 +1,6 @@
 //! Fragments on their way to a flow.
 
-use crate::findings::{Finding, Findings};
+use crate::findings::Finding;
 use crate::flow::carried::{Carried, Segments};
 use crate::flow::table::{FlowSink, FlowTable};
 use crate::fragments::{Counted, Joined, Outcome};
@@ -26,7 +26,7 @@ impl FlowTable {
             payload_bytes: u64::from(frame.payload_len),
             first: carried.since,
             last: carried.at,
-            overlap: false,
+            findings: frame.findings,
         };
         match self.fragments.insert(frame, fragment, counted) {
             Outcome::Waits(number) => {
@@ -47,9 +47,7 @@ impl FlowTable {
         self.resume(counted);
         let vlans = counted.key.vlans;
         let mut frame = Frame::network(joined.ether_type, bytes, joined.wire_len, vlans);
-        if counted.overlap {
-            frame.findings.insert(Finding::OverlappingFragments);
-        }
+        frame.findings = frame.findings.union(counted.findings);
         if frame.fragment.is_some() {
             // Fragments of a fragment: no IP layer sends those.
             frame.key.later_fragment = true;
@@ -74,10 +72,8 @@ impl FlowTable {
     /// Counts fragments as what they are: a class of its own.
     pub(super) fn not_joined(&mut self, counted: &Counted, sink: &mut dyn FlowSink) {
         self.resume(counted);
-        let mut findings = [Finding::Fragmented].into_iter().collect::<Findings>();
-        if counted.overlap {
-            findings.insert(Finding::OverlappingFragments);
-        }
+        let mut findings = counted.findings;
+        findings.insert(Finding::Fragmented);
         let frame = Frame {
             key: counted.key,
             payload_len: u32::try_from(counted.payload_bytes).unwrap_or(u32::MAX),

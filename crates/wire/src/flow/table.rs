@@ -9,6 +9,7 @@ use crate::flow::carried::{Carried, Segments};
 use crate::flow::deadlines::Deadlines;
 use crate::flow::folded::Folded;
 use crate::flow::index::Index;
+use crate::flow::next_hops::NextHops;
 use crate::flow::one::Flow;
 use crate::flow::recency::Recency;
 use crate::flow::search::{Found, Search, Wanted};
@@ -69,6 +70,7 @@ pub struct FlowTable {
     pub(super) search: Option<Box<Search>>,
     /// The first source MAC that the sandbox used.
     mac: Option<[u8; 6]>,
+    next_hops: NextHops,
 }
 
 impl FlowTable {
@@ -94,6 +96,7 @@ impl FlowTable {
             openings: Openings::new(config.open_burst),
             search: None,
             mac: None,
+            next_hops: NextHops::default(),
             config,
         }
     }
@@ -158,8 +161,13 @@ impl FlowTable {
         if let Some(search) = &mut self.search {
             search.frame();
         }
-        if self.config.check_source_mac && self.is_foreign_mac(packet) {
-            frame.findings.insert(Finding::SpoofedMac);
+        if self.config.check_macs {
+            if self.is_foreign_mac(packet) {
+                frame.findings.insert(Finding::SpoofedMac);
+            }
+            if self.next_hops.is_other(packet, &frame) {
+                frame.findings.insert(Finding::NextHopChanged);
+            }
         }
         let carried = Carried {
             at,

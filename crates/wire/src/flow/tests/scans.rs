@@ -96,7 +96,7 @@ fn while_nobody_can_take_reports_packets_are_counted_and_bounds_told() {
 fn a_second_source_mac_is_a_finding_where_that_is_asked_for() {
     for check in [false, true] {
         let mut lab = Lab::new(FlowConfig {
-            check_source_mac: check,
+            check_macs: check,
             ..FlowConfig::default()
         });
         lab.play(&(FromSandbox, syn(1, SERVER)));
@@ -107,6 +107,32 @@ fn a_second_source_mac_is_a_finding_where_that_is_asked_for() {
         assert!(closed[0].findings.is_empty());
         assert_eq!(closed[1].findings.contains(&"spoofed_mac"), check);
     }
+}
+
+#[test]
+fn each_vlan_has_a_router_of_its_own_up_to_a_bound() {
+    let mut lab = Lab::new(FlowConfig {
+        check_macs: true,
+        ..FlowConfig::default()
+    });
+    // What is sent to it, and what it sends within a network, says nothing of routers.
+    lab.play(&(ToSandbox, syn(1, SERVER)));
+    let by = |router: u8, vlan: u8| {
+        let mut frame = syn(1000 + u16::from(vlan), SERVER);
+        frame[5] = router;
+        frame.splice(12..12, [0x81, 0, 0, vlan]);
+        (FromSandbox, frame)
+    };
+    for vlan in 1..=17 {
+        lab.play(&by(vlan, vlan));
+    }
+    lab.play(&by(9, 1));
+    let closed = lab.finish();
+    let changed = closed
+        .iter()
+        .filter(|it| it.findings.contains(&"next_hop_changed"));
+    let vlans: Vec<_> = changed.map(|it| it.vlan).collect();
+    assert_eq!(vlans, [Some(1), Some(17)]);
 }
 
 #[test]
