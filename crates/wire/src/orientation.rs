@@ -4,7 +4,7 @@ use crate::frame::Frame;
 use crate::key::Addresses;
 use crate::packet::{Direction, Packet};
 use crate::view::Protocol;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
@@ -22,27 +22,51 @@ use std::net::IpAddr;
 pub struct Orientation {
     sandbox: Vec<IpAddr>,
     macs: Vec<[u8; 6]>,
-    /// Addresses, the sandbox's first, the older and the newer half: what is in
-    /// neither was last seen long ago.
-    older: HashSet<Pair>,
-    newer: HashSet<Pair>,
+    /// Which end of each pair of addresses is the sandbox, the older and the newer
+    /// half: what is in neither was last seen long ago.
+    older: HashMap<Pair, End>,
+    newer: HashMap<Pair, End>,
     /// The latest, which most often is that of the next frame too.
-    latest: Option<Pair>,
+    latest: Option<(Pair, End)>,
 }
 
-/// Two addresses, the sandbox's first; with ports only where both are the same.
+/// Two addresses, the lower first; with ports only where both are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pair {
     addresses: Addresses,
     ports: (u16, u16),
 }
 
-impl Pair {
-    const fn swapped(self) -> Self {
-        Self {
-            addresses: self.addresses.swapped(),
-            ports: (self.ports.1, self.ports.0),
+/// One of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Lower,
+    Higher,
+}
+
+impl End {
+    const fn other(self) -> Self {
+        match self {
+            Self::Lower => Self::Higher,
+            Self::Higher => Self::Lower,
         }
+    }
+}
+
+impl Pair {
+    /// Those of a frame, and which of them sends it.
+    fn of(frame: &Frame<'_>) -> (Self, End) {
+        let addresses = frame.key.addresses;
+        let (from, to) = (addresses.first(), addresses.second());
+        let ports = if from == to { frame.key.ports } else { (0, 0) };
+        if (from, ports.0) <= (to, ports.1) {
+            return (Self { addresses, ports }, End::Lower);
+        }
+        let pair = Self {
+            addresses: addresses.swapped(),
+            ports: (ports.1, ports.0),
+        };
+        (pair, End::Higher)
     }
 }
 
@@ -80,8 +104,8 @@ impl Orientation {
         Self {
             sandbox,
             macs: Vec::new(),
-            older: HashSet::new(),
-            newer: HashSet::new(),
+            older: HashMap::new(),
+            newer: HashMap::new(),
             latest: None,
         }
     }
@@ -140,50 +164,44 @@ impl Orientation {
     }
 
     fn by_pair(&mut self, frame: &Frame<'_>) -> Direction {
-        let addresses = frame.key.addresses;
-        if addresses == Addresses::None {
+        if frame.key.addresses == Addresses::None {
             return Direction::FromSandbox;
         }
-        let same = addresses.first() == addresses.second();
-        let ports = if same { frame.key.ports } else { (0, 0) };
-        let pair = Pair { addresses, ports };
-        let both = [
-            (pair, Direction::FromSandbox),
-            (pair.swapped(), Direction::ToSandbox),
-        ];
-        for (pair, direction) in both {
-            if self.latest == Some(pair) {
-                return direction;
-            }
-        }
-        for (pair, direction) in both {
-            if self.newer.contains(&pair) {
-                self.latest = Some(pair);
-                return direction;
-            }
-            if self.older.remove(&pair) {
-                self.remember(pair);
-                return direction;
-            }
-        }
-        let answers = frame
-            .tcp
-            .is_some_and(|header| header.flags.syn() && header.flags.ack());
-        let (pair, direction) = if answers {
-            (pair.swapped(), Direction::ToSandbox)
-        } else {
-            (pair, Direction::FromSandbox)
+        let (pair, sender) = Pair::of(frame);
+        let answers = || {
+            let header = frame.tcp;
+            header.is_some_and(|header| header.flags.syn() && header.flags.ack())
         };
-        self.remember(pair);
-        direction
+        let sandbox = match self.known(&pair) {
+            Some(sandbox) => sandbox,
+            None if answers() => self.remember(pair, sender.other()),
+            None => self.remember(pair, sender),
+        };
+        self.latest = Some((pair, sandbox));
+        if sandbox == sender {
+            Direction::FromSandbox
+        } else {
+            Direction::ToSandbox
+        }
     }
 
-    fn remember(&mut self, pair: Pair) {
+    /// Which of a pair is the sandbox, where that was told already.
+    fn known(&mut self, pair: &Pair) -> Option<End> {
+        match self.latest {
+            Some((latest, sandbox)) if latest == *pair => Some(sandbox),
+            _ => self.newer.get(pair).copied().or_else(|| {
+                let sandbox = self.older.remove(pair)?;
+                Some(self.remember(*pair, sandbox))
+            }),
+        }
+    }
+
+    fn remember(&mut self, pair: Pair, sandbox: End) -> End {
         if self.newer.len() >= HALF {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(pair);
-        self.latest = Some(pair);
+        self.newer.insert(pair, sandbox);
+        sandbox
     }
 }
 

@@ -26,11 +26,15 @@ pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
 }
 
 fn is_plain(text: &[u8]) -> bool {
-    let (words, rest) = text.as_chunks::<8>();
-    let special = words.iter().fold(0, |seen, word| {
+    let Some(last) = text.last_chunk::<8>() else {
+        return !text.iter().any(|&byte| is_special(byte));
+    };
+    // The last word overlaps the one before it where they do not come out even.
+    let (words, _) = text.as_chunks::<8>();
+    let special = words.iter().chain([last]).fold(0, |seen, word| {
         seen | special_bytes(u64::from_le_bytes(*word))
     });
-    special == 0 && !rest.iter().any(|&byte| is_special(byte))
+    special == 0
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
