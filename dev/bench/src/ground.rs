@@ -47,8 +47,7 @@ impl Ground {
     }
 
     /// Lets the host route what it is sent, as one does that gives its sandboxes a way
-    /// out: through the IP stack, and out by a cable whose
-    /// far end takes nothing.
+    /// out: through the IP stack, and out by a cable whose far end takes nothing.
     pub(crate) fn route(&self) -> Result<()> {
         let inside = |words: &[&str]| ip(&[&["-n", self.netns()], words].concat());
         inside(&[

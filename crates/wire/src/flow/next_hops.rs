@@ -25,6 +25,9 @@ impl NextHops {
     /// Whether the sandbox sends this frame to a public address by another neighbour
     /// than the first such one, or by all of them at once.
     pub(crate) fn is_other(&mut self, packet: &Packet<'_>, frame: &Frame<'_>) -> bool {
+        if packet.direction == Direction::ToSandbox {
+            return false;
+        }
         let Some(ip) = frame.key.addresses.second().filter(|ip| is_routed(*ip)) else {
             return false;
         };
@@ -33,9 +36,6 @@ impl NextHops {
         let Some(&mac) = mac.filter(|mac| **mac != [0; 6]) else {
             return false;
         };
-        if packet.direction == Direction::ToSandbox {
-            return false;
-        }
         let (vlans, is_ipv6) = (frame.key.vlans, ip.is_ipv6());
         let mut hops = self.0.iter();
         if let Some(hop) = hops.find(|hop| hop.vlans == vlans && hop.is_ipv6 == is_ipv6) {
