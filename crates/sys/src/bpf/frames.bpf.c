@@ -101,6 +101,8 @@ struct __sk_buff {
 #define PULSE_SHIFT 18
 /* Datagrams of a flow among which a question of DNS to an odd port is looked for. */
 #define QUESTIONS 8
+/* What is kept of a long frame that begins nothing. */
+#define LONG_HEADERS 256
 /* No TLS alert is longer. */
 #define ALERT 64
 
@@ -597,10 +599,39 @@ INLINE void fill(struct event *event, struct __sk_buff *skb, u32 owner, int dire
 	event->direction = direction;
 }
 
-/* Hands a frame over, up to `room` bytes of it, `room` being a constant;
- * whether there was room in the ring. */
+/* Whether a frame that is longer than what is kept begins nothing that is read: as the
+ * filter of a packet ring decides it (ring/snap.rs), so that both captures read the same. */
+INLINE int begins_nothing(struct __sk_buff *skb)
+{
+	u16 type, fragment, ports[2];
+	u8 words, protocol, offset, first;
+	u32 at = 54;
+	if (load_bytes(skb, 12, &type, sizeof(type)) < 0)
+		return 0;
+	if (type == IPV4) {
+		if (load_bytes(skb, 20, &fragment, sizeof(fragment)) < 0 || fragment & BE16(0x3fff) ||
+		    load_bytes(skb, 23, &protocol, 1) < 0 || load_bytes(skb, 14, &words, 1) < 0)
+			return 0;
+		at = 14 + (words & 0xf) * 4;
+	} else if (type != IPV6 || load_bytes(skb, 20, &protocol, 1) < 0) {
+		return 0;
+	}
+	if (load_bytes(skb, at, ports, sizeof(ports)) < 0 || is_read(ports[0]) || is_read(ports[1]))
+		return 0;
+	if (protocol == UDP)
+		return load_bytes(skb, at + 8, &first, 1) == 0 && first < 0x80;
+	if (protocol != TCP || load_bytes(skb, at + 12, &offset, 1) < 0 ||
+	    load_bytes(skb, at + (offset >> 4) * 4, &first, 1) < 0)
+		return 0;
+	if (first >= 'A')
+		return first > 'Z';
+	return first == 23 || first >= ' ';
+}
+
+/* Hands `length` bytes of a frame over, up to `room`, which is a constant; whether there
+ * was room in the ring. */
 INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *flow,
-			struct direction *before, u32 room)
+			struct direction *before, u32 length, u32 room)
 {
 	struct __sk_buff *skb = passing->skb;
 	struct slot *slot = passing->slot, *all = sums_of_all();
@@ -623,11 +654,8 @@ INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *f
 		event->directions[0] = before[0];
 		event->directions[1] = before[1];
 	}
-	u32 length = skb->len;
 	if (length > room)
 		length = room;
-	if (length > snap_length)
-		length = snap_length;
 	/* The verifier forgets what it knew of a number that was moved about. */
 	asm volatile("" : "+r"(length));
 	if (length >= 1 && length <= room && load_bytes(skb, 0, (void *)(event + 1), length) == 0)
@@ -646,12 +674,14 @@ INLINE int hand_over_in(struct passing *passing, struct key *key, struct flow *f
 INLINE int hand_over(struct passing *passing, struct key *key, struct flow *flow,
 		     struct direction *before)
 {
-	u32 length = passing->skb->len < snap_length ? passing->skb->len : snap_length;
+	u32 length = passing->skb->len;
+	if (length > snap_length)
+		length = begins_nothing(passing->skb) ? LONG_HEADERS : snap_length;
 	if (length <= 128)
-		return hand_over_in(passing, key, flow, before, 128);
+		return hand_over_in(passing, key, flow, before, length, 128);
 	if (length <= 1536)
-		return hand_over_in(passing, key, flow, before, 1536);
-	return hand_over_in(passing, key, flow, before, 4096);
+		return hand_over_in(passing, key, flow, before, length, 1536);
+	return hand_over_in(passing, key, flow, before, length, 4096);
 }
 
 INLINE void lose(struct passing *passing)

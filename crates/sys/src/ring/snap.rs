@@ -5,7 +5,8 @@
 //! hand them over, and copying those is most of what a ring costs their sender. Of one
 //! that may begin something that is read, as much as fits is kept, and of one amid a
 //! stream little more than its headers. Bytes are counted by the length on the wire
-//! either way, and that a start could not be read is told by whoever reads.
+//! either way, and that a start could not be read is told by whoever reads. frames.bpf.c
+//! decides the same (`begins_nothing`).
 
 use libc::sock_filter;
 
