@@ -2,6 +2,7 @@
 
 use crate::names::NameSource;
 use crate::packet::Moment;
+use crate::text::MAX_HOST;
 use std::sync::Arc;
 
 /// The client's own word for its peer.
@@ -22,12 +23,11 @@ const MAX_CLAIMS: usize = 8;
 /// Those among them that are longer than names are, and so match no rule: a record
 /// has to have room for all.
 const MAX_LONG: usize = 2;
-const LONG: usize = 255;
 
 impl Claims {
     /// Notes a name, unless it is known.
     pub(crate) fn add(&mut self, name: &str, source: NameSource, at: Moment) {
-        let is_long = |name: &str| name.len() > LONG;
+        let is_long = |name: &str| name.len() > MAX_HOST;
         let long = self.0.iter().filter(|known| is_long(&known.name)).count();
         let is_known = self.0.iter().any(|known| &*known.name == name);
         let has_room = self.0.len() < MAX_CLAIMS && !(is_long(name) && long >= MAX_LONG);

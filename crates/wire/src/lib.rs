@@ -15,6 +15,7 @@ mod claims;
 mod community_id;
 mod config;
 mod dns;
+mod earliest;
 mod findings;
 mod flow;
 mod fragments;

@@ -2,7 +2,7 @@
 
 use crate::frame::Frame;
 use crate::key::Addresses;
-use crate::packet::{Direction, Packet};
+use crate::packet::{Direction, Packet, mac_at};
 use crate::view::Protocol;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -86,10 +86,6 @@ fn source(frame: &Frame<'_>) -> Option<IpAddr> {
     let arp = frame.payload.strip_prefix(&[0, 1, 8, 0, 6, 4])?;
     let sender: &[u8; 4] = arp.get(8..)?.first_chunk()?;
     Some(IpAddr::from(*sender))
-}
-
-fn mac_at(bytes: &[u8], at: usize) -> Option<[u8; 6]> {
-    bytes.get(at..)?.first_chunk().copied()
 }
 
 /// Pairs in each half. A flow table holds as many flows.

@@ -65,3 +65,8 @@ impl Packet<'_> {
         }
     }
 }
+
+/// The MAC at this place of a frame: 0 is whose it is for, 6 whose it is from.
+pub(crate) fn mac_at(bytes: &[u8], at: usize) -> Option<[u8; 6]> {
+    bytes.get(at..)?.first_chunk().copied()
+}

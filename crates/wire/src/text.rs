@@ -47,7 +47,7 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
 }
 
 /// Longest name of a host in bytes (RFC 1035 section 2.3.4).
-const MAX_HOST: usize = 255;
+pub(crate) const MAX_HOST: usize = 255;
 /// Stands where the rest of a text was left out; escaped text never has it.
 const CUT: char = '…';
 

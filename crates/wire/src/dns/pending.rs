@@ -1,8 +1,9 @@
 //! Questions that wait for their answer.
 
 use super::message::{Message, Question, rcode_name, type_name};
+use crate::earliest::Earliest;
 use crate::packet::Moment;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 /// One question of the sandbox and what came back, or many that are alike.
@@ -82,9 +83,7 @@ pub(crate) struct Asked {
 #[derive(Debug, Default)]
 pub(crate) struct PendingQuestions {
     by_key: HashMap<Key, Waiting>,
-    by_age: BTreeMap<(u64, u64), Key>,
-    /// The first of them, which every packet asks for.
-    oldest: Option<(u64, u64)>,
+    by_age: Earliest<(u64, u64), Key>,
     asked_so_far: u64,
     /// The latest questions that were answered, and the addresses.
     answered: VecDeque<(Key, Vec<IpAddr>)>,
@@ -152,7 +151,7 @@ impl PendingQuestions {
         let displaced = match self.by_key.get(&key) {
             Some(same) if same.digest == digest => return None,
             Some(other) => Some((other.since_us, other.number)),
-            None if self.by_key.len() >= max.max(1) => self.oldest,
+            None if self.by_key.len() >= max.max(1) => self.by_age.first(),
             None => None,
         };
         let displaced = displaced.and_then(|age| self.remove(age));
@@ -163,10 +162,9 @@ impl PendingQuestions {
             digest,
             tunnelling,
         };
-        let age = (waiting.since_us, waiting.number);
-        self.by_age.insert(age, key.clone());
+        self.by_age
+            .insert((waiting.since_us, waiting.number), key.clone());
         self.by_key.insert(key, waiting);
-        self.oldest = Some(self.oldest.map_or(age, |oldest| oldest.min(age)));
         displaced
     }
 
@@ -179,7 +177,7 @@ impl PendingQuestions {
         };
         let waiting = self.by_key.remove(&key);
         if let Some(waiting) = waiting {
-            self.take((waiting.since_us, waiting.number));
+            self.by_age.remove((waiting.since_us, waiting.number));
         }
         let addresses: Vec<IpAddr> = message.addresses().collect();
         let contradicted = match waiting {
@@ -227,25 +225,20 @@ impl PendingQuestions {
 
     /// Takes out a question that was asked at or before `since_us`.
     pub(crate) fn overdue(&mut self, since_us: u64) -> Option<DnsTransaction> {
-        let age = self.oldest.filter(|(since, _)| *since <= since_us)?;
+        let age = self
+            .by_age
+            .first()
+            .filter(|(since, _)| *since <= since_us)?;
         self.remove(age)
     }
 
     /// When the oldest question was asked.
     pub(crate) fn oldest_us(&self) -> Option<u64> {
-        self.oldest.map(|(since, _)| since)
-    }
-
-    fn take(&mut self, age: (u64, u64)) -> Option<Key> {
-        let key = self.by_age.remove(&age);
-        if self.oldest == Some(age) {
-            self.oldest = self.by_age.first_key_value().map(|(age, _)| *age);
-        }
-        key
+        self.by_age.first().map(|(since, _)| since)
     }
 
     fn remove(&mut self, age: (u64, u64)) -> Option<DnsTransaction> {
-        let key = self.take(age)?;
+        let key = self.by_age.remove(age)?;
         let waiting = self.by_key.remove(&key);
         Some(DnsTransaction {
             tunnelling: waiting.is_some_and(|waiting| waiting.tunnelling),

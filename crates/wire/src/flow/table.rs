@@ -9,7 +9,7 @@ use crate::flow::carried::{Carried, Segments};
 use crate::flow::deadlines::Deadlines;
 use crate::flow::folded::Folded;
 use crate::flow::index::Index;
-use crate::flow::next_hops::NextHops;
+use crate::flow::macs::Macs;
 use crate::flow::one::Flow;
 use crate::flow::recency::Recency;
 use crate::flow::search::{Found, Search, Wanted};
@@ -18,7 +18,7 @@ use crate::frame::Frame;
 use crate::key::FlowKey;
 use crate::names::NameBook;
 use crate::orientation::Orientation;
-use crate::packet::{Direction, Moment, Packet};
+use crate::packet::{Moment, Packet};
 use crate::tunnel::{Inner, MAX_DEPTH, Tunnels};
 use crate::view::{Bounds, End, FlowView, Phase, Protocol};
 use std::net::IpAddr;
@@ -68,9 +68,7 @@ pub struct FlowTable {
     openings: Openings,
     /// Who asks which frames are of one conversation.
     pub(super) search: Option<Box<Search>>,
-    /// The first source MAC that the sandbox used.
-    mac: Option<[u8; 6]>,
-    next_hops: NextHops,
+    macs: Macs,
 }
 
 impl FlowTable {
@@ -95,8 +93,7 @@ impl FlowTable {
             aggregates: Aggregates::default(),
             openings: Openings::new(config.open_burst),
             search: None,
-            mac: None,
-            next_hops: NextHops::default(),
+            macs: Macs::default(),
             config,
         }
     }
@@ -162,12 +159,7 @@ impl FlowTable {
             search.frame();
         }
         if self.config.check_macs {
-            if self.is_foreign_mac(packet) {
-                frame.findings.insert(Finding::SpoofedMac);
-            }
-            if self.next_hops.is_other(packet, &frame) {
-                frame.findings.insert(Finding::NextHopChanged);
-            }
+            frame.findings = frame.findings.union(self.macs.findings(packet, &frame));
         }
         let carried = Carried {
             at,
@@ -300,15 +292,6 @@ impl FlowTable {
             ..
         } = self.config;
         self.openings.take(now_us, open_burst, opens_per_second)
-    }
-
-    /// Whether the sandbox sends from another MAC than its first.
-    fn is_foreign_mac(&mut self, packet: &Packet<'_>) -> bool {
-        let source = packet.bytes.get(6..).and_then(|rest| rest.first_chunk());
-        match (packet.direction, source) {
-            (Direction::FromSandbox, Some(source)) => *self.mac.get_or_insert(*source) != *source,
-            _ => false,
-        }
     }
 
     /// Reports what is due, as far as the sink has room; answers when the next
