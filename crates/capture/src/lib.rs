@@ -6,6 +6,8 @@
 
 pub mod filesystem;
 pub mod network;
+#[cfg(test)]
+mod published;
 pub mod syscall;
 
 use sandtrace_event::{Limits, Observation};

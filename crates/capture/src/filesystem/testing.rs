@@ -10,7 +10,7 @@ use super::{FsCollector, ScanSummary};
 use sandtrace_event::{CaptureGap, FileChange, Payload, QuiesceMethod, Timestamp, WallTime};
 use std::collections::BTreeSet;
 use std::hash::RandomState;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -76,19 +76,6 @@ pub(super) fn has_program(test: &str, name: &str) -> bool {
         println!("skipped: {test}: no {name}");
     }
     has
-}
-
-/// Published images and captures beside the repository.
-pub(super) fn corpora(test: &str, name: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
-    let corpora = std::env::var_os("SANDTRACE_CORPORA").map_or_else(beside, PathBuf::from);
-    let path = corpora.join(name);
-    if path.is_dir() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{path:?} is missing");
-    println!("skipped: {test}: no corpora");
-    None
 }
 
 /// Random numbers with a seed that is printed, so that a run can be repeated.

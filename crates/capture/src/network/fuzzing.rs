@@ -64,19 +64,12 @@ pub fn capture_file(bytes: &[u8]) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::path::Path;
 
-    fn corpus() -> Vec<Vec<u8>> {
-        let root = std::env::var_os("SANDTRACE_CORPORA").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora"),
-            Into::into,
-        );
-        let Ok(entries) = std::fs::read_dir(root.join("ja4/pcap")) else {
-            assert!(std::env::var_os("CI").is_none(), "no corpora in {root:?}");
+    fn begins() -> Vec<Vec<u8>> {
+        let Some(folder) = crate::published::corpus("no_file_breaks_the_reader", "ja4/pcap") else {
             return Vec::new();
         };
-        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
+        let paths = crate::published::files(&folder);
         let begin = |path: &_| {
             let mut bytes = std::fs::read(path).unwrap();
             bytes.truncate(20_000);
@@ -93,7 +86,7 @@ mod tests {
             file in 0_usize..64,
         ) {
             capture_file(&bytes);
-            let files = corpus();
+            let files = begins();
             let Some(mut bytes) = files.get(file % files.len().max(1)).cloned() else {
                 return Ok(());
             };

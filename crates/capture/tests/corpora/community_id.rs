@@ -1,6 +1,7 @@
 //! Community IDs as the specification's own baseline has them.
 
-use crate::support::{corpus, files, frames, run};
+use crate::published::{corpus, files};
+use crate::support::{frames, run};
 use sandtrace_wire::{FlowConfig, Protocol};
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
 //! JA4 fingerprints beside those of its authors' own program, exactly.
 
-use crate::support::{corpus, files, frames, run};
+use crate::published::{corpus, files};
+use crate::support::{frames, run};
 use sandtrace_wire::FlowConfig;
 
 #[test]

@@ -8,6 +8,9 @@ mod conformance;
 #[cfg(test)]
 mod ja4;
 #[cfg(test)]
+#[path = "../../src/published.rs"]
+mod published;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod server_names;

@@ -1,6 +1,7 @@
 //! Every capture is counted to the last byte, with a roomy and a tiny table.
 
-use crate::support::{Closed, Frame, corpus, files, frames, run};
+use crate::published::{corpus, files};
+use crate::support::{Closed, Frame, frames, run};
 use sandtrace_wire::{End, FlowConfig, WireCount};
 
 #[test]

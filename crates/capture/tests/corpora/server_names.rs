@@ -1,6 +1,7 @@
 //! Server names that two other tools found in the same captures.
 
-use crate::support::{corpus, files, frames, run, zeek_logs};
+use crate::published::{corpus, files};
+use crate::support::{frames, run, zeek_logs};
 use sandtrace_wire::FlowConfig;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -9,40 +9,6 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The corpora, or nothing where they are absent and need not be there.
-pub(crate) fn corpus(test: &str, folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SANDTRACE_CORPORA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora"),
-        PathBuf::from,
-    );
-    let path = root.join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "no corpora at {}",
-        path.display()
-    );
-    println!("skipped: {test}: no corpora");
-    None
-}
-
-/// Every file below a folder, in order.
-pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
 /// One frame of a capture.
 pub(crate) struct Frame {
     pub(crate) at: Moment,

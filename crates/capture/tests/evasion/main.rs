@@ -20,6 +20,7 @@ mod names;
 #[cfg(test)]
 mod offloads;
 #[cfg(test)]
+#[path = "../../src/published.rs"]
 mod published;
 #[cfg(test)]
 mod quic;
@@ -28,3 +29,5 @@ mod shapes;
 mod streams;
 #[cfg(test)]
 mod tap;
+#[cfg(test)]
+mod traffic;

@@ -174,15 +174,14 @@ fn an_answer_that_the_guest_writes_itself_names_nothing() {
     );
 }
 
-#[test]
-fn an_answer_of_a_resolver_that_is_not_accepted_is_no_evidence() {
-    let Some(ground) = Ground::new("resolver") else {
-        return;
-    };
+/// A connection to the address that whoever is there gives to an allowed name, by an
+/// answer that fits the question and is no accepted resolver's.
+fn after_word_of(test: &str, who: ([u8; 4], u16)) -> Option<Seen> {
+    let ground = Ground::new(test)?;
     let mut watched = ground.watch();
-    let question = datagram(OTHER_RESOLVER, (5002, 53), &dns(9, "allowed.example", None));
+    let question = datagram(who.0, (5002, who.1), &dns(9, "allowed.example", None));
     let answer = dns(9, "allowed.example", Some(ELSEWHERE));
-    ground.answer(OTHER_RESOLVER, &question, &answer);
+    ground.answer_at(who, &question, &answer);
     watched.drain();
     for frame in connection(ELSEWHERE, &[(0, &hello("allowed.example", 10))]) {
         ground.send(&frame);
@@ -190,6 +189,14 @@ fn an_answer_of_a_resolver_that_is_not_accepted_is_no_evidence() {
     let seen = watched.finish();
     let question = seen.questions()[0];
     assert!(question.matched && !question.resolver_accepted);
+    Some(seen)
+}
+
+#[test]
+fn an_answer_of_a_resolver_that_is_not_accepted_is_no_evidence() {
+    let Some(seen) = after_word_of("resolver", (OTHER_RESOLVER, 53)) else {
+        return;
+    };
     let flow = seen.to_port(443);
     let by_dns = flow
         .names
@@ -401,20 +408,9 @@ fn every_host_of_a_connection_is_told() {
 /// Whoever has another port at the resolver's address is not the resolver.
 #[test]
 fn an_answer_from_another_port_of_the_resolver_is_no_evidence() {
-    let Some(ground) = Ground::new("other-port") else {
+    let Some(seen) = after_word_of("other-port", (RESOLVER, 5300)) else {
         return;
     };
-    let mut watched = ground.watch();
-    let question = datagram(RESOLVER, (5005, 5300), &dns(9, "allowed.example", None));
-    let answer = dns(9, "allowed.example", Some(ELSEWHERE));
-    ground.answer_at((RESOLVER, 5300), &question, &answer);
-    watched.drain();
-    for frame in connection(ELSEWHERE, &[(0, &hello("allowed.example", 10))]) {
-        ground.send(&frame);
-    }
-    let seen = watched.finish();
-    let question = seen.questions()[0];
-    assert!(question.matched && !question.resolver_accepted);
     let flow = seen.to_port(443);
     assert!(flow.names.iter().all(|name| !name.agrees), "{flow:#?}");
     assert!(flow.names[0].discounted);

@@ -1,6 +1,7 @@
 //! Published traffic of every kind, written into a tap by a guest: both captures
 //! must say the same of it, and count every byte.
 
+use crate::published::{corpus, files};
 use crate::tap::Ground;
 use sandtrace_capture::network::FrameReader;
 use sandtrace_event::Flow;
@@ -8,34 +9,10 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The captures, or nothing where they are absent and need not be there.
 fn captures(test: &str) -> Vec<PathBuf> {
-    let root = std::env::var_os("SANDTRACE_CORPORA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora"),
-        PathBuf::from,
-    );
-    let folders = ["zeek/traces", "ja4/pcap"].map(|folder| root.join(folder));
-    if !folders.iter().all(|folder| folder.is_dir()) {
-        assert!(std::env::var_os("CI").is_none(), "no corpora in {root:?}");
-        println!("skipped: {test}: no corpora in {}", root.display());
-        return Vec::new();
-    }
-    let mut found: Vec<_> = folders.iter().flat_map(|folder| files(folder)).collect();
-    found.sort();
-    found
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let below = |path: PathBuf| {
-        if path.is_dir() {
-            files(&path)
-        } else {
-            vec![path]
-        }
-    };
-    paths.flat_map(below).collect()
+    let folders = ["zeek/traces", "ja4/pcap"];
+    let folders = folders.iter().filter_map(|folder| corpus(test, folder));
+    folders.flat_map(|folder| files(&folder)).collect()
 }
 
 /// Its Ethernet frames, as far as they are whole and a tap takes them.

@@ -5,8 +5,9 @@ mod published;
 
 use super::super::bounds::{Budget, Problems};
 use super::super::content::Content;
-use super::super::testing::{Dice, corpora, run, walk_anew};
+use super::super::testing::{Dice, run, walk_anew};
 use super::super::{FsConfig, ImageFormat, disk, tree::Tree};
+use crate::published::corpus;
 use sandtrace_event::{Digest, FileKind, HashScope};
 use sha2::Digest as _;
 use std::collections::BTreeMap;
@@ -136,7 +137,7 @@ fn check_agreement(name: &str, image: &Path) -> usize {
 #[test]
 fn another_reader_sees_the_same_in_published_images() {
     let test = "another_reader_sees_the_same_in_published_images";
-    let Some(corpora) = corpora(test, "ext4") else {
+    let Some(corpora) = corpus(test, "ext4") else {
         return;
     };
     let mut agreed = 0;

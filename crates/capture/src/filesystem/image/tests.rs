@@ -6,8 +6,9 @@ mod mounted;
 mod moving;
 mod unread;
 
-use super::super::testing::{Report, corpora, has_program, run};
+use super::super::testing::{Report, has_program, run};
 use super::super::{Baseline, FsCollector, FsConfig, ImageFormat, Source};
+use crate::published::corpus;
 use sandtrace_event::{Digest, FileOp, GapCause, HashScope, QuiesceMethod};
 use sha2::Digest as _;
 use std::fs;
@@ -506,7 +507,7 @@ fn an_unreadable_inode_is_a_change_of_its_own() {
 #[test]
 fn damaged_images_neither_crash_nor_hang() {
     let test = "damaged_images_neither_crash_nor_hang";
-    let Some(corpora) = corpora(test, "ext4") else {
+    let Some(corpora) = corpus(test, "ext4") else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();

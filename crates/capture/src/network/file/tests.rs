@@ -3,10 +3,11 @@
 use super::fields::Order;
 use super::*;
 use crate::network::{EvidenceFrame, PcapNgWriter};
+use crate::published::{corpus, files};
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use proptest::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Nanoseconds, bytes, length on the wire.
 type Plain = (u64, Vec<u8>, u32);
@@ -370,31 +371,11 @@ fn our_own_files_say_which_way_frames_went() {
     assert_eq!(directions(&file), [None; 3]);
 }
 
-/// Every capture of the corpora, or nothing where they are absent and need not be there.
-fn captures() -> Vec<PathBuf> {
-    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                below(&path, found);
-            } else {
-                found.push(path);
-            }
-        }
-    }
-    let root = std::env::var_os("SANDTRACE_CORPORA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora"),
-        PathBuf::from,
-    );
-    let mut found = Vec::new();
-    for folder in ["zeek/traces", "ja4/pcap", "community-id/pcaps"] {
-        below(&root.join(folder), &mut found);
-    }
-    assert!(
-        !found.is_empty() || std::env::var_os("CI").is_none(),
-        "no corpora in {root:?}"
-    );
-    found
+/// Every capture of the corpora.
+fn captures(test: &str) -> Vec<PathBuf> {
+    let folders = ["zeek/traces", "ja4/pcap", "community-id/pcaps"];
+    let folders = folders.iter().filter_map(|folder| corpus(test, folder));
+    folders.flat_map(|folder| files(&folder)).collect()
 }
 
 /// What the library for both formats reads of a file's Ethernet frames.
@@ -424,7 +405,7 @@ fn by_library(bytes: &[u8]) -> Option<Vec<(Vec<u8>, u32)>> {
 
 #[test]
 fn published_captures_are_read_as_by_the_library() {
-    let captures = captures();
+    let captures = captures("published_captures_are_read_as_by_the_library");
     let mut compared = 0;
     for path in &captures {
         let bytes = std::fs::read(path).unwrap();

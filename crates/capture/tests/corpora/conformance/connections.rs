@@ -3,7 +3,7 @@
 use super::log::{Row, logs, number, value};
 use super::ours::{Conversation, Side, replay};
 use super::tally::{Field, Known, Tally, field};
-use crate::support::corpus;
+use crate::published::corpus;
 use sandtrace_wire::Protocol;
 use std::net::IpAddr;
 

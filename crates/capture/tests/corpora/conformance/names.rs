@@ -3,7 +3,7 @@
 use super::log::{Row, logs, number, value};
 use super::ours::{Conversation, replay};
 use super::tally::{Field, Known, Tally, field};
-use crate::support::corpus;
+use crate::published::corpus;
 use std::net::IpAddr;
 
 #[test]

@@ -3,7 +3,7 @@
 use super::log::{Row, logs, micros, number, value};
 use super::ours::replay;
 use super::tally::{Field, Known, Tally, field};
-use crate::support::corpus;
+use crate::published::corpus;
 use sandtrace_wire::DnsTransaction;
 use std::net::IpAddr;
 

@@ -2,8 +2,9 @@
 //! say of them.
 
 use super::super::super::bounds::Problems;
-use super::super::super::testing::{corpora, has_program};
+use super::super::super::testing::has_program;
 use super::walk;
+use crate::published::corpus;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
@@ -51,7 +52,7 @@ fn names(image: &Path) -> Option<BTreeSet<Vec<u8>>> {
 #[test]
 fn sound_images_are_read_or_refused_by_name() {
     let test = "sound_images_are_read_or_refused_by_name";
-    let (Some(corpora), true) = (corpora(test, "ext4"), has_program(test, "debugfs")) else {
+    let (Some(corpora), true) = (corpus(test, "ext4"), has_program(test, "debugfs")) else {
         return;
     };
     let (mut read, mut refused) = (0, 0);
